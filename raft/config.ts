@@ -1,0 +1,68 @@
+/** The numbers of the core, with the relations between them that safety and liveness need. */
+import type { Configuration, HardState, LogIndex, Millis, NodeId, Term, TermRun } from './types.ts'
+
+export interface RaftConfig {
+  readonly id: NodeId
+  /** A leader beats this often. */
+  readonly heartbeatMs: Millis
+  /** Silence of the leader before a pre-vote: drawn anew from [min, max). Also the CheckQuorum window (min). */
+  readonly electionTimeoutMinMs: Millis
+  readonly electionTimeoutMaxMs: Millis
+  /** After the own connection to the leader broke: pre-vote after a random wait in [0, max). */
+  readonly connectionLostWaitMaxMs: Millis
+  /** A pre-vote refused with `leader_seen` after a lost connection is repeated this often, this many times. */
+  readonly leaderSeenRetryMs: Millis
+  readonly leaderSeenRetriesMax: number
+  /** A split round is retried after a random wait in [min, max). */
+  readonly splitRetryMinMs: Millis
+  readonly splitRetryMaxMs: Millis
+  /** A leadership transfer that takes longer is given up and proposals are accepted again. */
+  readonly transferTimeoutMs: Millis
+  /** Limits of one append message; at least one entry is always sent. */
+  readonly appendBytesMax: number
+  readonly appendEntriesMax: number
+  /** Window of unanswered append messages per follower. */
+  readonly inflightMessagesMax: number
+  readonly inflightBytesMax: number
+  /** Proposals are refused with `full` beyond these; one proposal is always accepted when nothing is uncommitted. */
+  readonly uncommittedBytesMax: number
+  readonly uncommittedEntriesMax: number
+  /** Waiting ReadIndex contexts; more are refused with `full`. */
+  readonly pendingReadsMax: number
+}
+
+export const defaultRaftConfig: Omit<RaftConfig, 'id'> = {
+  heartbeatMs: 75,
+  electionTimeoutMinMs: 500,
+  electionTimeoutMaxMs: 1000,
+  connectionLostWaitMaxMs: 30,
+  leaderSeenRetryMs: 25,
+  leaderSeenRetriesMax: 10,
+  splitRetryMinMs: 50,
+  splitRetryMaxMs: 150,
+  transferTimeoutMs: 1000,
+  appendBytesMax: 1024 * 1024,
+  appendEntriesMax: 4096,
+  inflightMessagesMax: 64,
+  inflightBytesMax: 16 * 1024 * 1024,
+  uncommittedBytesMax: 64 * 1024 * 1024,
+  uncommittedEntriesMax: 65_536,
+  pendingReadsMax: 16_384,
+}
+
+/** What the driver found on its disk. */
+export interface Boot {
+  readonly hardState: HardState
+  readonly configuration: Configuration
+  /** First index still in the log, and the term of the entry before it (0 for a log that starts at 1). */
+  readonly firstIndex: LogIndex
+  readonly previousTerm: Term
+  /** Last index in the log, firstIndex - 1 when it is empty. Everything up to it is fsynced. */
+  readonly lastIndex: LogIndex
+  readonly termRuns: readonly TermRun[]
+  /** What the state machine had applied; entries after it are handed out again. */
+  readonly applied: LogIndex
+}
+
+/** Uniform in [0, 1). Injected, so that a seed decides every jitter. */
+export type Random = () => number

@@ -1,0 +1,43 @@
+/** The door of `raft/`: everything else in this folder is internal. */
+export { InvariantError, invariant, unreachable } from './assert.ts'
+export type { Boot, RaftConfig, Random } from './config.ts'
+export { defaultRaftConfig } from './config.ts'
+export { RaftCore } from './core.ts'
+export type {
+  Append,
+  AppendResponse,
+  Heartbeat,
+  HeartbeatResponse,
+  PeerMessage,
+  PreVoteRequest,
+  PreVoteResponse,
+  SteppedDown,
+  TimeoutNow,
+  VoteRefusal,
+  VoteRequest,
+  VoteResponse,
+} from './messages.ts'
+export type {
+  Input,
+  PeerStatus,
+  RaftEvent,
+  RaftStatus,
+  ReadState,
+  Ready,
+  Refusal,
+  RoleChangeReason,
+  StepResult,
+} from './ready.ts'
+export type {
+  Configuration,
+  EntryId,
+  EntryKind,
+  EntryMeta,
+  HardState,
+  LogIndex,
+  Millis,
+  NodeId,
+  Role,
+  Term,
+  TermRun,
+} from './types.ts'

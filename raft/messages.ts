@@ -1,0 +1,95 @@
+/**
+ * What replicas say to each other, as a `kind` union; written to the wire by `src/rpc/peer-codec.ts`.
+ *
+ * The core makes and reads these. They never carry payload: an `append` names a range of entries, the driver adds
+ * the frames when it encodes, and takes them off when it decodes.
+ */
+import type { EntryMeta, LogIndex, NodeId, Term } from './types.ts'
+
+interface Envelope {
+  readonly from: NodeId
+  readonly to: NodeId
+  readonly term: Term
+}
+
+/** Raft 5.2 and thesis 9.6. `term` is the term the sender would campaign in; a pre-vote changes nobody's term. */
+export interface PreVoteRequest extends Envelope {
+  readonly kind: 'pre_vote_request'
+  readonly lastIndex: LogIndex
+  readonly lastTerm: Term
+}
+
+export type VoteRefusal = 'leader_seen' | 'log_behind' | 'voted_for_other' | 'old_term' | 'not_a_voter'
+
+/** On a grant `term` is the asked term, on a refusal the own term of the voter. */
+export interface PreVoteResponse extends Envelope {
+  readonly kind: 'pre_vote_response'
+  readonly refusal: VoteRefusal | null
+}
+
+/** `transfer` is true when the election was ordered by the old leader, which bypasses the vote lease. */
+export interface VoteRequest extends Envelope {
+  readonly kind: 'vote_request'
+  readonly lastIndex: LogIndex
+  readonly lastTerm: Term
+  readonly transfer: boolean
+}
+
+export interface VoteResponse extends Envelope {
+  readonly kind: 'vote_response'
+  readonly refusal: VoteRefusal | null
+}
+
+/** `commit` never exceeds what the follower is known to hold. `round` numbers the quorum rounds of ReadIndex. */
+export interface Heartbeat extends Envelope {
+  readonly kind: 'heartbeat'
+  readonly commit: LogIndex
+  readonly round: number
+}
+
+export interface HeartbeatResponse extends Envelope {
+  readonly kind: 'heartbeat_response'
+  readonly round: number
+}
+
+/** Entries (prevIndex, prevIndex + entries.length], contiguous; may be empty (probe, or carrying only `commit`). */
+export interface Append extends Envelope {
+  readonly kind: 'append'
+  readonly prevIndex: LogIndex
+  readonly prevTerm: Term
+  readonly entries: readonly EntryMeta[]
+  readonly commit: LogIndex
+}
+
+/**
+ * Accepted: everything up to `matchIndex` is durable on the sender's own disk and equals the leader's log.
+ * Rejected: the entry at `rejectedIndex` (the prevIndex asked) does not match; the sender's log agrees with terms
+ * at most `hintTerm` at most up to `hintIndex` (fast back-off, Raft 5.3).
+ */
+export interface AppendResponse extends Envelope {
+  readonly kind: 'append_response'
+  readonly matchIndex: LogIndex
+  readonly rejected: { readonly rejectedIndex: LogIndex; readonly hintIndex: LogIndex; readonly hintTerm: Term } | null
+}
+
+/** Thesis 3.10: campaign now, without waiting and without a pre-vote. */
+export interface TimeoutNow extends Envelope {
+  readonly kind: 'timeout_now'
+}
+
+/** A leader of `term` gave up (no quorum, sick disk, shutdown): drop the lease and pre-vote at once. */
+export interface SteppedDown extends Envelope {
+  readonly kind: 'stepped_down'
+}
+
+export type PeerMessage =
+  | PreVoteRequest
+  | PreVoteResponse
+  | VoteRequest
+  | VoteResponse
+  | Heartbeat
+  | HeartbeatResponse
+  | Append
+  | AppendResponse
+  | TimeoutNow
+  | SteppedDown

@@ -1,0 +1,62 @@
+/**
+ * The words of consensus: positions, hard state, configuration, descriptors.
+ *
+ * Used by every file of `raft/` and by the replica loop of the broker. Holds no behaviour and no payload bytes:
+ * an entry is known here only by its descriptor, the bytes stay with whoever drives the core.
+ */
+
+declare const flavor: unique symbol
+
+/** A number that must not be mixed up with another kind of number; plain literals are accepted. */
+export type Flavored<Name extends string> = number & { readonly [flavor]?: Name }
+
+/** Raft term: at least 0, only grows. 0 means "before any election". */
+export type Term = Flavored<'Term'>
+
+/** Position of an entry in the replicated log: the first entry has index 1, 0 means "before the log". */
+export type LogIndex = Flavored<'LogIndex'>
+
+/** Monotonic time in milliseconds as the driver tells it; may have a fraction. Never wall-clock time. */
+export type Millis = Flavored<'Millis'>
+
+/** Name of a replica, unique within its broker group, for example `n0`. */
+export type NodeId = string
+
+export interface EntryId {
+  readonly index: LogIndex
+  readonly term: Term
+}
+
+/** `noop` opens a term (Raft thesis 6.4); `configuration` is the membership; everything else is `normal`. */
+export type EntryKind = 'normal' | 'noop' | 'configuration'
+
+/** What the core knows of an entry. `bytes` is the size it counts in windows and limits. */
+export interface EntryMeta extends EntryId {
+  readonly kind: EntryKind
+  readonly bytes: number
+}
+
+/** What must survive a restart besides the log (Raft figure 2, "persistent state"); `commit` is a lower bound. */
+export interface HardState {
+  readonly term: Term
+  readonly vote: NodeId | null
+  readonly commit: LogIndex
+}
+
+/**
+ * Who may vote. `outgoing` is non-empty only inside a joint configuration (Raft section 6) and `learners` receive
+ * the log without a vote; both are always empty until membership change exists.
+ */
+export interface Configuration {
+  readonly voters: readonly NodeId[]
+  readonly outgoing: readonly NodeId[]
+  readonly learners: readonly NodeId[]
+}
+
+export type Role = 'follower' | 'pre_candidate' | 'candidate' | 'leader'
+
+/** A run of entries of one term: `first` is the index of its first entry. Runs are in ascending order. */
+export interface TermRun {
+  readonly first: LogIndex
+  readonly term: Term
+}

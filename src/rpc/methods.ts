@@ -1,0 +1,358 @@
+/**
+ * Every method of the wire as a typed descriptor, with the shape of its messages.
+ *
+ * Mirrors `proto/ledgermq/v1/*.proto` field by field (a test compares both). Numbers that are 64 bit on the wire are
+ * JavaScript numbers here and are checked to be safe integers when they come in. A reply's `status` never shows here:
+ * the server sets it from a thrown LedgerError and the caller gets it thrown.
+ */
+import type { Permission, StreamMethod, UnaryMethod } from './transport.ts'
+
+export interface TopicConfig {
+  readonly topic: string
+  readonly readQueues: number
+  readonly writeQueues: number
+  /** Bits: 4 read, 2 write. */
+  readonly permission: number
+}
+
+export interface TopicInfo {
+  readonly config: TopicConfig
+  readonly topicId: number
+}
+
+// namesrv.proto
+
+export interface Registration {
+  readonly cluster: string
+  readonly group: string
+  readonly node: string
+  readonly address: string
+  readonly incarnation: string
+  readonly term: number
+  readonly role: string
+  readonly topics: readonly TopicInfo[]
+  readonly topicsVersion: number
+}
+
+/** On a stream a refusal is data: code 0 is success. */
+export interface WireStatus {
+  readonly code: number
+  readonly message: string
+  readonly hint: string
+  readonly leaderNode?: string
+  readonly leaderAddress?: string
+  readonly term?: number
+  readonly retryAfterMs?: number
+  readonly minOffset?: number
+  readonly maxOffset?: number
+}
+
+export interface RegistrationAck {
+  readonly intervalMs: number
+  readonly status?: WireStatus
+}
+
+export interface RouteRequest {
+  readonly topics: readonly string[]
+}
+
+export interface BrokerNode {
+  readonly node: string
+  readonly address: string
+}
+
+export interface BrokerGroup {
+  readonly cluster: string
+  readonly group: string
+  readonly incarnation: string
+  readonly term: number
+  /** Empty when no leader is known. */
+  readonly leader: string
+  readonly nodes: readonly BrokerNode[]
+}
+
+export interface TopicQueues {
+  readonly group: string
+  readonly topicId: number
+  readonly readQueues: number
+  readonly writeQueues: number
+  readonly permission: number
+}
+
+export interface TopicRoute {
+  readonly topic: string
+  readonly queues: readonly TopicQueues[]
+}
+
+export interface RouteReply {
+  readonly version: number
+  readonly groups: readonly BrokerGroup[]
+  readonly topics: readonly TopicRoute[]
+}
+
+// broker.proto (Produce and Pull: see envelopes.ts)
+
+export interface QueueOffset {
+  readonly topic: string
+  readonly queue: number
+  readonly offset: number
+}
+
+export interface CommitOffsetsRequest {
+  readonly group: string
+  readonly member: string
+  readonly generation: number
+  readonly offsets: readonly QueueOffset[]
+  readonly seek: boolean
+}
+
+export interface CommitOffsetsReply {
+  readonly offsets: readonly QueueOffset[]
+}
+
+export interface FetchOffsetsRequest {
+  readonly group: string
+  readonly queues: readonly QueueOffset[]
+}
+
+export interface FetchedOffset {
+  readonly topic: string
+  readonly queue: number
+  /** Absent where the group never committed. */
+  readonly offset?: number
+}
+
+export interface FetchOffsetsReply {
+  readonly offsets: readonly FetchedOffset[]
+}
+
+export interface QueryOffsetsRequest {
+  readonly topic: string
+  readonly queue: number
+  readonly time?: number
+}
+
+export interface QueryOffsetsReply {
+  readonly minOffset: number
+  readonly maxOffset: number
+  readonly offsetByTime?: number
+  readonly topicId: number
+}
+
+export interface GroupHeartbeatRequest {
+  readonly group: string
+  readonly member: string
+  readonly topics: readonly string[]
+  readonly generation: number
+  readonly sessionTimeoutMs: number
+}
+
+export interface AssignedQueue {
+  readonly topic: string
+  readonly queue: number
+}
+
+export interface GroupHeartbeatReply {
+  readonly generation: number
+  readonly queues: readonly AssignedQueue[]
+  readonly intervalMs: number
+}
+
+export interface LeaveGroupRequest {
+  readonly group: string
+  readonly member: string
+}
+
+export interface ProbeReply {
+  readonly group: string
+  readonly node: string
+  readonly leader: boolean
+}
+
+export type Empty = Readonly<Record<string, never>>
+
+// admin.proto
+
+export interface CreateTopicRequest {
+  readonly config: TopicConfig
+  readonly automatic: boolean
+}
+
+export interface UpdateTopicRequest {
+  readonly config: TopicConfig
+}
+
+export interface TopicReply {
+  readonly topic: TopicInfo
+}
+
+export interface TopicName {
+  readonly topic: string
+}
+
+export interface QueueRange {
+  readonly queue: number
+  readonly minOffset: number
+  readonly maxOffset: number
+}
+
+export interface DescribeTopicReply {
+  readonly topic: TopicInfo
+  readonly queues: readonly QueueRange[]
+}
+
+export interface ListTopicsReply {
+  readonly topics: readonly TopicInfo[]
+}
+
+export interface ReplicaPeer {
+  readonly node: string
+  readonly raftAddress: string
+  readonly matchIndex: number
+  readonly state: string
+  readonly connected: boolean
+}
+
+export interface ReplicaStatusReply {
+  readonly cluster: string
+  readonly group: string
+  readonly node: string
+  readonly incarnation: string
+  readonly role: string
+  readonly reason: string
+  readonly term: number
+  readonly vote: string
+  readonly leader: string
+  readonly firstIndex: number
+  readonly lastIndex: number
+  readonly durableIndex: number
+  readonly commitIndex: number
+  readonly appliedIndex: number
+  readonly logBytes: number
+  readonly stateHash: string
+  readonly pid: number
+  readonly uptimeMs: number
+  readonly peers: readonly ReplicaPeer[]
+  readonly address: string
+}
+
+export interface WatchEventsRequest {
+  readonly fromSequence: number
+}
+
+export interface NodeEvent {
+  readonly sequence: number
+  readonly wallMs: number
+  readonly group: string
+  readonly node: string
+  readonly term: number
+  readonly kind: string
+  readonly details: Readonly<Record<string, string>>
+}
+
+// raft.proto (Control and Bulk, with their Hello and HelloReply: see peer-codec.ts)
+
+export interface Member {
+  readonly node: string
+  readonly disk: string
+  readonly raftAddress: string
+}
+
+export interface FirstConfiguration {
+  readonly cluster: string
+  readonly group: string
+  readonly incarnation: string
+  readonly members: readonly Member[]
+  readonly segmentBytes: number
+  readonly featureLevel: number
+}
+
+export interface BootstrapRequest {
+  readonly cluster: string
+  readonly group: string
+  readonly fromNode: string
+  readonly fromDisk: string
+  readonly nodeAddresses: readonly string[]
+  readonly segmentBytes: number
+  readonly configuration?: FirstConfiguration
+}
+
+export interface BootstrapReply {
+  readonly disk: string
+  readonly configuration?: FirstConfiguration
+}
+
+function unary<Request, Response>(
+  service: string,
+  name: string,
+  permission: Permission,
+): UnaryMethod<Request, Response> {
+  return { kind: 'unary', service, name, permission }
+}
+
+function stream<Up, Down>(
+  service: string,
+  name: string,
+  permission: Permission,
+  codec: 'bytes' | 'object',
+): StreamMethod<Up, Down> {
+  return { kind: 'stream', service, name, permission, codec }
+}
+
+export const namesrvMethods: {
+  readonly register: StreamMethod<Registration, RegistrationAck>
+  readonly getRoute: UnaryMethod<RouteRequest, RouteReply>
+  readonly watchRoute: StreamMethod<RouteRequest, RouteReply>
+} = {
+  register: stream('Namesrv', 'Register', 'register', 'object'),
+  getRoute: unary('Namesrv', 'GetRoute', 'route'),
+  watchRoute: stream('Namesrv', 'WatchRoute', 'route', 'object'),
+}
+
+export const brokerMethods: {
+  readonly produce: StreamMethod<Buffer, Buffer>
+  readonly pull: StreamMethod<Buffer, Buffer>
+  readonly commitOffsets: UnaryMethod<CommitOffsetsRequest, CommitOffsetsReply>
+  readonly fetchOffsets: UnaryMethod<FetchOffsetsRequest, FetchOffsetsReply>
+  readonly queryOffsets: UnaryMethod<QueryOffsetsRequest, QueryOffsetsReply>
+  readonly groupHeartbeat: UnaryMethod<GroupHeartbeatRequest, GroupHeartbeatReply>
+  readonly leaveGroup: UnaryMethod<LeaveGroupRequest, Empty>
+  readonly probe: UnaryMethod<Empty, ProbeReply>
+} = {
+  produce: stream('Broker', 'Produce', 'produce', 'bytes'),
+  pull: stream('Broker', 'Pull', 'consume', 'bytes'),
+  commitOffsets: unary('Broker', 'CommitOffsets', 'consume'),
+  fetchOffsets: unary('Broker', 'FetchOffsets', 'consume'),
+  queryOffsets: unary('Broker', 'QueryOffsets', 'consume'),
+  groupHeartbeat: unary('Broker', 'GroupHeartbeat', 'consume'),
+  leaveGroup: unary('Broker', 'LeaveGroup', 'consume'),
+  probe: unary('Broker', 'Probe', 'open'),
+}
+
+export const adminMethods: {
+  readonly createTopic: UnaryMethod<CreateTopicRequest, TopicReply>
+  readonly updateTopic: UnaryMethod<UpdateTopicRequest, TopicReply>
+  readonly deleteTopic: UnaryMethod<TopicName, Empty>
+  readonly describeTopic: UnaryMethod<TopicName, DescribeTopicReply>
+  readonly listTopics: UnaryMethod<Empty, ListTopicsReply>
+  readonly getReplicaStatus: UnaryMethod<Empty, ReplicaStatusReply>
+  readonly watchEvents: StreamMethod<WatchEventsRequest, NodeEvent>
+} = {
+  createTopic: unary('Admin', 'CreateTopic', 'admin'),
+  updateTopic: unary('Admin', 'UpdateTopic', 'admin'),
+  deleteTopic: unary('Admin', 'DeleteTopic', 'admin'),
+  describeTopic: unary('Admin', 'DescribeTopic', 'route'),
+  listTopics: unary('Admin', 'ListTopics', 'route'),
+  getReplicaStatus: unary('Admin', 'GetReplicaStatus', 'route'),
+  watchEvents: stream('Admin', 'WatchEvents', 'route', 'object'),
+}
+
+export const raftMethods: {
+  readonly control: StreamMethod<Buffer, Buffer>
+  readonly bulk: StreamMethod<Buffer, Buffer>
+  readonly bootstrap: UnaryMethod<BootstrapRequest, BootstrapReply>
+} = {
+  control: stream('Raft', 'Control', 'peer', 'bytes'),
+  bulk: stream('Raft', 'Bulk', 'peer', 'bytes'),
+  bootstrap: unary('Raft', 'Bootstrap', 'peer'),
+}

@@ -1,0 +1,20 @@
+/**
+ * Two ways to stop on a bug. Used by every file of `store/`; never for events of life such as a full disk.
+ *
+ * An invariant that breaks means that this process may no longer be trusted with the log: it throws, the caller
+ * stops the node, nothing catches it to go on.
+ */
+
+/** Thrown when an invariant does not hold. The message starts with the id of the invariant, for example `R4: …`. */
+export class InvariantError extends Error {
+  override readonly name = 'InvariantError'
+}
+
+export function invariant(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new InvariantError(message)
+}
+
+/** Closes a union: a value that reaches this has a kind that the code does not know. */
+export function unreachable(value: never): never {
+  throw new InvariantError(`unreachable: ${JSON.stringify(value)}`)
+}

@@ -1,0 +1,128 @@
+/**
+ * What the replica loop and the handlers use of the store. `CommitLog`, `HardStateFile`, `StateStore` implement it.
+ *
+ * Staging is synchronous and in memory; only `flush`, `save` and `write` touch the disk. Nothing that was staged may
+ * be acknowledged before the promise of the flush that covers it is fulfilled (S1).
+ */
+import type { Frame, LogEntry, Position } from './types.ts'
+
+export interface CommitLogOptions {
+  readonly directory: string
+  /** Size of the frames' part of a segment file; a multiple of 4096. The same on all replicas for ever. */
+  readonly segmentBytes: number
+  /** Identifies the broker group's history; a folder of another incarnation is refused with FOREIGN_FOLDER. */
+  readonly incarnation: string
+  /** How far ahead of the tail segments are filled with zeros, at most a segment. */
+  readonly zeroAheadBytes: number
+  /** Most bytes of one flush. It bounds what a torn flush can take along. */
+  readonly flushBytesMax: number
+  /** Most bytes of recent frames kept in memory for replication and pulls at the tail. */
+  readonly tailCacheBytes: number
+  /** Most bytes of blocks read from disk kept for pulls and lagging peers. */
+  readonly blockCacheBytes: number
+}
+
+/** What recovery found and did; for the log line at start, status and events. */
+export interface LogRecovery {
+  readonly firstIndex: number
+  readonly lastIndex: number
+  readonly lastTerm: number
+  /** Ascending runs of equal term: `first` is the index of the first entry of the run. */
+  readonly termRuns: readonly { readonly first: number; readonly term: number }[]
+  /** Bytes of a torn last flush that were cut, 0 after a clean stop. */
+  readonly tornBytes: number
+  /** Bad bytes below the durable mark: the node must not vote or lead over this range. Null when all is well. */
+  readonly hole: { readonly fromIndex: number; readonly position: Position; readonly reason: string } | null
+}
+
+export interface CommitLogApi {
+  readonly recovery: LogRecovery
+  readonly firstIndex: number
+  /** Last staged index. */
+  readonly lastIndex: number
+  readonly lastTerm: number
+  /** Last index covered by a finished flush. */
+  readonly durableIndex: number
+  /** End of the staged log. */
+  readonly endPosition: Position
+  /** Total bytes staged but not yet flushed. */
+  readonly stagedBytes: number
+
+  /** Leader: lays out the entry behind the last one and stages it. Index must be lastIndex + 1. Returns its frame. */
+  append(entry: LogEntry): Frame
+  /**
+   * Follower: checks the frame bytes (checksums, index, term, position, chain, layout) and stages them as they are.
+   * Throws StoreError BAD_FRAME and stages nothing when they do not fit. The buffer is kept, not copied.
+   */
+  appendFrame(bytes: Buffer): Frame
+  /**
+   * Drops entries from `index` on, in memory at once; the next flush zeroes the cut range on disk and syncs that
+   * before anything is written over it.
+   */
+  truncateFrom(index: number): void
+  /**
+   * Makes everything durable that is staged when the write starts: one write and one sync for all of it (a few when
+   * it crosses a segment or flushBytesMax). Only one flush runs at a time; a second call waits and covers the rest.
+   * Resolves with the durable index. Rejects with STORAGE_FAILED once and for ever, or with DISK_FULL when zeroed
+   * space could not be prepared (staged entries stay staged).
+   */
+  flush(): Promise<number>
+
+  /** Frames [from, …] that are in memory, at most `bytesMax` (at least one), or undefined when `from` is not. */
+  cached(from: number, bytesMax: number): readonly Frame[] | undefined
+  /** Frames [from, …] from memory or disk, at most `bytesMax` (at least one), never beyond `to`. Checksums verified. */
+  read(from: number, to: number, bytesMax: number): Promise<readonly Frame[]>
+  /** The frame at this position, synchronously when in memory, else undefined. */
+  cachedAt(position: Position): Frame | undefined
+  /** The frame at this position. Checksums verified (S3). Reads ahead when reads go forward. */
+  readAt(position: Position): Promise<Frame>
+  /** True when preparing space failed for lack of space and has not succeeded since. */
+  readonly diskFull: boolean
+  /** Flushes, writes the durable mark of the last flush, and closes. */
+  close(): Promise<void>
+}
+
+export interface SavedHardState {
+  readonly term: number
+  readonly vote: string | null
+  readonly commit: number
+}
+
+export interface HardStateApi {
+  /** What was last saved, null in a new file. */
+  readonly current: SavedHardState | null
+  /** Durable when fulfilled. Rejects with STORAGE_FAILED: then no vote and no acknowledgement may leave the node. */
+  save(state: SavedHardState): Promise<void>
+  close(): Promise<void>
+}
+
+export type StateOperation =
+  | { readonly kind: 'put'; readonly key: Buffer; readonly value: Buffer }
+  | { readonly kind: 'delete'; readonly key: Buffer }
+
+/** State changes of the log range (previous appliedIndex, appliedIndex], written all or nothing (S4). */
+export interface StateBatch {
+  readonly appliedIndex: number
+  /** Running hash of the state machine after `appliedIndex`, 16 hex digits. */
+  readonly hash: string
+  readonly operations: readonly StateOperation[]
+}
+
+export interface StateStoreApi {
+  /** 0 and a zero hash in a new or rebuilt store. */
+  readonly appliedIndex: number
+  readonly hash: string
+  /** Why the old content was thrown away at open, null when it was kept. */
+  readonly rebuiltBecause: string | null
+  write(batch: StateBatch): Promise<void>
+  /** Makes all that was written durable against power loss and records it as the place to check from. */
+  checkpoint(): Promise<void>
+  get(key: Buffer): Promise<Buffer | undefined>
+  range(range: {
+    readonly from: Buffer
+    readonly to: Buffer
+    readonly limit: number
+    readonly reverse?: boolean
+  }): Promise<readonly (readonly [key: Buffer, value: Buffer])[]>
+  close(): Promise<void>
+}

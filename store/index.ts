@@ -1,0 +1,18 @@
+/** The door of `store/`: everything else in this folder is internal. */
+export { InvariantError, invariant, unreachable } from './assert.ts'
+export type {
+  CommitLogApi,
+  CommitLogOptions,
+  HardStateApi,
+  LogRecovery,
+  SavedHardState,
+  StateBatch,
+  StateOperation,
+  StateStoreApi,
+} from './contract.ts'
+export type { Disk, DiskErrorCode, DiskFile } from './disk.ts'
+export type { StoreErrorCode } from './errors.ts'
+export { StoreError } from './errors.ts'
+export type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation } from './key-value.ts'
+export type { Frame, FrameHeader, FrameType, LogEntry, Position } from './types.ts'
+export { frameTypes } from './types.ts'
