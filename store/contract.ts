@@ -112,12 +112,20 @@ export interface StateStoreApi {
   /** 0 and a zero hash in a new or rebuilt store. */
   readonly appliedIndex: number
   readonly hash: string
-  /** Why the old content was thrown away at open, null when it was kept. */
+  /** Why the old content was thrown away, null when it was kept. */
   readonly rebuiltBecause: string | null
+  /** Batches are written in the order of the calls. A failed one is final: STORAGE_FAILED from then on. */
   write(batch: StateBatch): Promise<void>
   /** Makes all that was written durable against power loss and records it as the place to check from. */
   checkpoint(): Promise<void>
+  /**
+   * Throws everything away: appliedIndex 0, the log is applied from its beginning. For a state that does not belong
+   * to the log beside it (S4: appliedIndex beyond the log's end). Nothing may be written meanwhile.
+   */
+  reset(reason: string): Promise<void>
+  /** Keys do not begin with byte 0x00: those are the store's own. */
   get(key: Buffer): Promise<Buffer | undefined>
+  /** Rows of [from, to) in order of unsigned bytes, at most `limit`. The store's own rows are never among them. */
   range(range: {
     readonly from: Buffer
     readonly to: Buffer

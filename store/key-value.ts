@@ -2,7 +2,8 @@
  * The key-value port under the state store.
  *
  * Implemented by `level-key-value.ts` (the only importer of `level`) and by `memory-key-value.ts` with a crash model
- * that loses any subset of un-synced log blocks, as LevelDB does. Keys order by unsigned bytes.
+ * that loses any subset of un-synced log blocks, as LevelDB does. Keys order by unsigned bytes; none is empty.
+ * After `close` every call rejects with a StoreError `CLOSED`; a failed write with `STORAGE_FAILED`.
  */
 export type KeyValueOperation =
   | { readonly kind: 'put'; readonly key: Buffer; readonly value: Buffer }
@@ -20,17 +21,24 @@ export interface KeyRange {
 export interface KeyValue {
   get(key: Buffer): Promise<Buffer | undefined>
   range(range: KeyRange): Promise<readonly (readonly [key: Buffer, value: Buffer])[]>
-  /** All or nothing for a crash of the process; durable against power loss only with `sync`. */
+  /**
+   * All or nothing. Survives a crash of the process. With `sync` this batch survives a power loss too, but earlier
+   * ones that were not synced need not: LevelDB syncs only the log file it writes, not the one before it.
+   */
   write(operations: readonly KeyValueOperation[], options: { readonly sync: boolean }): Promise<void>
+  /** Makes everything that was written before the call durable against power loss. */
+  flush(): Promise<void>
+  /** Waits for what is running, then releases database and lock. A second call does nothing. */
   close(): Promise<void>
 }
 
 export interface KeyValueEngine {
   /**
    * Opens or creates the database in this directory and locks it against other processes until closed or until the
-   * process dies. Rejects with a StoreError `FOLDER_IN_USE` when another process holds it.
+   * process dies. Rejects with a StoreError: `FOLDER_IN_USE` when somebody else holds it, `ROTTEN` when its content
+   * cannot be read, `STORAGE_FAILED` for everything else (permissions, space, a file in the way).
    */
   open(directory: string): Promise<KeyValue>
-  /** Removes the database and everything in it. It must not be open. */
+  /** Removes the database and everything in it; a missing one is no error. Rejects with FOLDER_IN_USE when open. */
   destroy(directory: string): Promise<void>
 }
