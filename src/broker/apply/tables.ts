@@ -1,0 +1,46 @@
+/** The whole state as its parts, in one place to hand around. Made by `state-machine.ts`, changed by apply alone. */
+import type { StateStoreApi } from '../../../store/index.ts'
+import { GroupTable } from './groups.ts'
+import { type Limits, LimitTable } from './limits.ts'
+import { GroupOffsets } from './offsets.ts'
+import type { StateTable } from './pending-changes.ts'
+import { ProducerSequences } from './producers.ts'
+import { QueueTable } from './queues.ts'
+import { TopicTable } from './topics.ts'
+
+export interface Tables {
+  readonly limits: LimitTable
+  readonly topics: TopicTable
+  readonly queues: QueueTable
+  readonly producers: ProducerSequences
+  readonly offsets: GroupOffsets
+  readonly groups: GroupTable
+}
+
+/** Reads everything but ConsumeQueue rows into memory. */
+export async function loadTables(
+  store: StateStoreApi,
+  options: { readonly limits: Limits; readonly tailRowsMax: number },
+): Promise<Tables> {
+  const tables: Tables = {
+    limits: new LimitTable(options.limits),
+    topics: new TopicTable(),
+    queues: new QueueTable(options.tailRowsMax),
+    producers: new ProducerSequences(),
+    offsets: new GroupOffsets(),
+    groups: new GroupTable(),
+  }
+  await tables.limits.load(store)
+  await tables.topics.load(store)
+  await tables.queues.load(store)
+  await tables.producers.load(store)
+  await tables.offsets.load(store)
+  await tables.groups.load(store)
+  // A queue that never got a message has no row of its own.
+  for (const { topicId, config } of tables.topics.all()) tables.queues.ensure(topicId, config.readQueues)
+  return tables
+}
+
+export function allTables(tables: Tables): readonly StateTable[] {
+  return [tables.limits, tables.topics, tables.queues, tables.producers, tables.offsets, tables.groups]
+}
