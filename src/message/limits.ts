@@ -11,6 +11,11 @@ export const tagBytesMax: number = 255
 export const keysCountMax: number = 64
 export const keyBytesMax: number = 255
 export const messageIdBytesMax: number = 34
+export const messageGroupBytesMax: number = 64
+/** A W3C traceparent of version 00 has 55. */
+export const traceParentBytesMax: number = 64
+export const bornHostBytesMax: number = 255
+export const extensionsCountMax: number = 16
 export const queuesPerTopicMax: number = 1024
 export const topicNameLengthMax: number = 127
 export const groupNameLengthMax: number = 120
