@@ -1,4 +1,5 @@
 /** The numbers of the core, with the relations between them that safety and liveness need. */
+import { invariant } from './assert.ts'
 import type { Configuration, HardState, LogIndex, Millis, NodeId, Term, TermRun } from './types.ts'
 
 export interface RaftConfig {
@@ -48,6 +49,28 @@ export const defaultRaftConfig: Omit<RaftConfig, 'id'> = {
   uncommittedBytesMax: 64 * 1024 * 1024,
   uncommittedEntriesMax: 65_536,
   pendingReadsMax: 16_384,
+}
+
+/** Throws an InvariantError when the numbers contradict each other; the operator's input is checked before. */
+export function checkRaftConfig(config: RaftConfig): void {
+  const positive: readonly number[] = [
+    config.heartbeatMs,
+    config.electionTimeoutMinMs,
+    config.transferTimeoutMs,
+    config.appendBytesMax,
+    config.appendEntriesMax,
+    config.inflightMessagesMax,
+    config.inflightBytesMax,
+    config.pendingReadsMax,
+  ]
+  invariant(
+    positive.every((value) => Number.isFinite(value) && value > 0),
+    'config: times and limits must be positive',
+  )
+  // Two lost heartbeats must not look like a dead leader.
+  invariant(config.heartbeatMs * 3 <= config.electionTimeoutMinMs, 'config: heartbeats are too rare for the timeout')
+  invariant(config.electionTimeoutMinMs < config.electionTimeoutMaxMs, 'config: the election timeout needs jitter')
+  invariant(config.splitRetryMinMs <= config.splitRetryMaxMs, 'config: the split retry range is empty')
 }
 
 /** What the driver found on its disk. */

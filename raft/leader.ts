@@ -1,0 +1,196 @@
+/**
+ * What a leader does: propose, beat, count answers, prove its leadership, give it up.
+ *
+ * Used by `core.ts`. Appends are not built here but when a Ready is taken (`replication.ts`), so that many proposals
+ * share one message.
+ */
+import { invariant } from './assert.ts'
+import type { AppendResponse, HeartbeatResponse } from './messages.ts'
+import { quorumValue } from './quorum.ts'
+import type { Input, Refusal, RoleChangeReason } from './ready.ts'
+import type { Replica } from './replica.ts'
+import { maybeCommit } from './replication.ts'
+import { becomeFollower, becomeLeader } from './roles.ts'
+import { endTransfer, offerTransfer } from './transfer.ts'
+import type { LogIndex, Millis, NodeId } from './types.ts'
+
+export function startLeading(replica: Replica): void {
+  becomeLeader(replica)
+  beat(replica)
+}
+
+/** Gives the entries their indexes, or says why not. */
+export function propose(
+  replica: Replica,
+  entries: Extract<Input, { kind: 'propose' }>['entries'],
+): { readonly first: LogIndex } | { readonly refusal: Refusal } {
+  const refusal = refusalToPropose(replica, entries)
+  if (refusal !== null) return { refusal }
+  const leadership = replica.leading()
+  const first = replica.log.lastIndex + 1
+  for (const { kind, bytes } of entries) {
+    replica.log.propose(replica.term, kind, bytes)
+    leadership.uncommittedBytes += bytes
+  }
+  return { first }
+}
+
+export function readIndex(replica: Replica, context: number): Refusal | null {
+  const { leadership, config } = replica
+  if (leadership === null) return notLeader(replica)
+  if (leadership.confirmingRound !== null) return { kind: 'unconfirmed' }
+  if (leadership.reads.size >= config.pendingReadsMax) {
+    return { kind: 'full', uncommittedBytes: leadership.uncommittedBytes }
+  }
+  leadership.reads.add(context)
+  return null
+}
+
+export function notLeader(replica: Replica): Refusal {
+  return { kind: 'not_leader', leader: replica.leader, term: replica.term }
+}
+
+/** Does what is due: transfer timeout, CheckQuorum (thesis 6.2), heartbeat. */
+export function tickLeader(replica: Replica): void {
+  const leadership = replica.leading()
+  const { now } = replica
+  if (leadership.transfer !== null && now >= leadership.transfer.deadline) endTransfer(replica, 'timed_out')
+  if (now >= leadership.quorumEndsAt) {
+    leadership.quorumEndsAt = quorumEndsAt(replica)
+    if (now >= leadership.quorumEndsAt) {
+      stepDown(replica, 'quorum_lost')
+      return
+    }
+  }
+  if (now >= leadership.heartbeatAt) beat(replica)
+}
+
+/** Earliest time at which `tickLeader` has something to do. */
+export function leaderDeadline(replica: Replica): Millis {
+  const { heartbeatAt, quorumEndsAt: endsAt, transfer } = replica.leading()
+  return Math.min(heartbeatAt, endsAt, transfer?.deadline ?? Number.POSITIVE_INFINITY)
+}
+
+/** Gives up and tells everyone, so that they need not wait for a timeout. */
+export function stepDown(replica: Replica, reason: RoleChangeReason): void {
+  for (const to of replica.otherMembers) {
+    replica.outbox.sendNow({ kind: 'stepped_down', from: replica.id, to, term: replica.term })
+  }
+  becomeFollower(replica, replica.term, null, reason)
+}
+
+/** After a pause another leader may rule: nothing is promised before a quorum answered a round that starts now. */
+export function doubtLeadership(replica: Replica): void {
+  if (replica.otherVoters.length === 0) return
+  const leadership = replica.leading()
+  leadership.confirmingRound = leadership.round + 1
+  leadership.silenceFrom = replica.now
+  startRound(replica)
+}
+
+/** True when waiting reads can start a round. */
+export function isReadRoundDue(replica: Replica): boolean {
+  const { leadership } = replica
+  if (leadership === null || !leadership.isTermStarted || leadership.confirmingRound !== null) return false
+  return leadership.reads.wantsRound()
+}
+
+export function startReadRound(replica: Replica): void {
+  const leadership = replica.leading()
+  leadership.reads.start(leadership.round + 1, replica.log.commit)
+  startRound(replica)
+  confirmRounds(replica)
+}
+
+export function onHeartbeatResponse(replica: Replica, response: HeartbeatResponse): void {
+  const leadership = replica.leading()
+  const progress = leadership.followers.get(response.from)
+  if (progress === undefined) return
+  const { now, log, config } = replica
+  progress.heardAt = now
+  progress.ackedRound = Math.max(progress.ackedRound, Math.min(response.round, leadership.round))
+  if (progress.state !== 'replicate') progress.allowProbe()
+  // The peer is alive, lacks something, and is silent about it: appends or their answers may have been lost. An
+  // append at the end of what was sent is refused if so, and accepted if not.
+  const isSilent = progress.inflights.messages === 0 || now - progress.acknowledgedAt >= config.heartbeatMs
+  if (progress.match < log.lastIndex && isSilent) progress.isCheckDue = true
+  confirmRounds(replica)
+}
+
+export function onAppendResponse(replica: Replica, response: AppendResponse): void {
+  const leadership = replica.leading()
+  const progress = leadership.followers.get(response.from)
+  if (progress === undefined) return
+  progress.heardAt = replica.now
+  const { rejected, matchIndex } = response
+  if (rejected !== null) {
+    // Raft 5.3: skip a whole term per refusal, on both sides.
+    const agreed = replica.log.lastAtMost(rejected.hintIndex, rejected.hintTerm)
+    progress.rejected(rejected.rejectedIndex, agreed.index + 1)
+    return
+  }
+  invariant(matchIndex <= replica.log.lastIndex, 'R3: a follower holds entries of this term that its leader lacks')
+  progress.acknowledgedAt = replica.now
+  if (!progress.accepted(matchIndex)) return
+  maybeCommit(replica)
+  offerTransfer(replica)
+}
+
+/** The messages to the peer were dropped. */
+export function onUnreachable(replica: Replica, peer: NodeId): void {
+  const progress = replica.leadership?.followers.get(peer)
+  if (progress?.state === 'replicate') progress.becomeProbe(progress.match + 1)
+}
+
+function refusalToPropose(replica: Replica, entries: readonly { readonly bytes: number }[]): Refusal | null {
+  const { leadership, log, config } = replica
+  if (leadership === null) return notLeader(replica)
+  if (leadership.transfer !== null) return { kind: 'transferring', to: leadership.transfer.to }
+  if (leadership.confirmingRound !== null) return { kind: 'unconfirmed' }
+  invariant(entries.length > 0, 'R2: a proposal needs an entry')
+  let { uncommittedBytes } = leadership
+  const uncommittedEntries = log.lastIndex - log.commit
+  if (uncommittedEntries === 0) return null
+  for (const { bytes } of entries) uncommittedBytes += bytes
+  const isFull =
+    uncommittedBytes > config.uncommittedBytesMax || uncommittedEntries + entries.length > config.uncommittedEntriesMax
+  return isFull ? { kind: 'full', uncommittedBytes: leadership.uncommittedBytes } : null
+}
+
+function startRound(replica: Replica): void {
+  replica.leading().round++
+  beat(replica)
+}
+
+/** A heartbeat to everyone, with the number of the newest round, so that a lost one is repeated by the next. */
+function beat(replica: Replica): void {
+  const leadership = replica.leading()
+  const { id: from, term, now, log, config } = replica
+  for (const [to, progress] of leadership.followers) {
+    const commit = Math.min(progress.match, log.commit)
+    replica.outbox.sendNow({ kind: 'heartbeat', from, to, term, commit, round: leadership.round })
+  }
+  const isAlone = leadership.followers.size === 0
+  leadership.heartbeatAt = isAlone ? Number.POSITIVE_INFINITY : now + config.heartbeatMs
+  leadership.quorumEndsAt = quorumEndsAt(replica)
+  offerTransfer(replica)
+}
+
+function quorumEndsAt(replica: Replica): Millis {
+  const { followers, silenceFrom } = replica.leading()
+  const heardAt = quorumValue(replica.configuration, (id) => {
+    if (id === replica.id) return Number.POSITIVE_INFINITY
+    return Math.max(silenceFrom, followers.get(id)?.heardAt ?? silenceFrom)
+  })
+  return heardAt + replica.config.electionTimeoutMinMs
+}
+
+function confirmRounds(replica: Replica): void {
+  const leadership = replica.leading()
+  if (leadership.reads.size === 0 && leadership.confirmingRound === null) return
+  const round = quorumValue(replica.configuration, (id) =>
+    id === replica.id ? leadership.round : (leadership.followers.get(id)?.ackedRound ?? 0),
+  )
+  replica.outbox.answerReads(leadership.reads.confirm(round))
+  if (leadership.confirmingRound !== null && round >= leadership.confirmingRound) leadership.confirmingRound = null
+}

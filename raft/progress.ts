@@ -1,0 +1,110 @@
+/**
+ * What a leader knows of one follower: how far it matches, where to go on, and how boldly.
+ *
+ *   probe      one append per heartbeat until an answer shows where the logs agree
+ *   replicate  appends leave without waiting for answers, within the window
+ *   snapshot   the log no longer reaches back far enough: one empty probe per heartbeat, for when it caught up elsewhere
+ *
+ * Used by `replication.ts` and `leader.ts`. Invariant: match < next.
+ */
+import { invariant } from './assert.ts'
+import { Inflights } from './inflights.ts'
+import type { LogIndex, Millis } from './types.ts'
+
+export type ProgressState = 'probe' | 'replicate' | 'snapshot'
+
+export class Progress {
+  readonly inflights: Inflights
+  /** Last answer of any kind in this term; null before the first. */
+  heardAt: Millis | null = null
+  /** Last answer to an append, or the start of the leadership. */
+  acknowledgedAt: Millis
+  /** Highest heartbeat round answered. */
+  ackedRound = 0
+  /** Highest commit index told and coverable by what was sent. */
+  sentCommit: LogIndex = 0
+  /** An append is owed even if there is nothing new: it finds out what was lost. */
+  isCheckDue = false
+  #state: ProgressState = 'probe'
+  #isProbeSent = false
+  #match: LogIndex = 0
+  #next: LogIndex
+
+  constructor(next: LogIndex, now: Millis, window: { readonly messagesMax: number; readonly bytesMax: number }) {
+    this.#next = next
+    this.acknowledgedAt = now
+    this.inflights = new Inflights(window.messagesMax, window.bytesMax)
+  }
+
+  get state(): ProgressState {
+    return this.#state
+  }
+
+  get match(): LogIndex {
+    return this.#match
+  }
+
+  get next(): LogIndex {
+    return this.#next
+  }
+
+  /** May entries leave now? */
+  canSend(): boolean {
+    if (this.#state === 'replicate') return !this.inflights.isFull()
+    return !this.#isProbeSent
+  }
+
+  /** Entries up to `last` left, `bytes` in all; an empty append passes the index before them. */
+  sent(last: LogIndex, bytes: number): void {
+    if (this.#state !== 'replicate') {
+      this.#isProbeSent = true
+      return
+    }
+    if (last < this.#next) return
+    this.inflights.add(last, bytes)
+    this.#next = last + 1
+  }
+
+  /** The follower holds everything up to `match` durably. Returns whether that is news. */
+  accepted(match: LogIndex): boolean {
+    const isNews = match > this.#match
+    this.#match = Math.max(this.#match, match)
+    this.#next = Math.max(this.#next, this.#match + 1)
+    this.inflights.freeTo(this.#match)
+    if (this.#state !== 'replicate') {
+      this.#state = 'replicate'
+      this.#isProbeSent = false
+      this.#next = this.#match + 1
+    }
+    return isNews
+  }
+
+  /** The follower lacks `rejected`; `next` is the first index that is worth a try. Ignores what is out of date. */
+  rejected(rejected: LogIndex, next: LogIndex): void {
+    // Going back further does not help: the log starts at the position that was just refused.
+    if (this.#state === 'snapshot') return
+    const isStale = this.#state === 'replicate' ? rejected <= this.#match : rejected !== this.#next - 1
+    if (isStale) return
+    this.becomeProbe(Math.max(this.#match + 1, Math.min(rejected, next)))
+  }
+
+  becomeProbe(next: LogIndex): void {
+    invariant(next > this.#match, 'R5: match < next is broken')
+    this.#state = 'probe'
+    this.#isProbeSent = false
+    this.#next = next
+    this.sentCommit = Math.min(this.sentCommit, this.#match)
+    this.inflights.clear()
+  }
+
+  becomeSnapshot(): void {
+    this.#state = 'snapshot'
+    this.#isProbeSent = true
+    this.inflights.clear()
+  }
+
+  /** Another probe may leave, since the last one may have been lost. */
+  allowProbe(): void {
+    this.#isProbeSent = false
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * The state that all role steps share: Raft's figure 2, and the deadlines.
+ *
+ * Owned by `core.ts`, changed by `roles.ts` (role, term, vote) and the step files. Holds no decisions.
+ */
+import { invariant } from './assert.ts'
+import type { Boot, RaftConfig, Random } from './config.ts'
+import type { Leadership } from './leadership.ts'
+import { RaftLog } from './log.ts'
+import { Outbox } from './outbox.ts'
+import { isVoter, membersOf, votersOf } from './quorum.ts'
+import type { RoleChangeReason } from './ready.ts'
+import type { Configuration, Millis, NodeId, Role, Term } from './types.ts'
+import { WriteLedger } from './write-ledger.ts'
+
+export class Replica {
+  readonly config: RaftConfig
+  readonly id: NodeId
+  readonly random: Random
+  readonly log: RaftLog
+  readonly outbox: Outbox = new Outbox()
+  readonly ledger: WriteLedger
+  readonly configuration: Configuration
+  /** Voters except this node, and members except this node. */
+  readonly otherVoters: readonly NodeId[]
+  readonly otherMembers: readonly NodeId[]
+  readonly isVoter: boolean
+  now: Millis
+
+  term: Term
+  vote: NodeId | null
+  role: Role = 'follower'
+  leader: NodeId | null = null
+  /** Who led this term, also after it was lost: a second one would break R1. */
+  termLeader: NodeId | null = null
+  /** The disk failed; final. */
+  hasFailed = false
+
+  /** Last sign of life of `leader`. */
+  leaderHeardAt: Millis = Number.NEGATIVE_INFINITY
+  /**
+   * Leader to which the own control connection broke, or who stepped down: it holds no lease here, and appends of it
+   * that were still in the sockets are no sign of life. Only a heartbeat is.
+   */
+  lostLeader: NodeId | null = null
+
+  /** When to stand for election, and why. Infinity: never. */
+  electionAt: Millis = Number.POSITIVE_INFINITY
+  electionReason: RoleChangeReason = 'election_timeout'
+  /** Repetitions left of a pre-vote that others refuse because they still see the leader that was lost here. */
+  leaderSeenRetriesLeft = 0
+  /** First pre-vote since the last known leader; null while there is one. */
+  seriesStartedAt: Millis | null = null
+  /** Answers of the round, while (pre-)candidate. */
+  votes: Map<NodeId, boolean> = new Map()
+  /** The round was refused by someone, and its deadline moved up. */
+  isRoundShortened = false
+  /** This candidacy was ordered by the old leader: it bypasses the leases. */
+  isTransferElection = false
+
+  /** Present exactly while leader. */
+  leadership: Leadership | null = null
+
+  constructor(config: RaftConfig, boot: Boot, random: Random, now: Millis) {
+    this.config = config
+    this.id = config.id
+    this.random = random
+    this.now = now
+    this.configuration = boot.configuration
+    this.otherVoters = votersOf(boot.configuration).filter((id) => id !== config.id)
+    this.otherMembers = membersOf(boot.configuration).filter((id) => id !== config.id)
+    this.isVoter = isVoter(boot.configuration, config.id)
+    this.term = boot.hardState.term
+    this.vote = boot.hardState.vote
+    this.log = new RaftLog(boot)
+    invariant(this.term >= this.log.lastTerm, 'R2: the log holds entries of a term beyond the stored term')
+    this.ledger = new WriteLedger({ lastIndex: boot.lastIndex, term: this.term, vote: this.vote })
+  }
+
+  /** The leadership of a node that must be leader here. */
+  leading(): Leadership {
+    invariant(this.leadership !== null, 'R1: not the leader')
+    return this.leadership
+  }
+}

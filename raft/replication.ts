@@ -1,0 +1,87 @@
+/**
+ * Appends to the followers, and the commit they allow (Raft 5.3, 5.4.2).
+ *
+ * Used by `core.ts` when a Ready is taken: all that is new goes into one append per follower, up to the limits.
+ * Entries whose size is no longer known count as a share of `appendBytesMax`.
+ */
+import { invariant } from './assert.ts'
+import type { RaftLog } from './log.ts'
+import type { Progress } from './progress.ts'
+import { quorumValue } from './quorum.ts'
+import type { Replica } from './replica.ts'
+import type { EntryMeta, LogIndex, NodeId } from './types.ts'
+
+/** An append holds at most so many entries of unknown size. */
+export const unknownEntriesMax = 16
+
+export function areAppendsDue(replica: Replica): boolean {
+  if (replica.leadership === null) return false
+  for (const progress of replica.leadership.followers.values()) if (isDue(progress, replica.log)) return true
+  return false
+}
+
+export function sendAppends(replica: Replica): void {
+  for (const [to, progress] of replica.leading().followers) {
+    while (isDue(progress, replica.log)) sendAppend(replica, to, progress)
+  }
+}
+
+/** Moves the commit to what a majority holds durably (R5), the own disk counted like any other. */
+export function maybeCommit(replica: Replica): void {
+  const { log, term, configuration, outbox } = replica
+  const leadership = replica.leading()
+  const before = log.commit
+  const index = quorumValue(configuration, (id) =>
+    id === replica.id ? log.stable : (leadership.followers.get(id)?.match ?? 0),
+  )
+  // An older entry is safe only under one of the own term (Raft figure 8).
+  if (index <= before || log.termAt(index) !== term) return
+  invariant(index <= log.lastIndex, 'R5: a quorum cannot hold what the leader lacks')
+  log.commitTo(index)
+  for (let i = before + 1; i <= index; i++) leadership.uncommittedBytes -= log.entryAt(i).bytes
+  if (leadership.isTermStarted) return
+  leadership.isTermStarted = true
+  outbox.emit({ kind: 'term_started', term, index: leadership.termStart })
+}
+
+/** True when an append must leave to this follower: something is new, a commit is news, or a check is due. */
+function isDue(progress: Progress, log: RaftLog): boolean {
+  if (progress.isCheckDue && (progress.state === 'replicate' || progress.canSend())) return true
+  if (!progress.canSend() || progress.state === 'snapshot') return false
+  if (progress.next <= log.lastIndex) return true
+  return progress.state === 'replicate' && progress.sentCommit < Math.min(log.commit, progress.next - 1)
+}
+
+function sendAppend(replica: Replica, to: NodeId, progress: Progress): void {
+  const { log, id: from, term } = replica
+  progress.isCheckDue = false
+  if (log.termAt(progress.next - 1) === null) progress.becomeSnapshot()
+  const isBehindLog = progress.state === 'snapshot'
+  const prevIndex = isBehindLog ? log.firstIndex - 1 : progress.next - 1
+  const prevTerm = log.termAt(prevIndex) as number
+  const { entries, bytes } = isBehindLog || !progress.canSend() ? nothing : takeEntries(replica, progress.next)
+  const last = prevIndex + entries.length
+  progress.sent(last, bytes)
+  progress.sentCommit = Math.max(progress.sentCommit, Math.min(log.commit, last))
+  replica.outbox.sendNow({ kind: 'append', from, to, term, prevIndex, prevTerm, entries, commit: log.commit })
+}
+
+const nothing: { readonly entries: readonly EntryMeta[]; readonly bytes: number } = { entries: [], bytes: 0 }
+
+/** As many entries from `from` on as one append may hold, at least one if there is one. */
+function takeEntries(
+  { log, config }: Replica,
+  from: LogIndex,
+): { readonly entries: readonly EntryMeta[]; readonly bytes: number } {
+  const unknownBytes = Math.ceil(config.appendBytesMax / unknownEntriesMax)
+  const entries: EntryMeta[] = []
+  let bytes = 0
+  for (let index = from; index <= log.lastIndex && entries.length < config.appendEntriesMax; index++) {
+    const entry = log.entryAt(index)
+    const size = log.knows(index) ? entry.bytes : unknownBytes
+    if (entries.length > 0 && bytes + size > config.appendBytesMax) break
+    entries.push(entry)
+    bytes += size
+  }
+  return { entries, bytes }
+}
