@@ -25,6 +25,7 @@ import {
   kindShift,
   producerIdBytes,
   readUint53,
+  tooLong,
   viewOf,
 } from './layout.ts'
 import { batchBytesMax, extensionsCountMax, recordsPerBatchMax, topicNameLengthMax } from './limits.ts'
@@ -149,11 +150,17 @@ function readLayout(batch: Buffer): Layout {
   if (bodiesFrom > batch.length) throw illegal(`heads length ${headsLength} does not fit`)
   checkText(batch, headerFixedBytes, bornHostFrom, 'topic')
   checkText(batch, bornHostFrom, extensionsFrom, 'born host')
+  const attributes = checkAttributes(view.getUint16(headerAt.attributes, true))
+  // Written out: spreading parts into one object costs more than all of the rest.
   const header: BatchHeader = {
-    ...readAttributes(view.getUint16(headerAt.attributes, true)),
-    ...readProducer(batch, view, recordCount),
     version: batchVersion,
+    codec: (attributes & codecMask) as Codec,
+    kind: ((attributes & kindMask) >>> kindShift) as BatchKind,
+    firstOfProducer: (attributes & firstOfProducerBit) !== 0,
     totalLength: batch.length,
+    producerId: batch.subarray(headerAt.producerId, headerAt.producerId + producerIdBytes),
+    producerEpoch: view.getUint32(headerAt.producerEpoch, true),
+    baseSequence: readSequence(view, recordCount),
     recordCount,
     baseBornTime: readUint53(view, headerAt.baseBornTime, 'base born time'),
     topic: readText(batch, headerFixedBytes, bornHostFrom),
@@ -170,9 +177,7 @@ function readLayout(batch: Buffer): Layout {
 /** What every version has at the same place. */
 function checkFrame(batch: Buffer, view: DataView): void {
   if (batch.length < headerFixedBytes) throw illegal(`batch has ${batch.length} bytes, its header is cut`)
-  if (batch.length > batchBytesMax) {
-    throw illegal(`batch has ${batch.length} bytes, at most ${batchBytesMax} are allowed`)
-  }
+  if (batch.length > batchBytesMax) throw tooLong('batch', batch.length, batchBytesMax)
   if (view.getUint32(headerAt.magic, true) !== batchMagic) throw illegal('magic is not that of a batch')
   const totalLength = view.getUint32(headerAt.totalLength, true)
   if (totalLength !== batch.length) throw illegal(`total length is ${totalLength}, ${batch.length} bytes are there`)
@@ -189,9 +194,7 @@ function checkLengths(lengths: {
 }): void {
   const { topicLength, recordCount, headsLength, bodiesLength } = lengths
   if (topicLength === 0) throw illegal('topic is empty')
-  if (topicLength > topicNameLengthMax) {
-    throw illegal(`topic has ${topicLength} bytes, at most ${topicNameLengthMax} are allowed`)
-  }
+  if (topicLength > topicNameLengthMax) throw tooLong('topic', topicLength, topicNameLengthMax)
   if (recordCount === 0) throw illegal('record count is zero')
   if (recordCount > recordsPerBatchMax) {
     throw illegal(`record count is ${recordCount}, at most ${recordsPerBatchMax} are allowed`)
@@ -206,31 +209,19 @@ function checkLengths(lengths: {
 
 const knownKinds: ReadonlySet<number> = new Set(Object.values(batchKinds))
 
-function readAttributes(attributes: number): Pick<BatchHeader, 'codec' | 'kind' | 'firstOfProducer'> {
+function checkAttributes(attributes: number): number {
   if ((attributes & ~attributesKnown) !== 0) throw illegal(`attributes ${hex(attributes)} have unknown bits`)
   const codec = attributes & codecMask
   const kind = (attributes & kindMask) >>> kindShift
   if (codec > codecs.zstd) throw illegal(`codec ${codec} is unknown`)
   if (!knownKinds.has(kind)) throw illegal(`kind ${kind} is unknown`)
-  return {
-    codec: codec as Codec,
-    kind: kind as BatchKind,
-    firstOfProducer: (attributes & firstOfProducerBit) !== 0,
-  }
+  return attributes
 }
 
-function readProducer(
-  batch: Buffer,
-  view: DataView,
-  recordCount: number,
-): Pick<BatchHeader, 'producerId' | 'producerEpoch' | 'baseSequence'> {
+function readSequence(view: DataView, recordCount: number): number {
   const baseSequence = readUint53(view, headerAt.baseSequence, 'base sequence')
   if (baseSequence + recordCount - 1 > Number.MAX_SAFE_INTEGER) throw illegal('last sequence is above 2^53 - 1')
-  return {
-    producerId: batch.subarray(headerAt.producerId, headerAt.producerId + producerIdBytes),
-    producerEpoch: view.getUint32(headerAt.producerEpoch, true),
-    baseSequence,
-  }
+  return baseSequence
 }
 
 const noExtensions: BatchHeader['extensions'] = Object.freeze([])

@@ -75,8 +75,18 @@ export function illegal(message: string, cause?: unknown): LedgerError {
   return new LedgerError('MESSAGE_ILLEGAL', message, {}, cause === undefined ? undefined : { cause })
 }
 
+/** Names the field that is above its limit. */
+export function tooLong(field: string, bytes: number, bytesMax: number): LedgerError {
+  return illegal(`${field} has ${bytes} bytes, at most ${bytesMax} are allowed`)
+}
+
+/** For what is checked once a batch: the message is built in any case. */
 export function assertLegal(condition: boolean, message: string): asserts condition {
   if (!condition) throw illegal(message)
+}
+
+export function isUint53(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0
 }
 
 /** A 64-bit field, as two halves: numbers beyond 2^53 - 1 are refused, since none is exact. */

@@ -4,7 +4,7 @@
  * `checkHead` believes no length and allocates nothing for a record of ASCII, since a broker runs it over every
  * record it is sent; `readHead` may only be called on a head that it passed. Never read beyond the heads' region.
  */
-import { headAt, headFixedBytes, illegal, originFixedBytes, propertyHeadBytes, readUint53 } from './layout.ts'
+import { headAt, headFixedBytes, illegal, originFixedBytes, propertyHeadBytes, readUint53, tooLong } from './layout.ts'
 import {
   bodyBytesMax,
   keysCountMax,
@@ -26,7 +26,7 @@ export function checkHead(bytes: Buffer, view: DataView, at: number, end: number
   if (headLength < headFixedBytes || headLength > end - at) throw illegal(`head length ${headLength} does not fit`)
   const bodyLength = view.getUint32(at + headAt.bodyLength, true)
   if (bodyLength === 0) throw illegal('body is empty')
-  if (bodyLength > bodyBytesMax) throw illegal(`body has ${bodyLength} bytes, at most ${bodyBytesMax} are allowed`)
+  if (bodyLength > bodyBytesMax) throw tooLong('body', bodyLength, bodyBytesMax)
   if (view.getUint32(at + headAt.deliveryTime + 4, true) > 0x1f_ffff) throw illegal('delivery time is above 2^53 - 1')
 
   const headEnd = at + headLength
@@ -34,9 +34,7 @@ export function checkHead(bytes: Buffer, view: DataView, at: number, end: number
   const originFrom = checkKeys(bytes, view, keysFrom, headEnd, view.getUint8(at + headAt.keysCount))
   const propertiesFrom = checkOrigin(bytes, view, originFrom, headEnd, view.getUint8(at + headAt.originTopicLength))
   const propertiesLength = view.getUint16(at + headAt.propertiesLength, true)
-  if (propertiesLength > propertiesBytesMax) {
-    throw illegal(`properties have ${propertiesLength} bytes, at most ${propertiesBytesMax} are allowed`)
-  }
+  if (propertiesLength > propertiesBytesMax) throw tooLong('properties', propertiesLength, propertiesBytesMax)
   if (propertiesFrom + propertiesLength !== headEnd) {
     throw illegal(`head length ${headLength} is not that of its parts, ${propertiesFrom + propertiesLength - at}`)
   }
@@ -141,10 +139,6 @@ function checkProperties(bytes: Buffer, view: DataView, from: number, end: numbe
 
 function checkAnyText(bytes: Buffer, view: DataView, from: number, to: number, field: string): void {
   if (!isAscii(view, from, to)) checkText(bytes, from, to, field)
-}
-
-function tooLong(field: string, length: number, bytesMax: number): Error {
-  return illegal(`${field} has ${length} bytes, at most ${bytesMax} are allowed`)
 }
 
 /** The record whose head `checkHead` has passed. */

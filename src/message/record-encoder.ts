@@ -2,7 +2,16 @@
  * Record heads, written. Used by `batch-encoder.ts`: `headBytes` for every record first, then `writeHead` into the
  * one buffer of the batch. Limits are checked in the first pass, so the second cannot fail half way.
  */
-import { assertLegal, headAt, headFixedBytes, originFixedBytes, propertyHeadBytes, writeUint53 } from './layout.ts'
+import {
+  headAt,
+  headFixedBytes,
+  illegal,
+  isUint53,
+  originFixedBytes,
+  propertyHeadBytes,
+  tooLong,
+  writeUint53,
+} from './layout.ts'
 import {
   bodyBytesMax,
   keyBytesMax,
@@ -36,23 +45,23 @@ export function headBytes(record: RecordFields): number {
 
 function checkNumbers(record: RecordFields): void {
   const { body, bornDelta, deliveryTime, flags, attempt } = record
-  assertLegal(body.length > 0, 'body is empty')
-  assertLegal(body.length <= bodyBytesMax, `body has ${body.length} bytes, at most ${bodyBytesMax} are allowed`)
-  assertLegal((bornDelta | 0) === bornDelta, `born-time delta ${bornDelta} does not fit 32 bits`)
-  assertLegal(Number.isSafeInteger(deliveryTime) && deliveryTime >= 0, `delivery time ${deliveryTime} is no time`)
-  assertLegal(flags >>> 0 === flags, `flags ${flags} do not fit 32 bits`)
-  assertLegal((attempt & 0xffff) === attempt, `attempt ${attempt} does not fit 16 bits`)
+  if (body.length === 0) throw illegal('body is empty')
+  if (body.length > bodyBytesMax) throw tooLong('body', body.length, bodyBytesMax)
+  if ((bornDelta | 0) !== bornDelta) throw illegal(`born-time delta ${bornDelta} does not fit 32 bits`)
+  if (!isUint53(deliveryTime)) throw illegal(`delivery time ${deliveryTime} is no time`)
+  if (flags >>> 0 !== flags) throw illegal(`flags ${flags} do not fit 32 bits`)
+  if ((attempt & 0xffff) !== attempt) throw illegal(`attempt ${attempt} does not fit 16 bits`)
 }
 
 function limited(text: string, field: string, bytesMin: number, bytesMax: number): number {
   const length = text === '' ? 0 : textBytes(text, field)
-  assertLegal(length >= bytesMin, `${field} is empty`)
-  assertLegal(length <= bytesMax, `${field} has ${length} bytes, at most ${bytesMax} are allowed`)
+  if (length < bytesMin) throw illegal(`${field} is empty`)
+  if (length > bytesMax) throw tooLong(field, length, bytesMax)
   return length
 }
 
 function keysBytes(keys: readonly string[]): number {
-  assertLegal(keys.length <= keysCountMax, `${keys.length} keys, at most ${keysCountMax} are allowed`)
+  if (keys.length > keysCountMax) throw illegal(`${keys.length} keys, at most ${keysCountMax} are allowed`)
   let total = 0
   for (const key of keys) total += 1 + limited(key, 'key', 1, keyBytesMax)
   return total
@@ -60,8 +69,8 @@ function keysBytes(keys: readonly string[]): number {
 
 function originBytes(origin: Origin | null): number {
   if (!origin) return 0
-  assertLegal(origin.queue >>> 0 === origin.queue, `origin queue ${origin.queue} does not fit 32 bits`)
-  assertLegal(Number.isSafeInteger(origin.offset) && origin.offset >= 0, `origin offset ${origin.offset} is no offset`)
+  if (origin.queue >>> 0 !== origin.queue) throw illegal(`origin queue ${origin.queue} does not fit 32 bits`)
+  if (!isUint53(origin.offset)) throw illegal(`origin offset ${origin.offset} is no offset`)
   return originFixedBytes + limited(origin.topic, 'origin topic', 1, topicNameLengthMax)
 }
 
@@ -74,8 +83,8 @@ function propertiesBytes(properties: Readonly<Record<string, string>>): number {
     total += limited(name, 'property name', 1, propertiesBytesMax)
     total += limited(properties[name]!, 'property value', 0, propertiesBytesMax)
   }
-  assertLegal(count <= propertiesCountMax, `${count} properties, at most ${propertiesCountMax} are allowed`)
-  assertLegal(total <= propertiesBytesMax, `properties have ${total} bytes, at most ${propertiesBytesMax} are allowed`)
+  if (count > propertiesCountMax) throw illegal(`${count} properties, at most ${propertiesCountMax} are allowed`)
+  if (total > propertiesBytesMax) throw tooLong('properties', total, propertiesBytesMax)
   return total
 }
 

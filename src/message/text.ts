@@ -41,5 +41,8 @@ export function checkText(bytes: Buffer, from: number, to: number, field: string
 
 /** The string of bytes that were checked before. */
 export function readText(bytes: Buffer, from: number, to: number): string {
-  return from === to ? '' : bytes.toString('utf8', from, to)
+  if (from === to) return ''
+  // Decoding ASCII as latin1 takes half the time.
+  for (let at = from; at < to; at++) if (bytes[at]! >= 0x80) return bytes.toString('utf8', from, to)
+  return bytes.toString('latin1', from, to)
 }
