@@ -54,10 +54,8 @@ export class QueueTable implements StateTable {
 
   async load(store: StateStoreApi): Promise<void> {
     for await (const [key, value] of scanRows(store, rowKinds.queue)) {
-      const topicId = readUint64(key, 1)
-      this.ensure(topicId, key.readUInt32BE(9) + 1)
-      const state = this.find(topicId, key.readUInt32BE(9))
-      invariant(state !== undefined, 'B2: a queue that was just made exists')
+      const state = this.#add(readUint64(key, 1))
+      invariant(state.queue === key.readUInt32BE(9), 'B2: a topic has every queue up to its last')
       state.min = readUint64(value, 0)
       state.max = readUint64(value, 8)
       state.lastTime = readUint64(value, 16)
@@ -68,14 +66,9 @@ export class QueueTable implements StateTable {
     return this.#byTopic.get(topicId)?.[queue]
   }
 
-  /** Makes queues up to this count; never fewer than there are. */
+  /** Makes queues up to this count; never fewer than there are. Each gets a row, so that it outlives a smaller count. */
   ensure(topicId: number, count: number): void {
-    const queues = this.#byTopic.get(topicId) ?? []
-    this.#byTopic.set(topicId, queues)
-    for (let queue = queues.length; queue < count; queue++) {
-      queues.push({ topicId, queue, min: 0, max: 0, lastTime: 0, tail: new QueueTail(), dirty: false, dropped: false })
-      this.#queueCount++
-    }
+    for (let have = this.#byTopic.get(topicId)?.length ?? 0; have < count; have++) this.#markDirty(this.#add(topicId))
   }
 
   drop(topicId: number): void {
@@ -102,8 +95,7 @@ export class QueueTable implements StateTable {
     state.lastTime = batch.storeTime
     this.#lastAppended = batch.index
     this.#untakenCount++
-    if (!state.dirty) this.#dirty.push(state)
-    state.dirty = true
+    this.#markDirty(state)
     return baseOffset
   }
 
@@ -125,6 +117,22 @@ export class QueueTable implements StateTable {
     while (this.#inFlight[0] && this.#inFlight[0].index <= appliedIndex) {
       for (const state of this.#inFlight.shift()?.states ?? []) state.tail.markWritten(appliedIndex, rowsMax)
     }
+  }
+
+  #add(topicId: number): QueueState {
+    const queues = this.#byTopic.get(topicId) ?? []
+    if (queues.length === 0) this.#byTopic.set(topicId, queues)
+    const queue = queues.length
+    const tail = new QueueTail()
+    const state = { topicId, queue, min: 0, max: 0, lastTime: 0, tail, dirty: false, dropped: false }
+    queues.push(state)
+    this.#queueCount++
+    return state
+  }
+
+  #markDirty(state: QueueState): void {
+    if (!state.dirty) this.#dirty.push(state)
+    state.dirty = true
   }
 
   #rowsPerTail(): number {

@@ -36,8 +36,6 @@ export async function loadTables(
   await tables.producers.load(store)
   await tables.offsets.load(store)
   await tables.groups.load(store)
-  // A queue that never got a message has no row of its own.
-  for (const { topicId, config } of tables.topics.all()) tables.queues.ensure(topicId, config.readQueues)
   return tables
 }
 
