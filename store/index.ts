@@ -13,9 +13,17 @@ export type {
 export type { Disk, DiskErrorCode, DiskFile } from './disk.ts'
 export type { StoreErrorCode } from './errors.ts'
 export { StoreError } from './errors.ts'
+export { frameBody } from './frame.ts'
 export type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation } from './key-value.ts'
 export { LevelKeyValueEngine } from './level-key-value.ts'
-export { MemoryKeyValueEngine, type MemoryKeyValueOptions } from './memory-key-value.ts'
+export {
+  type BatchCrashChoice,
+  loseAllUnsyncedBatches,
+  MemoryKeyValueEngine,
+  type MemoryKeyValueOptions,
+  randomBatchCrash,
+} from './memory-key-value.ts'
 export { openStateStore, type StateStoreOptions } from './state-store.ts'
 export type { Frame, FrameHeader, FrameType, LogEntry, Position } from './types.ts'
 export { frameTypes } from './types.ts'
+export { splitFrames } from './frame-split.ts'

@@ -1,9 +1,10 @@
 /**
- * The key-value port in memory, with the crash model of LevelDB. Used by the simulator and by tests, never by a broker.
+ * The key-value port in memory, with the crash model of LevelDB: for tests and for the simulator. Passes the same
+ * conformance suite as `level-key-value.ts`.
  *
- * The engine is the "disk": databases stay in it when they are closed or their process dies. A crash of the process
- * loses nothing; a power loss keeps any subset of the batches that were not synced, holes included, because LevelDB
- * skips damaged blocks of its log. A batch is kept or lost as a whole.
+ * Crash model: of the batches that were not made durable any subset is lost, holes included, because LevelDB skips
+ * damaged blocks of its log; a batch is kept or lost as a whole. As with `MemoryDisk`, `crash` and `kill` end this
+ * engine: what its process still waits for never settles, and the successor goes on with the engine they return.
  */
 import { StoreError } from './errors.ts'
 import type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation } from './key-value.ts'
@@ -12,6 +13,19 @@ import { SortedRows } from './sorted-rows.ts'
 /** Un-synced batches beyond this count as durable, as when LevelDB writes its memory table into a file. */
 const unsyncedBatchesMax = 4096
 
+/** Whether the un-synced batch `at` (0 is the oldest) of `count` survives a power cut. Every answer is legal. */
+export type BatchCrashChoice = (at: number, count: number) => boolean
+
+/** A power cut that loses everything that was not synced. */
+export const loseAllUnsyncedBatches: BatchCrashChoice = () => false
+
+/** A power cut that decides by chance: often a lost tail, else holes. `random` is uniform in [0, 1). */
+export function randomBatchCrash(random: () => number): BatchCrashChoice {
+  const tailOnly = random() < 0.5
+  const share = random()
+  return (at, count) => (tailOnly ? at < Math.floor(share * (count + 1)) : random() < share)
+}
+
 interface LoggedBatch {
   readonly operations: readonly KeyValueOperation[]
   synced: boolean
@@ -19,141 +33,148 @@ interface LoggedBatch {
 
 /** What lies on the imagined disk. `rows` is what a running process sees, `durable` + `log` what a crash leaves. */
 interface Database {
-  rows: SortedRows
-  durable: SortedRows
-  log: LoggedBatch[]
+  readonly rows: SortedRows
+  readonly durable: SortedRows
+  readonly log: LoggedBatch[]
   openedBy: MemoryKeyValue | null
 }
 
 export interface MemoryKeyValueOptions {
-  /** Awaited before each call is answered: the simulator's latency. */
+  /** Waited for before a call takes effect, in `flush` and synced writes also before it is durable: virtual latency. */
   readonly schedule?: () => Promise<void>
 }
 
 export class MemoryKeyValueEngine implements KeyValueEngine {
+  readonly #options: MemoryKeyValueOptions
   readonly #databases = new Map<string, Database>()
-  readonly #schedule: (() => Promise<void>) | undefined
+  #dead = false
 
   constructor(options: MemoryKeyValueOptions = {}) {
-    this.#schedule = options.schedule
+    this.#options = options
   }
 
   async open(directory: string): Promise<KeyValue> {
-    await this.#schedule?.()
-    const database = this.#databases.get(directory) ?? createDatabase()
+    await this.begin()
+    const database = this.#databases.get(directory) ?? createDatabase(new SortedRows())
     if (database.openedBy) throw inUse(directory)
     this.#databases.set(directory, database)
-    database.openedBy = new MemoryKeyValue(database, this.#schedule)
+    database.openedBy = new MemoryKeyValue(this, database)
     return database.openedBy
   }
 
   async destroy(directory: string): Promise<void> {
-    await this.#schedule?.()
+    await this.begin()
     if (this.#databases.get(directory)?.openedBy) throw inUse(directory)
     this.#databases.delete(directory)
   }
 
-  /** The process dies: handles stop working, locks are gone, everything written stays. */
-  crashProcess(): void {
-    for (const database of this.#databases.values()) database.openedBy = null
+  /** Power cut: returns what is left. */
+  crash(choice: BatchCrashChoice): MemoryKeyValueEngine {
+    this.#dead = true
+    const left = new MemoryKeyValueEngine(this.#options)
+    for (const [directory, { durable, log }] of this.#databases) {
+      const rows = durable.clone()
+      let at = 0
+      const unsynced = log.filter((batch) => !batch.synced).length
+      for (const batch of log) if (batch.synced || choice(at++, unsynced)) apply(rows, batch.operations)
+      left.#databases.set(directory, createDatabase(rows))
+    }
+    return left
   }
 
-  /**
-   * Power loss: as `crashProcess`, and any subset of the batches that were not synced is lost.
-   * `random` is uniform in [0, 1); the same numbers give the same loss.
-   */
-  crash(random: () => number): void {
-    this.crashProcess()
-    for (const database of this.#databases.values()) {
-      const keep = chooseSurvivors(database.log, random)
-      for (const batch of keep) apply(database.durable, batch.operations)
-      database.rows = database.durable.clone()
-      database.log = []
+  /** The process dies, the machine lives: returns everything, synced or not. */
+  kill(): MemoryKeyValueEngine {
+    this.#dead = true
+    return this.clone()
+  }
+
+  /** An independent copy of everything, synced or not, open nowhere. This engine lives on. */
+  clone(): MemoryKeyValueEngine {
+    const copy = new MemoryKeyValueEngine(this.#options)
+    for (const [directory, { rows, durable, log }] of this.#databases) {
+      copy.#databases.set(directory, {
+        rows: rows.clone(),
+        durable: durable.clone(),
+        log: log.map((batch) => ({ ...batch })),
+        openedBy: null,
+      })
     }
+    return copy
+  }
+
+  /** Waits for the schedule; never comes back into a dead process. Not for callers of the port. */
+  async begin(): Promise<void> {
+    if (this.#options.schedule) await this.#options.schedule()
+    if (this.#dead) await neverSettles
   }
 }
 
-class MemoryKeyValue implements KeyValue {
-  readonly #database: Database
-  readonly #schedule: (() => Promise<void>) | undefined
+const neverSettles: Promise<void> = new Promise(() => {})
 
-  constructor(database: Database, schedule: (() => Promise<void>) | undefined) {
+class MemoryKeyValue implements KeyValue {
+  readonly #engine: MemoryKeyValueEngine
+  readonly #database: Database
+
+  constructor(engine: MemoryKeyValueEngine, database: Database) {
+    this.#engine = engine
     this.#database = database
-    this.#schedule = schedule
   }
 
   async get(key: Buffer): Promise<Buffer | undefined> {
-    this.#assertOpen()
-    const value = this.#database.rows.get(key)
-    await this.#wait()
-    return value
+    await this.#begin()
+    return this.#database.rows.get(key)
   }
 
   async range(range: KeyRange): Promise<readonly (readonly [key: Buffer, value: Buffer])[]> {
-    this.#assertOpen()
-    const rows = this.#database.rows.range(range)
-    await this.#wait()
-    return rows
+    await this.#begin()
+    return this.#database.rows.range(range)
   }
 
   async write(operations: readonly KeyValueOperation[], options: { readonly sync: boolean }): Promise<void> {
-    this.#assertOpen()
     const batch: LoggedBatch = { operations: operations.map(copyOperation), synced: false }
+    await this.#begin()
     apply(this.#database.rows, batch.operations)
     this.#database.log.push(batch)
     this.#writeMemoryTable()
-    await this.#wait()
-    // Only now: a crash while the sync runs may lose the batch.
-    if (options.sync) batch.synced = true
+    if (!options.sync) return
+    // Only after a second wait: a crash while the sync runs may lose the batch.
+    await this.#engine.begin()
+    batch.synced = true
   }
 
   async flush(): Promise<void> {
-    this.#assertOpen()
+    await this.#begin()
     const written = this.#database.log.length
-    await this.#wait()
+    await this.#engine.begin()
     for (const batch of this.#database.log.splice(0, written)) apply(this.#database.durable, batch.operations)
   }
 
   async close(): Promise<void> {
     if (this.#database.openedBy !== this) return
-    await this.#wait()
-    this.#database.openedBy = null
+    await this.#engine.begin()
+    if (this.#database.openedBy === this) this.#database.openedBy = null
   }
 
-  /** Latency, after which the process may be dead. */
-  async #wait(): Promise<void> {
-    if (!this.#schedule) return
-    await this.#schedule()
-    this.#assertOpen()
+  async #begin(): Promise<void> {
+    await this.#engine.begin()
+    if (this.#database.openedBy !== this) throw new StoreError('CLOSED', 'the state database is closed')
   }
 
   #writeMemoryTable(): void {
-    if (this.#database.log.length <= unsyncedBatchesMax) return
-    const oldest = this.#database.log.splice(0, unsyncedBatchesMax / 2)
-    for (const batch of oldest) apply(this.#database.durable, batch.operations)
-  }
-
-  #assertOpen(): void {
-    if (this.#database.openedBy !== this) throw new StoreError('CLOSED', 'the state database is closed')
+    const { log, durable } = this.#database
+    if (log.length <= unsyncedBatchesMax) return
+    for (const batch of log.splice(0, unsyncedBatchesMax / 2)) apply(durable, batch.operations)
   }
 }
 
-function createDatabase(): Database {
-  return { rows: new SortedRows(), durable: new SortedRows(), log: [], openedBy: null }
+function createDatabase(rows: SortedRows): Database {
+  return { rows, durable: rows.clone(), log: [], openedBy: null }
 }
 
 function inUse(directory: string): StoreError {
   return new StoreError('FOLDER_IN_USE', `cannot open the state database in ${directory}: it is open already`, {
     details: { directory },
   })
-}
-
-/** Half of the crashes lose a tail only, as most real ones do; the others lose holes of any density. */
-function chooseSurvivors(log: readonly LoggedBatch[], random: () => number): readonly LoggedBatch[] {
-  const tailOnly = random() < 0.5
-  const share = random()
-  const cut = Math.floor(share * (log.length + 1))
-  return log.filter((batch, at) => batch.synced || (tailOnly ? at < cut : random() < share))
 }
 
 function apply(rows: SortedRows, operations: readonly KeyValueOperation[]): void {

@@ -43,7 +43,7 @@ export interface StateStoreOptions {
 export async function openStateStore(options: StateStoreOptions): Promise<StateStoreApi> {
   const schema = options.schema ?? 0
   invariant(Number.isInteger(schema) && schema >= 0 && schema <= 0xffff, `schema ${schema} does not fit 16 bits`)
-  await options.disk.makeDirectory(options.directory)
+  await makeDirectory(options.disk, options.directory)
   const { keyValue, problem } = await openDatabase(options)
   const file = await CheckpointFile.open(options.disk, options.directory).catch(async (error: unknown) => {
     await keyValue.close()
@@ -57,6 +57,12 @@ export async function openStateStore(options: StateStoreOptions): Promise<StateS
     await store.close()
     throw error
   }
+}
+
+async function makeDirectory(disk: Disk, directory: string): Promise<void> {
+  await disk.makeDirectory(directory)
+  const parentEnd = directory.lastIndexOf('/')
+  if (parentEnd > 0) await disk.syncDirectory(directory.slice(0, parentEnd))
 }
 
 /** The lock comes first: until it is held, no other file is looked at. */
