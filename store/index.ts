@@ -1,5 +1,6 @@
 /** The door of `store/`: everything else in this folder is internal. */
 export { InvariantError, invariant, unreachable } from './assert.ts'
+export { openCommitLog } from './commit-log.ts'
 export type {
   CommitLogApi,
   CommitLogOptions,
@@ -11,11 +12,28 @@ export type {
   StateStoreApi,
 } from './contract.ts'
 export type { Disk, DiskErrorCode, DiskFile } from './disk.ts'
+export { DiskError, diskErrorCode } from './disk-error.ts'
 export type { StoreErrorCode } from './errors.ts'
 export { StoreError } from './errors.ts'
-export { frameBody } from './frame.ts'
+export {
+  ensureDirectory,
+  type JsonValue,
+  readRecordFile,
+  writeRecordFile,
+} from './folder.ts'
+export { frameBody, frameLengthOf } from './frame.ts'
+export { splitFrames } from './frame-split.ts'
+export { openHardState } from './hard-state.ts'
 export type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation } from './key-value.ts'
 export { LevelKeyValueEngine } from './level-key-value.ts'
+export {
+  type DiskOperation,
+  loseAllUnsynced,
+  MemoryDisk,
+  type MemoryDiskOptions,
+  randomCrash,
+} from './memory-disk.ts'
+export type { CrashChoice } from './memory-file.ts'
 export {
   type BatchCrashChoice,
   loseAllUnsyncedBatches,
@@ -23,7 +41,7 @@ export {
   type MemoryKeyValueOptions,
   randomBatchCrash,
 } from './memory-key-value.ts'
+export { NodeDisk } from './node-disk.ts'
 export { openStateStore, type StateStoreOptions } from './state-store.ts'
 export type { Frame, FrameHeader, FrameType, LogEntry, Position } from './types.ts'
 export { frameTypes } from './types.ts'
-export { splitFrames } from './frame-split.ts'

@@ -45,12 +45,12 @@ export interface MemoryKeyValueOptions {
 }
 
 export class MemoryKeyValueEngine implements KeyValueEngine {
-  readonly #options: MemoryKeyValueOptions
+  schedule: MemoryKeyValueOptions['schedule']
   readonly #databases = new Map<string, Database>()
   #dead = false
 
   constructor(options: MemoryKeyValueOptions = {}) {
-    this.#options = options
+    this.schedule = options.schedule
   }
 
   async open(directory: string): Promise<KeyValue> {
@@ -71,7 +71,7 @@ export class MemoryKeyValueEngine implements KeyValueEngine {
   /** Power cut: returns what is left. */
   crash(choice: BatchCrashChoice): MemoryKeyValueEngine {
     this.#dead = true
-    const left = new MemoryKeyValueEngine(this.#options)
+    const left = this.#successor()
     for (const [directory, { durable, log }] of this.#databases) {
       const rows = durable.clone()
       let at = 0
@@ -90,7 +90,7 @@ export class MemoryKeyValueEngine implements KeyValueEngine {
 
   /** An independent copy of everything, synced or not, open nowhere. This engine lives on. */
   clone(): MemoryKeyValueEngine {
-    const copy = new MemoryKeyValueEngine(this.#options)
+    const copy = this.#successor()
     for (const [directory, { rows, durable, log }] of this.#databases) {
       copy.#databases.set(directory, {
         rows: rows.clone(),
@@ -104,8 +104,12 @@ export class MemoryKeyValueEngine implements KeyValueEngine {
 
   /** Waits for the schedule; never comes back into a dead process. Not for callers of the port. */
   async begin(): Promise<void> {
-    if (this.#options.schedule) await this.#options.schedule()
+    if (this.schedule !== undefined) await this.schedule()
     if (this.#dead) await neverSettles
+  }
+
+  #successor(): MemoryKeyValueEngine {
+    return new MemoryKeyValueEngine(this.schedule === undefined ? {} : { schedule: this.schedule })
   }
 }
 

@@ -1,0 +1,21 @@
+/**
+ * Errors of the disk port made by our own code, and how to read the code of any of them. Node's errors carry the
+ * same `code` field. Used by the disks and by the callers that tell `ENOSPC` and `ENOENT` apart.
+ */
+import type { DiskErrorCode } from './disk.ts'
+
+export class DiskError extends Error {
+  override readonly name = 'DiskError'
+  readonly code: DiskErrorCode
+
+  constructor(code: DiskErrorCode, message: string) {
+    super(`${code}: ${message}`)
+    this.code = code
+  }
+}
+
+/** The `code` of an error of the disk port, undefined when it carries none. */
+export function diskErrorCode(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined
+  return typeof error.code === 'string' ? error.code : undefined
+}

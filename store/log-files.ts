@@ -1,0 +1,208 @@
+/**
+ * The ordered segment files of a log with their prepared space and their durable mark: everything of the CommitLog
+ * that touches the disk, in the order that a power cut demands. Driven by `log-writer.ts` and `recovery.ts`.
+ *
+ * It knows positions, not entries. A rejected call (other than a lack of space, which `prepare` reports through
+ * `diskFull`) leaves it in an unknown state: the caller must never use it for writing again.
+ */
+import { invariant } from './assert.ts'
+import type { CommitLogOptions } from './contract.ts'
+import type { Disk } from './disk.ts'
+import { diskErrorCode } from './disk-error.ts'
+import { Segment } from './segment.ts'
+import type { DurableMark, LogEnd } from './segment-header.ts'
+import type { Position } from './types.ts'
+
+/** The end of an entry in the log: what the durable mark says. */
+export interface EntryEnd {
+  readonly position: Position
+  readonly index: number
+  readonly term: number
+}
+
+/** No space, quota used up, file size limit: nothing is damaged, and it may pass. */
+const outOfSpaceCodes: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG'])
+
+/** Most bytes in memory while frames are written again. */
+const rewriteBytesMax = 1024 * 1024
+
+export class LogFiles {
+  readonly #disk: Disk
+  readonly #options: CommitLogOptions
+  readonly #segments: Segment[]
+  #mark: DurableMark
+  #preparing: Promise<void> | null = null
+  #diskFull = false
+  #unsyncedDirectory = false
+
+  /** `segments` are contiguous from position 0; `mark` is the newest one on disk. */
+  constructor(disk: Disk, options: CommitLogOptions, segments: readonly Segment[], mark: DurableMark) {
+    this.#disk = disk
+    this.#options = options
+    this.#segments = [...segments]
+    this.#mark = mark
+  }
+
+  get diskFull(): boolean {
+    return this.#diskFull
+  }
+
+  get mark(): DurableMark {
+    return this.#mark
+  }
+
+  /** Frames may be written up to here without asking the file system for space. */
+  get preparedEnd(): Position {
+    return this.#segments.at(-1)?.filledEnd ?? 0
+  }
+
+  /**
+   * Makes zeroed, synced space at least up to `target`. A lack of space ends it early without an error: `diskFull`
+   * tells, and `preparedEnd` says how far it came. Only one preparation runs at a time.
+   */
+  async prepare(target: Position): Promise<void> {
+    while (this.#preparing !== null) await this.#preparing
+    this.#preparing = this.#prepare(target)
+    try {
+      await this.#preparing
+    } finally {
+      this.#preparing = null
+    }
+  }
+
+  async #prepare(target: Position): Promise<void> {
+    while (this.preparedEnd < target) {
+      const found = await this.#orFull(() => this.#segmentToFill())
+      const filled = found !== null && (await this.#orFull(() => found.fill(target).then(() => true)))
+      // What fitted before the disk was full is kept, so that entries on their way still find room.
+      await this.#segments.at(-1)?.syncFilled()
+      if (this.#unsyncedDirectory) {
+        await this.#disk.syncDirectory(this.#options.directory)
+        this.#unsyncedDirectory = false
+      }
+      if (filled !== true) {
+        this.#diskFull = true
+        return
+      }
+    }
+    this.#diskFull = false
+  }
+
+  async #segmentToFill(): Promise<Segment> {
+    const last = this.#segments.at(-1)
+    if (last !== undefined && last.filledEnd < last.end) return last
+    const { directory, segmentBytes } = this.#options
+    const base = last?.end ?? 0
+    const segment = await Segment.open(this.#disk, { directory, base, segmentBytes, create: true })
+    this.#segments.push(segment)
+    this.#unsyncedDirectory = true
+    return segment
+  }
+
+  /** Null when the file system has no space. Only writes may say so: a sync that fails is final, whatever its code. */
+  async #orFull<Value>(work: () => Promise<Value>): Promise<Value | null> {
+    try {
+      return await work()
+    } catch (error) {
+      if (!outOfSpaceCodes.has(diskErrorCode(error) ?? '')) throw error
+      return null
+    }
+  }
+
+  /** Writes the header of the segment that starts at `base`, if it has none. All before `base` must be durable. */
+  async begin(base: Position, previous: LogEnd, durable: EntryEnd): Promise<void> {
+    const segment = this.segmentAt(base)
+    if (segment.begun) return
+    invariant(segment.base === base, 'a segment begins with its first frame')
+    const { incarnation, segmentBytes } = this.#options
+    const mark = this.#nextMark(durable)
+    await segment.writeHeader({ incarnation, segmentBytes, base, previous }, mark)
+    await segment.sync()
+    segment.begun = true
+    this.#mark = mark
+  }
+
+  /**
+   * One write and one sync for frames of one segment. The mark of the flush before travels along: it says only what
+   * was durable already, so it needs no sync of its own.
+   */
+  async writeFrames(
+    buffers: readonly Uint8Array[],
+    position: Position,
+    end: Position,
+    durable: EntryEnd,
+  ): Promise<void> {
+    const segment = this.segmentAt(position)
+    const writes = [segment.writeFrames(buffers, position, end)]
+    const mark = this.#mark.position === durable.position ? null : this.#nextMark(durable)
+    if (mark !== null) writes.push(segment.writeMark(mark))
+    await Promise.all(writes)
+    await segment.sync()
+    if (mark !== null) this.#mark = mark
+  }
+
+  /** Writes and syncs the mark by itself: on close, after recovery, before a cut. */
+  async writeMark(durable: EntryEnd): Promise<void> {
+    if (this.#mark.position === durable.position) return
+    const segment = this.segmentAt(Math.max(0, durable.position - 1))
+    const mark = this.#nextMark(durable)
+    await segment.writeMark(mark)
+    await segment.sync()
+    this.#mark = mark
+  }
+
+  /**
+   * Leaves only zeros behind `keep`. Each step is durable before the next, so that every crash in between leaves a
+   * log that recovers to a valid prefix: first the mark goes down (else zeros below it would look like rot), then
+   * the later segments go from the end (else a segment would stand behind a gap), then the range is zeroed.
+   */
+  async cut(keep: EntryEnd, dirtyEnd: Position): Promise<void> {
+    while (this.#preparing !== null) await this.#preparing
+    if (this.#mark.position > keep.position) await this.writeMark(keep)
+    const kept = this.segmentAt(Math.max(0, keep.position - 1))
+    while (this.#segments.at(-1) !== kept) {
+      const segment = this.#segments.pop()!
+      await segment.close()
+      await this.#disk.unlink(segment.path)
+      await this.#disk.syncDirectory(this.#options.directory)
+    }
+    const to = Math.min(dirtyEnd, kept.filledEnd)
+    if (to > keep.position) await kept.writeZeros(keep.position, to)
+    await kept.sync()
+  }
+
+  /** Writes the bytes of [from, to) again as they are and syncs them, so that the sync vouches for every one. */
+  async rewrite(from: Position, to: Position): Promise<void> {
+    let position = from
+    while (position < to) {
+      const segment = this.segmentAt(position)
+      const end = Math.min(to, segment.end, position + rewriteBytesMax)
+      await segment.writeFrames([await segment.read(position, end - position)], position, end)
+      if (end === segment.end) await segment.sync()
+      position = end
+    }
+    await this.segmentAt(Math.max(0, to - 1)).sync()
+  }
+
+  /** At most `length` bytes of frames from `position`, never beyond its segment. */
+  read(position: Position, length: number): Promise<Buffer> {
+    const segment = this.segmentAt(position)
+    return segment.read(position, Math.min(length, segment.end - position))
+  }
+
+  segmentAt(position: Position): Segment {
+    const first = this.#segments[0]?.base ?? 0
+    const segment = this.#segments[Math.floor((position - first) / this.#options.segmentBytes)]
+    invariant(segment !== undefined, `the log has no segment for position ${position}`)
+    return segment
+  }
+
+  async close(): Promise<void> {
+    while (this.#preparing !== null) await this.#preparing.catch(() => undefined)
+    await Promise.all(this.#segments.map((segment) => segment.close()))
+  }
+
+  #nextMark(durable: EntryEnd): DurableMark {
+    return { ...durable, sequence: this.#mark.sequence + 1 }
+  }
+}
