@@ -1,0 +1,332 @@
+/**
+ * One broker process: a replica of one group with its two servers, its registrations and its events.
+ *
+ * `startBroker` is called by the command line, by the embedded cluster and by the simulator; everything it stands on
+ * comes in through `BrokerPorts`, nothing is global. A node that may not take part in its group stays up and says why.
+ */
+
+import { LedgerError } from '../common/errors.ts'
+import type { Logger } from '../common/logger.ts'
+import type { FirstConfiguration, ReplicaStatusReply } from '../rpc/methods.ts'
+import { raftMethods } from '../rpc/methods.ts'
+import type { Server, ServerRoutes } from '../rpc/transport.ts'
+import type { ReplicaApi } from './contract.ts'
+import { EventRing } from './events.ts'
+import { defaultHandlerSettings, type HandlerContext } from './handler/context.ts'
+import { registerEventHandlers } from './handler/events.ts'
+import { type BrokerHandlers, registerBrokerHandlers } from './handler/register.ts'
+import { registerStatusHandlers } from './handler/status.ts'
+import { LateRoutes } from './late-routes.ts'
+import { type BrokerOptions, type BrokerPorts, checkBrokerOptions, limitsOf } from './options.ts'
+import { Registrar } from './registrar.ts'
+import { Bootstrap } from './replica/bootstrap.ts'
+import { type Folder, openFolder } from './replica/folder.ts'
+import { type OwnIdentity, registerPeerServer } from './replica/peer-server.ts'
+import { type Recovered, recover } from './replica/recovery.ts'
+import { RefusalLog } from './replica/refusal-log.ts'
+import { Replica } from './replica/replica.ts'
+import { strangerStatus } from './replica/status.ts'
+import { Stranger } from './replica/stranger.ts'
+import { startError } from './start-error.ts'
+
+/** Time for the last messages to leave after storage failed, before the process is stopped. */
+const fatalDelayMs = 200
+/** Time for running calls on a graceful stop. */
+const closeGraceMs = 100
+
+export interface Broker {
+  /** Where clients reach it. */
+  readonly address: string
+  readonly raftAddress: string
+  readonly events: EventRing
+  /** Null while the group is not bootstrapped, and for good on a stranger. */
+  readonly replica: Replica | null
+  /** Settles when it is known whether this node takes part in its group. */
+  readonly joined: Promise<void>
+  status(): ReplicaStatusReply
+  /**
+   * Graceful stop: leadership is handed over first (bounded), then the namesrvs are told, everything staged is made
+   * durable, and the folder is left with a clean mark. A second call cuts the waits short.
+   */
+  close(): Promise<void>
+}
+
+/**
+ * Starts a broker. Rejects with CONFIG_INVALID, PORT_IN_USE, FOREIGN_FOLDER or FOLDER_IN_USE; then nothing is left
+ * behind. Resolves once it listens; a member that was bootstrapped before has then recovered, too.
+ */
+export async function startBroker(options: BrokerOptions, ports: BrokerPorts): Promise<Broker> {
+  checkBrokerOptions(options)
+  const node = new BrokerNode(options, ports)
+  try {
+    await node.start()
+    return node
+  } catch (error) {
+    await node.abandon()
+    throw startError(error)
+  }
+}
+
+class BrokerNode implements Broker {
+  readonly events: EventRing
+  joined: Promise<void> = Promise.resolve()
+  readonly #options: BrokerOptions
+  readonly #ports: BrokerPorts
+  readonly #logger: Logger
+  readonly #startedMs: number
+  readonly #routes: LateRoutes
+  readonly #refusals: RefusalLog
+  readonly #hurry = new AbortController()
+  #servers: { readonly client: Server; readonly raft: Server } | null = null
+  #clientServer: Server | null = null
+  #folder: Folder | null = null
+  #bootstrap: Bootstrap | null = null
+  #replica: Replica | null = null
+  #recovered: Recovered | null = null
+  #handlers: BrokerHandlers[] = []
+  #registrar: Registrar | null = null
+  /** Why this node takes no part although it is a member. */
+  #damage: string | null = null
+  #closing: Promise<void> | null = null
+
+  constructor(options: BrokerOptions, ports: BrokerPorts) {
+    const { clock } = ports
+    this.#options = options
+    this.#ports = ports
+    this.#logger = ports.logger.child({ group: options.group, node: options.node })
+    this.#startedMs = clock.monotonicMs()
+    this.events = new EventRing({ clock, group: options.group, node: options.node })
+    this.#refusals = new RefusalLog(clock, this.events, this.#logger)
+    this.#routes = new LateRoutes(() => this.#absent())
+  }
+
+  get address(): string {
+    return this.#options.advertised ?? this.#servers?.client.address ?? ''
+  }
+
+  get raftAddress(): string {
+    return this.#servers?.raft.address ?? ''
+  }
+
+  get replica(): Replica | null {
+    return this.#replica
+  }
+
+  /** Ports first: when one is taken, the folder is not touched. */
+  async start(): Promise<void> {
+    const { transport } = this.#ports
+    const { options, context } = { options: this.#options, context: this.#context(this.#stranger()) }
+    registerStatusHandlers(this.#routes.routes, context)
+    this.#handlers.push(registerEventHandlers(this.#routes.routes, context))
+    this.#clientServer = await transport.listen(options.listen, (routes) => this.#routes.register(routes))
+    const raft = await transport.listen(this.#raftListen(), (routes) => this.#registerRaft(routes))
+    this.#servers = { client: this.#clientServer, raft }
+    const folder = await openFolder(options, this.#ports)
+    this.#folder = folder
+    this.#checkConfiguration(folder.configuration)
+    const bootstrap = this.#makeBootstrap(folder)
+    this.#bootstrap = bootstrap
+    this.events.emit('node_started', 0, { address: this.address, raftAddress: this.raftAddress })
+    if (bootstrap.outcome) await this.#join(folder, bootstrap)
+    else this.joined = this.#join(folder, bootstrap).catch((error: unknown) => this.#fail(error))
+  }
+
+  status(): ReplicaStatusReply {
+    if (this.#replica && this.#damage === null) return this.#replica.status()
+    const { cluster, group, node } = this.#options
+    const uptimeMs = this.#ports.clock.monotonicMs() - this.#startedMs
+    const pid = this.#ports.pid ?? 0
+    return strangerStatus({ cluster, group, node, pid, uptimeMs, address: this.address, reason: this.#reason() })
+  }
+
+  close(): Promise<void> {
+    if (this.#closing) this.#hurry.abort()
+    else this.#closing = this.#close()
+    return this.#closing
+  }
+
+  /** Start failed: gives back what was taken. */
+  async abandon(): Promise<void> {
+    this.#hurry.abort()
+    await this.#close()
+  }
+
+  async #join(folder: Folder, bootstrap: Bootstrap): Promise<void> {
+    const outcome = bootstrap.outcome ?? (await bootstrap.run())
+    if (outcome.kind !== 'member' || this.#closing) return
+    const { configuration } = outcome
+    this.#checkConfiguration(configuration)
+    const recovered = await recover(folder, configuration, this.#ports, limitsOf(this.#options))
+    this.#recovered = recovered
+    this.#report(folder, recovered)
+    if (recovered.damage !== null) {
+      this.#damage = recovered.damage
+      this.#logger.error('this replica must not take part', { reason: recovered.damage })
+      return
+    }
+    if (this.#closing) return
+    this.#run(folder, configuration, recovered)
+  }
+
+  #run(folder: Folder, configuration: FirstConfiguration, recovered: Recovered): void {
+    const { clock, random, transport } = this.#ports
+    const replica = new Replica({
+      options: this.#options,
+      ports: this.#ports,
+      events: this.events,
+      logger: this.#logger,
+      folder,
+      configuration,
+      recovered,
+      address: this.address,
+      refused: (node, reason) => this.#refusals.outgoing(node, reason),
+      failed: (error) => this.#fail(error),
+    })
+    this.#replica = replica
+    this.#handlers.push(registerBrokerHandlers(this.#routes.routes, this.#context(replica)))
+    const { registerIntervalMs: intervalMs } = this.#options
+    const parts = {
+      clock,
+      random,
+      transport,
+      logger: this.#logger,
+      events: this.events,
+      replica,
+      address: this.address,
+    }
+    this.#registrar = new Registrar(intervalMs === undefined ? parts : { ...parts, intervalMs }, this.#options.namesrv)
+    replica.start()
+    this.#registrar.start()
+  }
+
+  #report(folder: Folder, recovered: Recovered): void {
+    const { log, boot } = recovered
+    const { tornBytes, firstIndex, lastIndex } = log.recovery
+    this.events.emit('log_recovered', boot.hardState.term, {
+      firstIndex,
+      lastIndex,
+      tornBytes,
+      damage: recovered.damage,
+    })
+    const { rebuiltBecause } = folder.store
+    if (rebuiltBecause !== null) this.events.emit('state_rebuilt', boot.hardState.term, { because: rebuiltBecause })
+  }
+
+  #registerRaft(routes: ServerRoutes): void {
+    registerPeerServer(routes, {
+      clock: this.#ports.clock,
+      identity: () => this.#identity(),
+      greeted: (hello) => this.#replica?.greeted(hello.fromNode, hello.fromAddress),
+      refused: (hello, reason, absent) => this.#refusals.incoming(hello?.fromNode ?? '', reason, absent),
+      receive: (message, wallMs, frames) => this.#replica?.receive(message, wallMs, frames),
+    })
+    routes.unary(raftMethods.bootstrap, async (request) => {
+      if (!this.#bootstrap) throw this.#absent()
+      return this.#bootstrap.answer(request)
+    })
+  }
+
+  #identity(): OwnIdentity | { readonly absent: string } {
+    const outcome = this.#bootstrap?.outcome
+    if (!this.#folder || !this.#replica || outcome?.kind !== 'member') return { absent: this.#reason() }
+    const { node, disk } = this.#folder.identity
+    return { node, disk, configuration: outcome.configuration }
+  }
+
+  #makeBootstrap(folder: Folder): Bootstrap {
+    const { clock, random, transport } = this.#ports
+    return new Bootstrap(
+      {
+        clock,
+        random,
+        transport,
+        logger: this.#logger,
+        options: this.#options,
+        identity: folder.identity,
+        save: (configuration) => folder.records.saveConfiguration(configuration),
+      },
+      folder.configuration,
+    )
+  }
+
+  #checkConfiguration(configuration: FirstConfiguration | null): void {
+    const wanted = this.#options.segmentBytes
+    if (!configuration || wanted === undefined || wanted === configuration.segmentBytes) return
+    const fixed = `the group was made with ${configuration.segmentBytes}, which is fixed for ever`
+    throw new LedgerError('CONFIG_INVALID', `segmentBytes: is ${wanted}, but ${fixed}`)
+  }
+
+  #context(replica: ReplicaApi): HandlerContext {
+    const { clock, random } = this.#ports
+    const settings = { ...defaultHandlerSettings, tailCacheBytes: limitsOf(this.#options).tailCacheBytes }
+    return { replica, events: this.events, clock, random, logger: this.#logger, settings, status: () => this.status() }
+  }
+
+  #stranger(): Stranger {
+    return new Stranger(this.#options, () => this.#absent())
+  }
+
+  #absent(): LedgerError {
+    return new LedgerError('SERVICE_NOT_AVAILABLE', this.#reason())
+  }
+
+  #reason(): string {
+    return this.#damage ?? this.#bootstrap?.reason ?? 'STARTING: this broker is starting'
+  }
+
+  #raftListen(): string {
+    const own = this.#options.members.find((member) => member.node === this.#options.node)
+    return this.#options.raftListen ?? own?.raftAddress ?? ''
+  }
+
+  /** The replica or the join failed for good: let the last messages leave, then ask for the end of the process. */
+  #fail(error: unknown): void {
+    const failure = error instanceof Error ? error : new Error(String(error))
+    this.#logger.error('this broker stops, because it cannot go on safely', { error: failure.message })
+    this.#damage ??= `FAILED: ${failure.message}`
+    this.#ports.clock.after(fatalDelayMs, () => this.#ports.fatal(failure))
+  }
+
+  async #close(): Promise<void> {
+    this.events.emit('node_stopping', this.#replica?.term ?? 0, {})
+    this.#bootstrap?.stop()
+    if (this.#replica) await this.#handOver(this.#replica)
+    this.#registrar?.close()
+    for (const handlers of this.#handlers) handlers.close()
+    const graceMs = this.#hurry.signal.aborted ? 0 : closeGraceMs
+    await Promise.all([this.#clientServer?.close(graceMs), this.#servers?.raft.close(graceMs)])
+    await this.joined
+    const clean = await this.#closeStorage()
+    if (clean) await this.#folder?.markClean()
+  }
+
+  /** True when everything on disk is complete, so that the next start may trust it. */
+  async #closeStorage(): Promise<boolean> {
+    const failed = this.#damage !== null
+    if (this.#replica && !failed) await this.#replica.close()
+    else if (this.#recovered) {
+      await this.#recovered.log.close().catch(() => {})
+      await this.#recovered.hardState.close().catch(() => {})
+    }
+    await this.#folder?.store.close()
+    return !failed
+  }
+
+  async #handOver(replica: Replica): Promise<void> {
+    if (!replica.transferAway()) return
+    const { clock } = this.#ports
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        cancel()
+        remove()
+        resolve()
+      }
+      const cancel = clock.after(limitsOf(this.#options).transferMsMax, done)
+      const remove = replica.onRoleChanged(() => {
+        if (replica.role !== 'leader') done()
+      })
+      if (this.#hurry.signal.aborted) done()
+      else this.#hurry.signal.addEventListener('abort', done, { once: true })
+    })
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * The client-facing server from its first moment: answers for a replica that is not there yet, then hands over.
+ *
+ * A node that waits for its group, or is a stranger to it, must still be reachable for status and events; every
+ * other call is told why it cannot be served. Used by `broker.ts`, which binds the real handlers once there is a
+ * replica.
+ */
+import type { LedgerError } from '../common/errors.ts'
+import { adminMethods, brokerMethods } from '../rpc/methods.ts'
+import type { ServerRoutes, StreamHandler, StreamMethod, UnaryHandler, UnaryMethod } from '../rpc/transport.ts'
+
+type AnyUnary = UnaryHandler<unknown, unknown>
+type AnyStream = StreamHandler<unknown, unknown>
+
+export class LateRoutes {
+  readonly #unary = new Map<string, AnyUnary>()
+  readonly #streams = new Map<string, AnyStream>()
+  readonly #absent: () => LedgerError
+
+  /** `absent` makes the answer to calls that have no handler yet. */
+  constructor(absent: () => LedgerError) {
+    this.#absent = absent
+  }
+
+  /** Binds handlers; a later binding of the same method replaces the earlier. */
+  readonly routes: ServerRoutes = {
+    unary: (method, handler) => {
+      this.#unary.set(keyOf(method), handler as AnyUnary)
+    },
+    stream: (method, handler) => {
+      this.#streams.set(keyOf(method), handler as AnyStream)
+    },
+  }
+
+  /** Registers every client-facing method with the server. */
+  register(server: ServerRoutes): void {
+    for (const method of [...Object.values(brokerMethods), ...Object.values(adminMethods)]) {
+      if (method.kind === 'unary') this.#registerUnary(server, method as UnaryMethod<unknown, unknown>)
+      else this.#registerStream(server, method as StreamMethod<unknown, unknown>)
+    }
+  }
+
+  #registerUnary(server: ServerRoutes, method: UnaryMethod<unknown, unknown>): void {
+    server.unary(method, async (request, context) => {
+      const handler = this.#unary.get(keyOf(method))
+      if (!handler) throw this.#absent()
+      return handler(request, context)
+    })
+  }
+
+  #registerStream(server: ServerRoutes, method: StreamMethod<unknown, unknown>): void {
+    server.stream(method, (sink, context) => {
+      const handler = this.#streams.get(keyOf(method))
+      if (handler) return handler(sink, context)
+      sink.cancel(this.#absent())
+      return { onMessage: () => {}, onClosed: () => {} }
+    })
+  }
+}
+
+function keyOf(method: { readonly service: string; readonly name: string }): string {
+  return `${method.service}/${method.name}`
+}

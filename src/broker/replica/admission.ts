@@ -1,0 +1,232 @@
+/**
+ * The door of the replica for proposals and current reads: limits first, then the core, then the right waiting place.
+ *
+ * Owned by the replica loop. It decides what a caller is told when the core refuses; it must never let an entry that
+ * the core accepted go without someone waiting for its outcome.
+ */
+import type { Input, Refusal, StepResult } from '../../../raft/index.ts'
+import { type FrameType, frameLengthOf, frameTypes, type LogEntry } from '../../../store/index.ts'
+import { invariant, unreachable } from '../../common/assert.ts'
+import type { Clock } from '../../common/clock.ts'
+import { LedgerError } from '../../common/errors.ts'
+import type { Applied, LeaderView, ProposeOptions } from '../contract.ts'
+import type { ReplicaLimits } from '../options.ts'
+import { type Attempt, type Held, HoldQueue } from './hold-queue.ts'
+import { type Caller, Proposals } from './proposals.ts'
+import { type Reader, Reads } from './reads.ts'
+
+/** How often deadlines of waiting callers are checked, milliseconds. */
+const sweepMs = 25
+
+export interface AdmissionPorts {
+  readonly clock: Clock
+  readonly limits: ReplicaLimits
+  step(input: Input): StepResult
+  /** The leader as far as known, this node included. */
+  leader(): LeaderView | null
+  diskFull(): boolean
+  /** Why nothing is accepted any more, null while running. */
+  stopped(): LedgerError | null
+  /** Keeps the body of an accepted entry until its Ready is staged. */
+  keepBody(index: number, term: number, type: LogEntry['type'], body: readonly Uint8Array[]): void
+}
+
+export class Admission {
+  readonly proposals: Proposals = new Proposals()
+  readonly reads: Reads = new Reads()
+  readonly #held: HoldQueue
+  readonly #ports: AdmissionPorts
+  #sweeping = false
+
+  constructor(ports: AdmissionPorts) {
+    this.#ports = ports
+    this.#held = new HoldQueue({ bytesMax: ports.limits.heldBytesMax, countMax: ports.limits.proposalsMax })
+  }
+
+  propose(type: FrameType, body: readonly Uint8Array[], options: ProposeOptions): Promise<Applied> {
+    invariant(type !== frameTypes.padding, 'S2: padding is made by the layout alone')
+    const bytes = frameLengthOf(body.reduce((sum, piece) => sum + piece.length, 0))
+    const refusal = this.#refuse(bytes, options) ?? this.#refuseWrite()
+    if (refusal) return Promise.reject(refusal)
+    return new Promise((resolve, reject) => {
+      let place: { readonly index: number; readonly term: number } | null = null
+      const release = onAbort(options.signal, () => {
+        if (place) this.proposals.abort(place.index, place.term)
+        else this.#abandon(held)
+      })
+      const caller: Caller = {
+        bytes,
+        deadlineMs: this.#ports.clock.monotonicMs() + options.timeoutMs,
+        resolve: (applied) => {
+          release()
+          resolve(applied)
+        },
+        reject: (error) => {
+          release()
+          reject(error)
+        },
+      }
+      const held = this.#hold(caller, options, () => {
+        const result = this.#ports.step({ kind: 'propose', entries: [{ kind: 'normal', bytes }] })
+        if (result.kind !== 'accepted') return this.#judge(result, caller)
+        place = { index: result.first, term: result.term }
+        this.#ports.keepBody(result.first, result.term, type, body)
+        this.proposals.accepted(result.first, result.term, caller)
+        return 'settled'
+      })
+      this.#offer(held)
+    })
+  }
+
+  readCurrent(options: ProposeOptions): Promise<void> {
+    const refusal = this.#refuse(0, options)
+    if (refusal) return Promise.reject(refusal)
+    return new Promise((resolve, reject) => {
+      const release = onAbort(options.signal, () => {
+        this.#abandon(held)
+        reader.reject(aborted())
+      })
+      const reader: Reader = {
+        deadlineMs: this.#ports.clock.monotonicMs() + options.timeoutMs,
+        resolve: () => {
+          release()
+          resolve()
+        },
+        reject: (error) => {
+          release()
+          reject(error)
+        },
+      }
+      const held = this.#hold({ ...reader, bytes: 0 }, options, () => {
+        if (this.reads.join(reader)) return 'settled'
+        const result = this.#ports.step({ kind: 'read_index', context: this.reads.nextContext() })
+        if (result.kind !== 'done') return this.#judge(result, reader)
+        this.reads.began(reader)
+        return 'settled'
+      })
+      this.#offer(held)
+    })
+  }
+
+  /** Something changed: held requests may find their way now. */
+  retryHeld(): void {
+    if (this.#held.count > 0) this.#held.retry()
+  }
+
+  failAll(reason: string): void {
+    this.#held.failAll(new LedgerError('SERVICE_NOT_AVAILABLE', reason))
+    this.reads.failAll(new LedgerError('SERVICE_NOT_AVAILABLE', reason))
+    this.proposals.failAll(reason)
+  }
+
+  #refuse(bytes: number, options: ProposeOptions): LedgerError | null {
+    const { limits } = this.#ports
+    const stopped = this.#ports.stopped()
+    if (stopped) return stopped
+    if (options.signal?.aborted) return aborted()
+    if (options.timeoutMs <= 0) return new LedgerError('DEADLINE_EXCEEDED', 'no time was left to propose')
+    const count = this.proposals.count + this.reads.count + this.#held.count
+    const total = this.proposals.bytes + this.#held.bytes + bytes
+    // One request always fits into an empty replica, whatever its size.
+    if (count > 0 && (count >= limits.proposalsMax || total > limits.proposalBytesMax)) {
+      return this.#full(`${count} requests with ${total} bytes are waiting`)
+    }
+    return null
+  }
+
+  #refuseWrite(): LedgerError | null {
+    return this.#ports.diskFull() ? new LedgerError('DISK_FULL', 'the disk of the leader is full') : null
+  }
+
+  #offer(held: Held): void {
+    this.#sweep()
+    if (this.#held.count === 0 && held.attempt() === 'settled') return
+    if (this.#held.hasRoomFor(held.bytes)) this.#held.add(held)
+    else held.reject(this.#full('too much is held until there is a leader'))
+  }
+
+  #hold(
+    caller: { readonly bytes: number; reject(error: LedgerError): void },
+    options: ProposeOptions,
+    attempt: () => Attempt,
+  ): Held {
+    const heldMs = Math.min(options.timeoutMs / 2, this.#ports.limits.heldMsMax)
+    return {
+      bytes: caller.bytes,
+      untilMs: this.#ports.clock.monotonicMs() + heldMs,
+      attempt,
+      expired: () => caller.reject(new LedgerError('NO_QUORUM', `no leader was found within ${Math.round(heldMs)} ms`)),
+      reject: caller.reject,
+    }
+  }
+
+  #abandon(held: Held): void {
+    this.#held.remove(held)
+    held.reject(aborted())
+  }
+
+  /** What a refusal of the core means for the caller. */
+  #judge(result: StepResult, caller: { reject(error: LedgerError): void }): Attempt {
+    invariant(result.kind === 'refused', `the core answered ${result.kind} to a request`)
+    const error = this.#errorOf(result.refusal)
+    if (error === null) return 'hold'
+    caller.reject(error)
+    return 'settled'
+  }
+
+  #errorOf(refusal: Refusal): LedgerError | null {
+    switch (refusal.kind) {
+      case 'not_leader':
+        return refusal.leader === null ? null : notLeader(this.#ports.leader(), refusal.leader, refusal.term)
+      case 'transferring':
+      case 'unconfirmed':
+        return null
+      case 'full':
+        return this.#full(`${refusal.uncommittedBytes} bytes wait to be committed`)
+      case 'storage_failed':
+        return new LedgerError('SERVICE_NOT_AVAILABLE', 'the storage of this replica failed')
+      case 'unknown_peer':
+        return new LedgerError('INVALID_PARAMETER', `${refusal.peer} is no member of the group`)
+      default:
+        return unreachable(refusal)
+    }
+  }
+
+  #full(reason: string): LedgerError {
+    return new LedgerError('FLOW_CONTROL', reason, { retryAfterMs: this.#ports.limits.flowControlRetryMs })
+  }
+
+  /** One timer checks all deadlines while anyone waits; one timer per request would cost more than the request. */
+  #sweep(): void {
+    if (this.#sweeping) return
+    this.#sweeping = true
+    this.#ports.clock.after(
+      sweepMs,
+      () => {
+        this.#sweeping = false
+        const nowMs = this.#ports.clock.monotonicMs()
+        this.#held.expire(nowMs)
+        this.proposals.expire(nowMs)
+        this.reads.expire(nowMs, () => new LedgerError('NO_QUORUM', 'no quorum confirmed the leader in time'))
+        if (this.proposals.count + this.reads.count + this.#held.count > 0) this.#sweep()
+      },
+      { background: true },
+    )
+  }
+}
+
+/** NOT_LEADER with what is known of the leader; the address is empty until its first Hello. */
+export function notLeader(view: LeaderView | null, leader: string, term: number): LedgerError {
+  const address = view?.node === leader ? view.address : ''
+  return new LedgerError('NOT_LEADER', `${leader} leads in term ${term}`, { leader: { node: leader, address }, term })
+}
+
+function aborted(): LedgerError {
+  return new LedgerError('ABORTED', 'the caller aborted')
+}
+
+function onAbort(signal: AbortSignal | undefined, callback: () => void): () => void {
+  if (!signal) return () => {}
+  signal.addEventListener('abort', callback, { once: true })
+  return () => signal.removeEventListener('abort', callback)
+}

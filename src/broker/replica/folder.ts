@@ -1,0 +1,76 @@
+/**
+ * Opens a data folder: whose it is, the lock, and what can be believed of it. Called once by `broker.ts`.
+ *
+ * A folder that belongs to somebody else is left exactly as it was found: its identity is read before anything is
+ * made, and only then is the state store opened, whose database is the lock against other processes.
+ */
+import { type Disk, openStateStore, type StateStoreApi } from '../../../store/index.ts'
+import type { FirstConfiguration } from '../../rpc/methods.ts'
+import type { BrokerOptions, BrokerPorts } from '../options.ts'
+import { checkIdentity, FolderRecords, type Identity, uuid } from './identity.ts'
+
+export interface Folder {
+  readonly directory: string
+  readonly records: FolderRecords
+  readonly identity: Identity
+  readonly configuration: FirstConfiguration | null
+  readonly store: StateStoreApi
+  /** Nothing worse than the death of the process happened since the last start. */
+  readonly trusted: boolean
+  /** Leaves the mark of a clean stop; everything else must be closed. */
+  markClean(): Promise<void>
+}
+
+/** Rejects with FOREIGN_FOLDER or FOLDER_IN_USE before anything in the folder was changed. */
+export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Promise<Folder> {
+  const { directory } = options
+  const records = new FolderRecords(ports.disk, directory)
+  const found = await records.identity()
+  if (found) checkIdentity(found, options, directory)
+  const marker = await records.startMarker()
+  const bootId = await ports.bootId()
+  const trusted = marker !== null && (marker.clean || (bootId !== null && marker.bootId === bootId))
+  await makeDurably(ports.disk, directory)
+  const store = await openStateStore({
+    engine: ports.engine,
+    disk: ports.disk,
+    directory: `${directory}/state`,
+    trusted,
+  })
+  try {
+    const identity = found ?? (await createIdentity(records, options, ports))
+    await records.saveStartMarker({ bootId, clean: false })
+    return {
+      directory,
+      records,
+      identity,
+      configuration: await records.configuration(),
+      store,
+      trusted,
+      markClean: () => records.saveStartMarker({ bootId, clean: true }),
+    }
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+}
+
+/**
+ * A power cut right after the bootstrap must not take the folder along: its entry is synced, and those of the two
+ * folders above it, which may have been made with it (`<data>/groups/<group>`).
+ */
+async function makeDurably(disk: Disk, directory: string): Promise<void> {
+  await disk.makeDirectory(directory)
+  const parts = directory.split('/')
+  for (let depth = 1; depth <= 3 && depth < parts.length; depth++) {
+    const parent = parts.slice(0, -depth).join('/')
+    if (parent !== '') await disk.syncDirectory(parent)
+  }
+}
+
+async function createIdentity(records: FolderRecords, options: BrokerOptions, ports: BrokerPorts): Promise<Identity> {
+  const { cluster, group, node } = options
+  const identity: Identity = { cluster, group, node, disk: uuid(ports.random) }
+  await records.saveIdentity(identity)
+  return identity
+}

@@ -1,0 +1,93 @@
+/**
+ * The small records of a data folder: whose it is, the group's first configuration, and how it was last left.
+ *
+ * Read by `folder.ts` at start. A voter is node id and disk id together: a wiped folder gets a new disk id and so
+ * can never vote in the name of the disk that promised something (KIP-853).
+ */
+import { type Disk, type JsonValue, readRecordFile, writeRecordFile } from '../../../store/index.ts'
+import { LedgerError } from '../../common/errors.ts'
+import type { FirstConfiguration } from '../../rpc/methods.ts'
+
+export interface Identity {
+  readonly cluster: string
+  readonly group: string
+  readonly node: string
+  /** Random, made with the folder. */
+  readonly disk: string
+}
+
+/** Left behind at every start (`clean` false) and at a clean stop (true). */
+export interface StartMarker {
+  readonly bootId: string | null
+  readonly clean: boolean
+}
+
+export class FolderRecords {
+  readonly #disk: Disk
+  readonly #directory: string
+
+  constructor(disk: Disk, directory: string) {
+    this.#disk = disk
+    this.#directory = directory
+  }
+
+  identity(): Promise<Identity | null> {
+    return this.#read<Identity>('identity')
+  }
+
+  saveIdentity(identity: Identity): Promise<void> {
+    return this.#write('identity', identity)
+  }
+
+  configuration(): Promise<FirstConfiguration | null> {
+    return this.#read<FirstConfiguration>('configuration')
+  }
+
+  saveConfiguration(configuration: FirstConfiguration): Promise<void> {
+    return this.#write('configuration', configuration)
+  }
+
+  startMarker(): Promise<StartMarker | null> {
+    return this.#read<StartMarker>('start-marker')
+  }
+
+  saveStartMarker(marker: StartMarker): Promise<void> {
+    return this.#write('start-marker', marker)
+  }
+
+  async #read<Value>(name: string): Promise<Value | null> {
+    // The record's checksum vouches for the bytes, the writers above for their shape.
+    return (await readRecordFile(this.#disk, this.#path(name))) as Value | null
+  }
+
+  #write(name: string, value: Identity | FirstConfiguration | StartMarker): Promise<void> {
+    return writeRecordFile(this.#disk, this.#path(name), toJson(value))
+  }
+
+  #path(name: string): string {
+    return `${this.#directory}/${name}`
+  }
+}
+
+/** Interfaces have no index signature, so their fields are laid out as plain JSON. */
+function toJson(value: object): JsonValue {
+  return Object.fromEntries(Object.entries(value)) as JsonValue
+}
+
+/** Throws FOREIGN_FOLDER when the folder is not this node's. */
+export function checkIdentity(
+  found: Identity,
+  own: { readonly cluster: string; readonly group: string; readonly node: string },
+  directory: string,
+): void {
+  for (const key of ['cluster', 'group', 'node'] as const) {
+    if (found[key] === own[key]) continue
+    throw new LedgerError('FOREIGN_FOLDER', `${directory} belongs to ${key} ${found[key]}, not to ${own[key]}`)
+  }
+}
+
+/** A random identifier in the usual 8-4-4-4-12 form. */
+export function uuid(random: { bytes(length: number): Buffer }): string {
+  const hex = random.bytes(16).toString('hex')
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-')
+}

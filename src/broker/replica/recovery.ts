@@ -1,0 +1,100 @@
+/**
+ * Opens log, hard state and state machine of a member and finds out where it stands. Called by `broker.ts` once the
+ * first configuration is known.
+ *
+ * A node that cannot show what it once promised must not vote or lead (P6): every such finding ends up in `damage`.
+ */
+import type { Boot } from '../../../raft/index.ts'
+import {
+  type CommitLogApi,
+  type HardStateApi,
+  openCommitLog,
+  openHardState,
+  type SavedHardState,
+} from '../../../store/index.ts'
+import type { FirstConfiguration } from '../../rpc/methods.ts'
+import { openStateMachine } from '../apply/state-machine.ts'
+import type { StateMachineApi } from '../contract.ts'
+import type { BrokerPorts, ReplicaLimits } from '../options.ts'
+import type { Folder } from './folder.ts'
+
+export interface Recovered {
+  readonly log: CommitLogApi
+  readonly hardState: HardStateApi
+  readonly machine: StateMachineApi
+  readonly boot: Boot
+  /** Log time of the last entry, 0 in an empty log. */
+  readonly lastStoreTime: number
+  /** Why this node must neither vote nor lead, null when all is well. */
+  readonly damage: string | null
+}
+
+export async function recover(
+  folder: Folder,
+  configuration: FirstConfiguration,
+  ports: BrokerPorts,
+  limits: ReplicaLimits,
+): Promise<Recovered> {
+  const log = await openCommitLog(ports.disk, {
+    directory: `${folder.directory}/log`,
+    segmentBytes: configuration.segmentBytes,
+    incarnation: configuration.incarnation,
+    zeroAheadBytes: Math.min(limits.zeroAheadBytes, configuration.segmentBytes),
+    flushBytesMax: limits.flushBytesMax,
+    tailCacheBytes: limits.tailCacheBytes,
+    blockCacheBytes: limits.blockCacheBytes,
+  })
+  const hardState = await openHardState(ports.disk, `${folder.directory}/hard-state`)
+  const machine = await openStateMachine(folder.store)
+  const damage = findDamage(log, hardState.current, folder.store.appliedIndex)
+  const boot = bootOf(log, hardState.current, machine.appliedIndex, configuration)
+  const lastStoreTime = damage === null ? await storeTimeOfLast(log) : 0
+  return { log, hardState, machine, boot, lastStoreTime, damage }
+}
+
+/** Compares what the log holds with what hard state and state store prove that it once held. */
+export function findDamage(
+  log: Pick<CommitLogApi, 'recovery' | 'lastIndex'>,
+  saved: SavedHardState | null,
+  appliedIndex: number,
+): string | null {
+  const { hole } = log.recovery
+  if (hole) return `LOG_DAMAGED: ${hole.reason} at position ${hole.position}, from entry ${hole.fromIndex} on`
+  if (saved === null && log.lastIndex > 0) return 'HARD_STATE_LOST: the log has entries but term and vote are gone'
+  const committed = Math.max(saved?.commit ?? 0, appliedIndex)
+  if (committed > log.lastIndex) return `LOG_DAMAGED: it ends at ${log.lastIndex}, but ${committed} was committed here`
+  return null
+}
+
+function bootOf(
+  log: CommitLogApi,
+  saved: SavedHardState | null,
+  applied: number,
+  configuration: FirstConfiguration,
+): Boot {
+  const { recovery } = log
+  const savedTerm = saved?.term ?? 0
+  // An entry may be on disk before its term was saved. Nothing was voted in that term then: such a vote is saved
+  // before it leaves.
+  const term = Math.max(savedTerm, recovery.lastTerm)
+  return {
+    hardState: {
+      term,
+      vote: term === savedTerm ? (saved?.vote ?? null) : null,
+      commit: Math.max(saved?.commit ?? 0, applied),
+    },
+    configuration: { voters: configuration.members.map((member) => member.node), outgoing: [], learners: [] },
+    firstIndex: recovery.firstIndex,
+    // Nothing is deleted before there are snapshots, so every log starts at its first entry.
+    previousTerm: 0,
+    lastIndex: recovery.lastIndex,
+    termRuns: recovery.termRuns,
+    applied,
+  }
+}
+
+async function storeTimeOfLast(log: CommitLogApi): Promise<number> {
+  if (log.lastIndex < log.firstIndex) return 0
+  const frames = await log.read(log.lastIndex, log.lastIndex, 1)
+  return frames.at(-1)?.header.storeTime ?? 0
+}

@@ -1,0 +1,84 @@
+/** Status of a replica for the command line and the console, made from the core's own status. Called by `replica.ts`. */
+import type { RaftStatus } from '../../../raft/index.ts'
+import type { CommitLogApi } from '../../../store/index.ts'
+import type { FirstConfiguration, ReplicaPeer, ReplicaStatusReply } from '../../rpc/methods.ts'
+import type { StateMachineApi } from '../contract.ts'
+
+export interface StatusFacts {
+  readonly node: string
+  readonly configuration: FirstConfiguration
+  readonly raft: RaftStatus
+  readonly log: CommitLogApi
+  readonly machine: StateMachineApi
+  readonly reason: string
+  readonly pid: number
+  readonly uptimeMs: number
+  readonly address: string
+  isConnected(node: string): boolean
+}
+
+export function replicaStatus(facts: StatusFacts): ReplicaStatusReply {
+  const { raft, log, machine, configuration } = facts
+  return {
+    cluster: configuration.cluster,
+    group: configuration.group,
+    node: facts.node,
+    incarnation: configuration.incarnation,
+    role: raft.role,
+    reason: facts.reason,
+    term: raft.term,
+    vote: raft.vote ?? '',
+    leader: raft.leader ?? '',
+    firstIndex: log.firstIndex,
+    lastIndex: log.lastIndex,
+    durableIndex: log.durableIndex,
+    commitIndex: raft.commit,
+    appliedIndex: machine.appliedIndex,
+    logBytes: log.endPosition,
+    stateHash: machine.hash,
+    pid: facts.pid,
+    uptimeMs: Math.round(facts.uptimeMs),
+    peers: configuration.members.filter((member) => member.node !== facts.node).map((member) => peerOf(member, facts)),
+    address: facts.address,
+  }
+}
+
+function peerOf(member: { readonly node: string; readonly raftAddress: string }, facts: StatusFacts): ReplicaPeer {
+  const progress = facts.raft.peers.find((peer) => peer.id === member.node)
+  return {
+    node: member.node,
+    raftAddress: member.raftAddress,
+    matchIndex: progress?.match ?? 0,
+    state: facts.raft.role === 'leader' ? (progress?.state ?? '') : '',
+    connected: facts.isConnected(member.node),
+  }
+}
+
+/** Status of a node that takes no part in its group. */
+export function strangerStatus(facts: {
+  readonly cluster: string
+  readonly group: string
+  readonly node: string
+  readonly reason: string
+  readonly pid: number
+  readonly uptimeMs: number
+  readonly address: string
+}): ReplicaStatusReply {
+  return {
+    ...facts,
+    uptimeMs: Math.round(facts.uptimeMs),
+    incarnation: '',
+    role: 'stranger',
+    term: 0,
+    vote: '',
+    leader: '',
+    firstIndex: 0,
+    lastIndex: 0,
+    durableIndex: 0,
+    commitIndex: 0,
+    appliedIndex: 0,
+    logBytes: 0,
+    stateHash: '',
+    peers: [],
+  }
+}
