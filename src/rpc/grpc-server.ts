@@ -16,9 +16,6 @@ import { type RouteOptions, ServerCalls, type ServerCallsOptions } from './serve
 import type { Permission, Server, ServerRoutes } from './transport.ts'
 import { type Hooks, hookServer, verifyHooks } from './window.ts'
 
-const keepaliveTimeMs = 2000
-const keepaliveTimeoutMs = 5000
-
 /** Rejects with PORT_IN_USE when another socket listens there, with CONFIG_INVALID when the address is none. */
 export async function listenGrpc(
   options: ServerCallsOptions,
@@ -26,10 +23,14 @@ export async function listenGrpc(
   register: (routes: ServerRoutes) => void,
 ): Promise<Server> {
   await verifyHooks()
-  const server = new ListeningServer(options)
-  register(server.routes)
+  const server = new ListeningServer(options, collectRoutes(options.limits, register))
   await server.listen(address)
   return server
+}
+
+/** One method of the server, before there is a server. */
+interface Route extends RouteOptions {
+  readonly install: (grpc: GrpcServer, calls: ServerCalls) => void
 }
 
 const permissions: Readonly<Record<Permission, true>> = {
@@ -42,8 +43,31 @@ const permissions: Readonly<Record<Permission, true>> = {
   register: true,
 }
 
+/** Everyone is anonymous so far; a method without a permission must not start all the same. */
+function collectRoutes(limits: RpcLimits, register: (routes: ServerRoutes) => void): readonly Route[] {
+  const routes = new Map<string, Route>()
+  const add = (method: AnyMethod, install: (route: RouteOptions) => Route['install']): void => {
+    const wire = wireOf(method)
+    invariant(Object.hasOwn(permissions, method.permission), `${wire.path} declares no permission`)
+    invariant(!routes.has(wire.path), `${wire.path} is registered twice`)
+    const { peerMessageBytesMax, clientMessageBytesMax } = limits
+    const messageBytesMax = method.permission === 'peer' ? peerMessageBytesMax : clientMessageBytesMax
+    routes.set(wire.path, { wire, messageBytesMax, install: install({ wire, messageBytesMax }) })
+  }
+  register({
+    unary: (method, handler) =>
+      add(method, (route) => (grpc, calls) => {
+        grpc.register(route.wire.path, calls.unary(route, handler), passThrough, passThrough, 'unary')
+      }),
+    stream: (method, handler) =>
+      add(method, (route) => (grpc, calls) => {
+        grpc.register(route.wire.path, calls.stream(route, handler), passThrough, passThrough, 'bidi')
+      }),
+  })
+  return [...routes.values()]
+}
+
 class ListeningServer implements Server {
-  readonly routes: ServerRoutes
   readonly #options: ServerCallsOptions
   readonly #grpc: GrpcServer
   readonly #hooks: Hooks
@@ -51,16 +75,19 @@ class ListeningServer implements Server {
   readonly #listener: NetServer
   readonly #sockets = new Set<Socket>()
   readonly #sessions = new Set<ServerHttp2Session>()
-  readonly #paths = new Set<string>()
+  readonly #paths: ReadonlySet<string>
   #address = ''
   #activeStreams = 0
   #closing: Promise<void> | undefined
   #onIdle: (() => void) | undefined
 
-  constructor(options: ServerCallsOptions) {
+  constructor(options: ServerCallsOptions, routes: readonly Route[]) {
     const { limits } = options
     this.#options = options
-    this.#grpc = new GrpcServer(serverOptions(limits))
+    this.#paths = new Set(routes.map((route) => route.wire.path))
+    // What a single method takes is checked on top of this.
+    const messageBytesMax = Math.max(0, ...routes.map((route) => route.messageBytesMax))
+    this.#grpc = new GrpcServer(serverOptions(limits, messageBytesMax))
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure())
     this.#hooks = hookServer(this.#grpc, {
       connectionWindowBytes: limits.connectionWindowBytes,
@@ -74,34 +101,11 @@ class ListeningServer implements Server {
       injector.injectConnection(socket)
     })
     this.#listener.maxConnections = limits.connectionsMax
-    this.routes = this.#collectRoutes()
+    for (const route of routes) route.install(this.#grpc, this.#calls)
   }
 
   get address(): string {
     return this.#address
-  }
-
-  #collectRoutes(): ServerRoutes {
-    return {
-      unary: (method, handler) => {
-        const route = this.#route(method)
-        this.#grpc.register(route.wire.path, this.#calls.unary(route, handler), passThrough, passThrough, 'unary')
-      },
-      stream: (method, handler) => {
-        const route = this.#route(method)
-        this.#grpc.register(route.wire.path, this.#calls.stream(route, handler), passThrough, passThrough, 'bidi')
-      },
-    }
-  }
-
-  /** Everyone is anonymous so far; a method without a permission must not start all the same. */
-  #route(method: AnyMethod): RouteOptions {
-    const wire = wireOf(method)
-    invariant(Object.hasOwn(permissions, method.permission), `${wire.path} declares no permission`)
-    invariant(!this.#paths.has(wire.path), `${wire.path} is registered twice`)
-    this.#paths.add(wire.path)
-    const { peerMessageBytesMax, clientMessageBytesMax } = this.#options.limits
-    return { wire, messageBytesMax: method.permission === 'peer' ? peerMessageBytesMax : clientMessageBytesMax }
   }
 
   listen(address: string): Promise<void> {
@@ -212,14 +216,13 @@ function listenError(address: string, error: NodeJS.ErrnoException): LedgerError
   return new LedgerError('CONFIG_INVALID', `cannot listen on ${address}: ${error.message}`, {}, { cause: error })
 }
 
-function serverOptions(limits: RpcLimits): Record<string, number> {
+function serverOptions(limits: RpcLimits, messageBytesMax: number): Record<string, number> {
   return {
     'grpc.enable_channelz': 0,
     'grpc.max_concurrent_streams': limits.streamsPerConnectionMax,
-    // The limit of a method is checked on top of this one.
-    'grpc.max_receive_message_length': limits.peerMessageBytesMax,
+    'grpc.max_receive_message_length': messageBytesMax,
     'grpc.max_send_message_length': -1,
-    'grpc.keepalive_time_ms': keepaliveTimeMs,
-    'grpc.keepalive_timeout_ms': keepaliveTimeoutMs,
+    'grpc.keepalive_time_ms': limits.serverKeepaliveMs,
+    'grpc.keepalive_timeout_ms': limits.serverKeepaliveTimeoutMs,
   }
 }

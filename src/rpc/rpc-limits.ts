@@ -25,6 +25,9 @@ export interface RpcLimits {
   readonly streamsPerConnectionMax: number
   /** A connection that has not spoken HTTP/2 by then is dropped. */
   readonly handshakeMs: number
+  /** How often a server asks a silent connection whether it lives, and how long it waits for the answer. */
+  readonly serverKeepaliveMs: number
+  readonly serverKeepaliveTimeoutMs: number
   readonly metadataBytesMax: number
   readonly metadataEntriesMax: number
   /** HTTP/2 flow control: of a connection, and of one stream on it. */
@@ -47,6 +50,8 @@ export const defaultRpcLimits: RpcLimits = {
   connectionsMax: 4096,
   streamsPerConnectionMax: 1024,
   handshakeMs: 10_000,
+  serverKeepaliveMs: 2000,
+  serverKeepaliveTimeoutMs: 5000,
   metadataBytesMax: 16 * 1024,
   metadataEntriesMax: 64,
   connectionWindowBytes: 16 * mebibyte,

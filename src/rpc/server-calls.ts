@@ -132,8 +132,12 @@ export class ServerCalls {
     const { clock, limits } = this.#options
     call.on('data', (bytes: Buffer) => stream.receive(bytes))
     call.on('end', () => {
-      stream.peerEnded()
-      clock.after(limits.lingerMs, () => stream.end(), { background: true })
+      // A cancel ends the readable side too, a moment before its reset arrives, and so does a broken connection.
+      clock.defer(() => {
+        if (port.broken) return
+        stream.peerEnded()
+        clock.after(limits.lingerMs, () => stream.end(), { background: true })
+      })
     })
     // Also emitted after the status was sent: then nothing is wrong.
     call.on('cancelled', () => {
@@ -198,6 +202,10 @@ class ServerStreamPort implements StreamPort {
   /** Everything was written and the status is on its way. */
   get statusSent(): boolean {
     return this.#statusSent
+  }
+
+  get broken(): boolean {
+    return this.#http2.closed || this.#http2.destroyed
   }
 
   end(): void {
