@@ -81,11 +81,12 @@ export function stepDown(replica: Replica, reason: RoleChangeReason): void {
 
 /** After a pause another leader may rule: nothing is promised before a quorum answered a round that starts now. */
 export function doubtLeadership(replica: Replica): void {
-  if (replica.otherVoters.length === 0) return
   const leadership = replica.leading()
-  leadership.confirmingRound = leadership.round + 1
+  if (leadership.transfer !== null && replica.now >= leadership.transfer.deadline) endTransfer(replica, 'timed_out')
   leadership.silenceFrom = replica.now
+  leadership.confirmingRound = leadership.round + 1
   startRound(replica)
+  confirmRounds(replica)
 }
 
 /** True when waiting reads can start a round. */

@@ -1,0 +1,614 @@
+/**
+ * A small driver and network for tests of the core: virtual time, a disk that can lose what was not fsynced, a
+ * network that loses, repeats and reorders, and a judge of the invariants R1-R6.
+ *
+ * `ManualNode` drives one core by hand; `Cluster` drives several. Both honour the order of duties of a Ready. Same
+ * seed, same run.
+ */
+import type {
+  Boot,
+  EntryMeta,
+  HardState,
+  Input,
+  LogIndex,
+  Millis,
+  NodeId,
+  PeerMessage,
+  RaftConfig,
+  RaftEvent,
+  RaftStatus,
+  Random,
+  ReadState,
+  Ready,
+  StepResult,
+  Term,
+  TermRun,
+} from '../../raft/index.ts'
+import { defaultRaftConfig, RaftCore } from '../../raft/index.ts'
+
+/** mulberry32: small, seeded, good enough for jitter. */
+export function seededRandom(seed: number): Random {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+export interface BootOptions {
+  readonly voters?: readonly NodeId[]
+  readonly learners?: readonly NodeId[]
+  /** Terms of the entries from `firstIndex` on. */
+  readonly terms?: readonly Term[]
+  readonly firstIndex?: LogIndex
+  readonly previousTerm?: Term
+  readonly term?: Term
+  readonly vote?: NodeId | null
+  readonly commit?: LogIndex
+  readonly applied?: LogIndex
+}
+
+export function runsOf(terms: readonly Term[], firstIndex: LogIndex): TermRun[] {
+  const runs: TermRun[] = []
+  terms.forEach((term, i) => {
+    if (runs.at(-1)?.term !== term) runs.push({ first: firstIndex + i, term })
+  })
+  return runs
+}
+
+export function makeBoot(options: BootOptions = {}): Boot {
+  const { terms = [], firstIndex = 1, previousTerm = 0 } = options
+  const commit = options.commit ?? firstIndex - 1
+  return {
+    hardState: { term: options.term ?? terms.at(-1) ?? previousTerm, vote: options.vote ?? null, commit },
+    configuration: { voters: options.voters ?? ['n0', 'n1', 'n2'], outgoing: [], learners: options.learners ?? [] },
+    firstIndex,
+    previousTerm,
+    lastIndex: firstIndex + terms.length - 1,
+    termRuns: runsOf(terms, firstIndex),
+    applied: options.applied ?? commit,
+  }
+}
+
+export function entriesOf(first: LogIndex, terms: readonly Term[], bytes = 10): EntryMeta[] {
+  return terms.map((term, i) => ({ index: first + i, term, kind: 'normal', bytes }))
+}
+
+/** One core, driven by hand: nothing is durable before `persist()`. */
+export class ManualNode {
+  readonly core: RaftCore
+  readonly id: NodeId
+  now: Millis
+  /** Messages that were allowed to leave and were not taken yet. */
+  sent: PeerMessage[] = []
+  readonly events: RaftEvent[] = []
+  readonly reads: ReadState[] = []
+  readonly readies: Ready[] = []
+  /** Taken but not durable yet. */
+  unsynced: Ready[] = []
+
+  constructor(
+    options: BootOptions & { id?: NodeId; config?: Partial<RaftConfig>; random?: Random; now?: Millis } = {},
+  ) {
+    this.id = options.id ?? 'n0'
+    this.now = options.now ?? 0
+    const config = { ...defaultRaftConfig, id: this.id, ...options.config }
+    this.core = new RaftCore(config, makeBoot(options), options.random ?? (() => 0.5), this.now)
+  }
+
+  get status(): RaftStatus {
+    return this.core.status(this.now)
+  }
+
+  step(input: Input): StepResult {
+    const result = this.core.step(input, this.now)
+    this.drain()
+    return result
+  }
+
+  receive(message: PeerMessage): StepResult {
+    return this.step({ kind: 'message', message })
+  }
+
+  propose(...bytes: number[]): StepResult {
+    return this.step({ kind: 'propose', entries: bytes.map((size) => ({ kind: 'normal', bytes: size })) })
+  }
+
+  /** Lets the time pass, ticking whenever something is due. */
+  wait(ms: Millis): void {
+    const end = this.now + ms
+    while (this.core.deadline() <= end) {
+      this.now = Math.max(this.now, this.core.deadline())
+      this.step({ kind: 'tick' })
+    }
+    this.now = end
+  }
+
+  drain(): void {
+    while (this.core.hasReady()) {
+      const ready = this.core.ready()
+      this.readies.push(ready)
+      this.unsynced.push(ready)
+      this.sent.push(...ready.sendNow)
+      this.events.push(...ready.events)
+      this.reads.push(...ready.readStates)
+    }
+  }
+
+  /** The fsync of everything taken so far, or of all up to a Ready, returned. */
+  persist(upTo = this.readies.at(-1)?.number ?? 0): void {
+    const durable = this.unsynced.filter((ready) => ready.number <= upTo)
+    this.unsynced = this.unsynced.filter((ready) => ready.number > upTo)
+    for (const ready of durable) this.sent.push(...ready.sendAfterPersist)
+    this.core.step({ kind: 'persisted', ready: upTo }, this.now)
+    this.drain()
+    if (this.unsynced.some((ready) => !ready.mustSync) && this.unsynced.every((ready) => !ready.mustSync)) {
+      for (const ready of this.unsynced) this.sent.push(...ready.sendAfterPersist)
+      this.unsynced = []
+    }
+  }
+
+  /** All messages that left since the last call, of one kind if given. */
+  take(): PeerMessage[]
+  take<K extends PeerMessage['kind']>(kind: K): Extract<PeerMessage, { kind: K }>[]
+  take(kind?: string): PeerMessage[] {
+    const taken = this.sent
+    this.sent = []
+    return kind === undefined ? taken : taken.filter((message) => message.kind === kind)
+  }
+
+  eventsOf<K extends RaftEvent['kind']>(kind: K): Extract<RaftEvent, { kind: K }>[] {
+    return this.events.filter((event): event is Extract<RaftEvent, { kind: K }> => event.kind === kind)
+  }
+}
+
+/** Makes a voter of `voters` the leader of the next term, its no-op committed unless told otherwise. */
+export function electByHand(node: ManualNode, others: readonly NodeId[], commit = true): void {
+  node.step({ kind: 'campaign' })
+  const preVoteTerm = node.status.term + 1
+  for (const from of others) {
+    node.receive({ kind: 'pre_vote_response', from, to: node.id, term: preVoteTerm, refusal: null })
+  }
+  node.persist()
+  const { term } = node.status
+  for (const from of others) node.receive({ kind: 'vote_response', from, to: node.id, term, refusal: null })
+  if (!commit) return
+  node.persist()
+  for (const from of others) acknowledge(node, from)
+  node.persist()
+  node.take()
+}
+
+/** `from` holds everything that the leader has, or everything up to `match`. */
+export function acknowledge(node: ManualNode, from: NodeId, match: LogIndex = node.status.lastIndex): void {
+  node.receive({
+    kind: 'append_response',
+    from,
+    to: node.id,
+    term: node.status.term,
+    matchIndex: match,
+    rejected: null,
+  })
+}
+
+/** What one node has on its disk: the part that survives. */
+interface Disk {
+  hardState: HardState
+  entries: EntryMeta[]
+}
+
+interface RunningNode {
+  readonly id: NodeId
+  core: RaftCore | null
+  readonly disk: Disk
+  /** The log as handed out to the driver, ahead of the disk. */
+  log: EntryMeta[]
+  unsynced: Ready[]
+  isSyncing: boolean
+  isPaused: boolean
+  /** Inputs that wait in the sockets of a paused node. */
+  backlog: Input[]
+  incarnation: number
+  applied: LogIndex
+  commitSeen: LogIndex
+}
+
+export interface ClusterOptions {
+  readonly nodes?: readonly NodeId[]
+  readonly learners?: readonly NodeId[]
+  readonly seed?: number
+  readonly config?: Partial<RaftConfig>
+  readonly fsyncMs?: (random: Random) => Millis
+  readonly delayMs?: (random: Random) => Millis
+  /** Disks to start from. */
+  readonly boots?: Readonly<Record<NodeId, { readonly terms: readonly Term[]; readonly term?: Term }>>
+}
+
+interface Scheduled {
+  readonly at: Millis
+  readonly order: number
+  readonly run: () => void
+}
+
+export class Cluster {
+  now: Millis = 0
+  readonly ids: readonly NodeId[]
+  readonly random: Random
+  readonly judge: Judge
+  readonly events: { readonly id: NodeId; readonly at: Millis; readonly event: RaftEvent }[] = []
+  readonly reads: { readonly id: NodeId; readonly read: ReadState; readonly at: Millis }[] = []
+  /** Return false to lose a message. */
+  filter: (message: PeerMessage) => boolean = () => true
+  lossRate = 0
+  duplicateRate = 0
+  messagesSent = 0
+  readonly #options: ClusterOptions
+  readonly #nodes = new Map<NodeId, RunningNode>()
+  readonly #queue: Scheduled[] = []
+  #order = 0
+
+  constructor(options: ClusterOptions = {}) {
+    this.#options = options
+    this.ids = [...(options.nodes ?? ['n0', 'n1', 'n2']), ...(options.learners ?? [])]
+    this.random = seededRandom(options.seed ?? 1)
+    this.judge = new Judge(options.nodes ?? ['n0', 'n1', 'n2'])
+    for (const id of this.ids) {
+      const entries = entriesOf(1, options.boots?.[id]?.terms ?? [])
+      const term = options.boots?.[id]?.term ?? entries.at(-1)?.term ?? 0
+      const disk: Disk = { hardState: { term, vote: null, commit: 0 }, entries }
+      this.#nodes.set(id, {
+        id,
+        core: null,
+        disk,
+        log: [],
+        unsynced: [],
+        isSyncing: false,
+        isPaused: false,
+        backlog: [],
+        incarnation: 0,
+        applied: 0,
+        commitSeen: 0,
+      })
+      this.start(id)
+    }
+  }
+
+  node(id: NodeId): RunningNode {
+    return this.#nodes.get(id) as RunningNode
+  }
+
+  status(id: NodeId): RaftStatus {
+    return (this.node(id).core as RaftCore).status(this.now)
+  }
+
+  isUp(id: NodeId): boolean {
+    return this.node(id).core !== null
+  }
+
+  log(id: NodeId): readonly EntryMeta[] {
+    return this.node(id).log
+  }
+
+  /** The running leader of the highest term, if any. */
+  leader(): NodeId | null {
+    const leaders = this.ids.filter((id) => this.isUp(id) && this.status(id).role === 'leader')
+    return leaders.sort((a, b) => this.status(b).term - this.status(a).term)[0] ?? null
+  }
+
+  step(id: NodeId, input: Input): StepResult | null {
+    const node = this.node(id)
+    if (node.core === null) return null
+    if (node.isPaused) {
+      node.backlog.push(input)
+      return null
+    }
+    const result = node.core.step(input, this.now)
+    this.#pump(node)
+    return result
+  }
+
+  propose(id: NodeId, count = 1, bytes = 10): StepResult | null {
+    const entries = Array.from({ length: count }, () => ({ kind: 'normal' as const, bytes }))
+    return this.step(id, { kind: 'propose', entries })
+  }
+
+  run(ms: Millis): void {
+    const end = this.now + ms
+    while (this.#runNext(end)) {}
+    this.now = end
+  }
+
+  /** Runs until the condition holds; throws when it does not within `ms`. Returns how long it took. */
+  runUntil(condition: () => boolean, ms: Millis, what = 'the condition'): Millis {
+    const start = this.now
+    while (!condition()) {
+      if (!this.#runNext(start + ms)) throw new Error(`${what} did not come true within ${ms} ms`)
+    }
+    return this.now - start
+  }
+
+  /** Runs until a leader has committed its no-op and everyone up knows it. */
+  runUntilLed(ms: Millis = 5_000): NodeId {
+    const isLed = () => {
+      const leader = this.leader()
+      if (leader === null || !this.status(leader).termStarted) return false
+      return this.ids.every((id) => !this.isUp(id) || this.node(id).isPaused || this.status(id).leader === leader)
+    }
+    this.runUntil(isLed, ms, 'an election')
+    return this.leader() as NodeId
+  }
+
+  cut(...groups: (readonly NodeId[])[]): void {
+    const groupOf = (id: NodeId) => groups.findIndex((group) => group.includes(id))
+    this.filter = (message) => groupOf(message.from) === groupOf(message.to)
+  }
+
+  heal(): void {
+    this.filter = () => true
+  }
+
+  /** The process dies: what was not fsynced is lost, except for a part that reached the disk anyway. */
+  crash(id: NodeId, options: { readonly survivingReadies?: number; readonly torn?: boolean } = {}): void {
+    const node = this.node(id)
+    if (node.core === null) return
+    const surviving = options.survivingReadies ?? 0
+    for (const ready of node.unsynced.slice(0, surviving)) writeReady(node.disk, ready)
+    const torn = node.unsynced[surviving]
+    if (options.torn && torn !== undefined) {
+      const { hardState: _, ...rest } = torn
+      writeReady(node.disk, { ...rest, append: torn.append.slice(0, Math.floor(torn.append.length / 2)) })
+    }
+    node.core = null
+    node.unsynced = []
+    node.backlog = []
+    node.isSyncing = false
+    node.isPaused = false
+    node.incarnation++
+  }
+
+  /** The process dies and its peers notice the broken connections. */
+  kill(id: NodeId): void {
+    this.crash(id)
+    for (const other of this.ids) if (other !== id) this.step(other, { kind: 'peer_lost', peer: id })
+  }
+
+  start(id: NodeId): void {
+    const node = this.node(id)
+    if (node.core !== null) return
+    const { disk } = node
+    const { hardState, entries } = disk
+    node.log = [...entries]
+    // The state machine of these tests forgets nothing that it applied, as long as the log holds it.
+    node.commitSeen = 0
+    node.applied = Math.min(node.applied, hardState.commit)
+    const config = { ...defaultRaftConfig, id, ...this.#options.config }
+    const boot = {
+      hardState,
+      configuration: {
+        voters: this.#options.nodes ?? ['n0', 'n1', 'n2'],
+        outgoing: [],
+        learners: this.#options.learners ?? [],
+      },
+      firstIndex: 1,
+      previousTerm: 0,
+      lastIndex: entries.length,
+      termRuns: runsOf(
+        entries.map((entry) => entry.term),
+        1,
+      ),
+      applied: node.applied,
+    }
+    node.core = new RaftCore(config, boot, seededRandom(Math.floor(this.random() * 2 ** 32)), this.now)
+    this.#pump(node)
+  }
+
+  pause(id: NodeId): void {
+    this.node(id).isPaused = true
+  }
+
+  /** Goes on: first what waited in the sockets, then a single tick. */
+  resume(id: NodeId): void {
+    const node = this.node(id)
+    node.isPaused = false
+    const { backlog } = node
+    node.backlog = []
+    for (const input of backlog) this.step(id, input)
+    this.step(id, { kind: 'tick' })
+    this.#sync(node)
+  }
+
+  /** Runs the next thing that is due by `end`; false when there is none. */
+  #runNext(end: Millis): boolean {
+    const scheduled = this.#queue[0]
+    let tickAt = Number.POSITIVE_INFINITY
+    let ticking: RunningNode | null = null
+    for (const node of this.#nodes.values()) {
+      if (node.core === null || node.isPaused) continue
+      const deadline = Math.max(this.now, node.core.deadline())
+      if (deadline < tickAt) {
+        tickAt = deadline
+        ticking = node
+      }
+    }
+    if (scheduled !== undefined && scheduled.at <= tickAt) {
+      if (scheduled.at > end) return false
+      this.#queue.shift()
+      this.now = scheduled.at
+      scheduled.run()
+      return true
+    }
+    if (ticking === null || tickAt > end) return false
+    this.now = tickAt
+    this.step(ticking.id, { kind: 'tick' })
+    return true
+  }
+
+  #after(ms: Millis, run: () => void): void {
+    const item = { at: this.now + ms, order: this.#order++, run }
+    let position = this.#queue.length
+    while (position > 0 && (this.#queue[position - 1] as Scheduled).at > item.at) position--
+    this.#queue.splice(position, 0, item)
+  }
+
+  #pump(node: RunningNode): void {
+    while (node.core?.hasReady()) {
+      const ready = node.core.ready()
+      this.judge.onReady(this, node, ready)
+      writeLog(node.log, ready)
+      for (const event of ready.events) this.events.push({ id: node.id, at: this.now, event })
+      for (const read of ready.readStates) this.reads.push({ id: node.id, read, at: this.now })
+      for (const message of ready.sendNow) this.#send(message)
+      node.unsynced.push(ready)
+      this.judge.afterReady(this, node, ready)
+      if (ready.committed !== undefined) {
+        node.applied = ready.committed.to
+        node.core.step({ kind: 'applied', index: ready.committed.to }, this.now)
+      }
+    }
+    this.#sync(node)
+  }
+
+  /** One fsync at a time, for all that came while the last one ran. */
+  #sync(node: RunningNode): void {
+    if (node.isSyncing || node.unsynced.length === 0 || node.isPaused) return
+    const batch = node.unsynced.length
+    const mustSync = node.unsynced.some((ready) => ready.mustSync)
+    const { incarnation } = node
+    const finish = () => {
+      if (node.incarnation !== incarnation || node.core === null) return
+      if (node.isPaused) {
+        this.#after(1, finish)
+        return
+      }
+      node.isSyncing = false
+      const durable = node.unsynced.splice(0, batch)
+      for (const ready of durable) writeReady(node.disk, ready)
+      for (const ready of durable) for (const message of ready.sendAfterPersist) this.#send(message)
+      this.step(node.id, { kind: 'persisted', ready: (durable.at(-1) as Ready).number })
+    }
+    node.isSyncing = true
+    if (mustSync) this.#after(this.#options.fsyncMs?.(this.random) ?? 1, finish)
+    else finish()
+  }
+
+  #send(message: PeerMessage): void {
+    this.messagesSent++
+    if (!this.filter(message) || this.random() < this.lossRate) return
+    const sender = this.node(message.from)
+    // The driver adds the frames, and with them sizes that the core no longer knows.
+    const filled =
+      message.kind === 'append'
+        ? { ...message, entries: message.entries.map((entry) => sender.log[entry.index - 1] ?? entry) }
+        : message
+    if (
+      filled.kind === 'append' &&
+      filled.entries.some((e, i) => e.term !== (message as typeof filled).entries[i]?.term)
+    )
+      throw new Error('test driver: an append names entries that its sender no longer has')
+    const copies = this.random() < this.duplicateRate ? 2 : 1
+    for (let copy = 0; copy < copies; copy++) {
+      const delayMs = this.#options.delayMs?.(this.random) ?? 0.5
+      this.#after(delayMs, () => {
+        if (!this.filter(message)) return
+        this.step(message.to, { kind: 'message', message: filled })
+      })
+    }
+  }
+}
+
+function writeLog(log: EntryMeta[], ready: Ready): void {
+  if (ready.truncateFrom !== undefined) log.length = ready.truncateFrom - 1
+  for (const entry of ready.append) {
+    if (entry.index !== log.length + 1) throw new Error(`test driver: entry ${entry.index} after ${log.length}`)
+    log.push(entry)
+  }
+}
+
+function writeReady(disk: Disk, ready: Ready): void {
+  writeLog(disk.entries, ready)
+  if (ready.hardState !== undefined) disk.hardState = ready.hardState
+}
+
+/** Sees everything at once and throws when an invariant of Raft does not hold. */
+export class Judge {
+  readonly committed = new Map<LogIndex, Term>()
+  /** The term in which each entry was committed first: only leaders of later terms must hold it (Raft figure 3). */
+  readonly #committedIn = new Map<LogIndex, Term>()
+  readonly #leaders = new Map<Term, NodeId>()
+  readonly #voters: readonly NodeId[]
+
+  constructor(voters: readonly NodeId[]) {
+    this.#voters = voters
+  }
+
+  onReady(_cluster: Cluster, node: RunningNode, ready: Ready): void {
+    if (ready.truncateFrom !== undefined) {
+      check(ready.truncateFrom > node.commitSeen, `R6: ${node.id} cuts committed entries`)
+    }
+  }
+
+  afterReady(cluster: Cluster, node: RunningNode, ready: Ready): void {
+    for (const event of ready.events) {
+      if (event.kind !== 'leader_elected') continue
+      const other = this.#leaders.get(event.term)
+      check(other === undefined || other === node.id, `R1: ${other} and ${node.id} lead term ${event.term}`)
+      this.#leaders.set(event.term, node.id)
+      for (const [index, term] of this.committed) {
+        if ((this.#committedIn.get(index) as Term) >= event.term) continue
+        check(node.log[index - 1]?.term === term, `R3: leader ${node.id} of term ${event.term} lacks entry ${index}`)
+      }
+    }
+    this.#checkCommit(cluster, node)
+    if (ready.committed !== undefined) {
+      for (let index = ready.committed.from; index <= ready.committed.to; index++) {
+        const term = node.log[index - 1]?.term as Term
+        check(this.committed.get(index) === term, `R3: ${node.id} applies entry ${index} of term ${term}`)
+        check(node.disk.entries[index - 1]?.term === term, `S4: ${node.id} applies ${index} before it is durable`)
+      }
+    }
+  }
+
+  /** R2: where two logs agree on one entry they agree on all before it. */
+  checkLogs(cluster: Cluster): void {
+    for (const a of cluster.ids) {
+      for (const b of cluster.ids) {
+        if (a >= b) continue
+        const [logA, logB] = [cluster.log(a), cluster.log(b)]
+        let common = Math.min(logA.length, logB.length)
+        while (common > 0 && logA[common - 1]?.term !== logB[common - 1]?.term) common--
+        for (let i = 0; i < common; i++) check(logA[i]?.term === logB[i]?.term, `R2: ${a} and ${b} differ at ${i + 1}`)
+      }
+    }
+  }
+
+  #checkCommit(cluster: Cluster, node: RunningNode): void {
+    const status = (node.core as RaftCore).status(cluster.now)
+    const { commit, role, term } = status
+    check(commit >= node.commitSeen, `R4: the commit of ${node.id} went back`)
+    check(commit <= status.lastIndex, `R4: the commit of ${node.id} is beyond its log`)
+    if (commit === node.commitSeen) return
+    if (role === 'leader' && !this.committed.has(commit)) {
+      const commitTerm = node.log[commit - 1]?.term
+      check(commitTerm === term, `R5: ${node.id} commits entry ${commit} of term ${commitTerm} in term ${term}`)
+      const holders = this.#voters.filter((id) => cluster.node(id).disk.entries[commit - 1]?.term === commitTerm)
+      check(holders.length > this.#voters.length / 2, `R5: entry ${commit} is committed, durable only on ${holders}`)
+    }
+    for (let index = commit; index > node.commitSeen; index--) {
+      const entryTerm = node.log[index - 1]?.term as Term
+      const known = this.committed.get(index)
+      check(
+        known === undefined || known === entryTerm,
+        `R3: entry ${index} is committed in terms ${known}, ${entryTerm}`,
+      )
+      this.committed.set(index, entryTerm)
+      if (known === undefined) this.#committedIn.set(index, term)
+    }
+    node.commitSeen = commit
+  }
+}
+
+function check(condition: boolean, message: string): void {
+  if (!condition) throw new Error(message)
+}
