@@ -1,0 +1,337 @@
+import { expect, test } from 'vitest'
+import { encodeCommand } from '../../../../src/broker/apply/command.ts'
+import { readRecords } from '../../../../src/message/batch.ts'
+import type { PullReply } from '../../../../src/rpc/envelopes.ts'
+import { frameTypes } from '../../../../store/index.ts'
+import { settle } from '../../../support/manual-clock.ts'
+import { openBench } from './support.ts'
+
+const n1 = { node: 'n1', address: 'n1:1', term: 2 }
+
+function bodies(reply: PullReply): readonly string[] {
+  return reply.batches.flatMap(({ batch, startRecord }) =>
+    readRecords(batch, startRecord).map((record) => record.body.toString()),
+  )
+}
+
+test('a pull returns the stored batches as they lie, with how far this replica is', async () => {
+  const bench = await openBench()
+  const topicId = bench.topic('t')
+  bench.send({ topic: 't', records: 3, body: 'a' })
+  bench.send({ topic: 't', queue: 1, body: 'other queue' })
+  bench.send({ topic: 't', records: 2, body: 'b' })
+
+  const reply = await bench.pull().pull({ topicId })
+
+  expect(bodies(reply)).toEqual(['a', 'a', 'a', 'b', 'b'])
+  expect(reply).toMatchObject({ code: 0, nextOffset: 5, minOffset: 0, maxOffset: 5, topicId, suggestedNode: '' })
+  expect(reply).toMatchObject({ appliedIndex: 4, commitIndex: 4, appliedTime: bench.replica.machine.appliedTime })
+  expect(reply.batches.map(({ baseOffset, index }) => [baseOffset, index])).toEqual([
+    [0, 2],
+    [3, 4],
+  ])
+})
+
+test('a pull into the middle of a batch returns it whole with the record to start at', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.send({ topic: 't', records: 3 })
+  const reply = await bench.pull().pull({ offset: 2 })
+  expect(reply.batches).toMatchObject([{ baseOffset: 0, startRecord: 2 }])
+  expect(reply.nextOffset).toBe(3)
+})
+
+test('the answer ends at the bytes asked for, but holds at least one batch', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  for (let count = 0; count < 3; count++) bench.send({ topic: 't', body: 'x'.repeat(1000) })
+  const pull = bench.pull()
+  expect((await pull.pull({ bytesMax: 0 })).batches).toHaveLength(1)
+  expect((await pull.pull({ bytesMax: 2500 })).batches).toHaveLength(2)
+  expect((await pull.pull({ bytesMax: 0xffff_ffff })).batches).toHaveLength(3)
+})
+
+test('one answer never holds more than its limit of batches and bytes', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  for (let count = 0; count < 1100; count++) bench.send({ topic: 't' })
+  for (let count = 0; count < 6; count++) bench.send({ topic: 't', queue: 1, body: 'x'.repeat(1024 * 1024) })
+  const pull = bench.pull()
+  expect((await pull.pull({ bytesMax: 0xffff_ffff })).batches).toHaveLength(1024)
+  expect((await pull.pull({ bytesMax: 0xffff_ffff, queue: 1 })).batches).toHaveLength(3)
+})
+
+test.each(['leader', 'follower'])('a parked pull on a %s is woken by apply and answered once', async (role) => {
+  const bench = await openBench()
+  bench.topic('t')
+  if (role === 'follower') bench.replica.follow(n1)
+  const pull = bench.pull()
+  const id = pull.start({ waitMs: 15_000 })
+  const other = pull.start({ queue: 1, waitMs: 15_000 })
+  await settle()
+  expect(pull.replies).toEqual([])
+
+  bench.send({ topic: 't', body: 'one' })
+  bench.send({ topic: 't', body: 'two' })
+
+  expect(bodies(await pull.reply(id))).toEqual(['one', 'two'])
+  expect(pull.answer(other)).toBeUndefined()
+  await bench.clock.advance(15_000)
+  expect(pull.replies).toHaveLength(2)
+})
+
+test('a parked pull is answered empty when its wait is over, and no wait is longer than 30 s', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.send({ topic: 't' })
+  const pull = bench.pull()
+  const short = pull.start({ offset: 1, waitMs: 5000 })
+  const long = pull.start({ offset: 1, waitMs: 0xffff_ffff })
+  await bench.clock.advance(4999)
+  expect(pull.replies).toEqual([])
+  await bench.clock.advance(1)
+  expect(await pull.reply(short)).toMatchObject({ code: 0, nextOffset: 1, maxOffset: 1, batches: [] })
+  await bench.clock.advance(25_000)
+  expect(pull.answer(long)).toMatchObject({ code: 0, batches: [] })
+})
+
+test('a pull that waits for nothing is answered at once', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  expect(await bench.pull().pull({ waitMs: 0 })).toMatchObject({ code: 0, nextOffset: 0, batches: [] })
+})
+
+test('a withdrawn pull is never answered, and its id may be used again', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  const pull = bench.pull()
+  const id = pull.start({ waitMs: 15_000 })
+  pull.cancel(id)
+  pull.cancel(999)
+  await settle()
+  bench.send({ topic: 't' })
+  await bench.clock.advance(20_000)
+  expect(pull.replies).toEqual([])
+  expect((await pull.pull({ requestId: id })).batches).toHaveLength(1)
+})
+
+test('B4: a follower serves what it has applied, not what it knows to be committed', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.send({ topic: 't', body: 'applied' })
+  bench.replica.follow(n1)
+  bench.replica.holdApply = true
+  bench.send({ topic: 't', body: 'committed' })
+  const pull = bench.pull()
+  const reply = await pull.pull({})
+  expect(bodies(reply)).toEqual(['applied'])
+  expect(reply).toMatchObject({ maxOffset: 1, appliedIndex: 2, commitIndex: 3 })
+
+  const waiting = pull.start({ offset: 1, waitMs: 1000 })
+  await settle()
+  bench.replica.applyHeld()
+  expect(bodies(await pull.reply(waiting))).toEqual(['committed'])
+})
+
+test('an offset below the queue is moved, beyond its end too when a quorum confirms the leader', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.send({ topic: 't' })
+  const reply = await bench.pull().pull({ offset: 7, waitMs: 10_000 })
+  expect(reply).toMatchObject({ code: 21, minOffset: 0, maxOffset: 1, status: { minOffset: 0, maxOffset: 1 } })
+  expect(bench.replica.quorumRounds).toBe(1)
+})
+
+test('beyond its end a follower waits, then answers empty with how far it is', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.replica.follow(n1)
+  const pull = bench.pull()
+  const id = pull.start({ offset: 2, waitMs: 3000 })
+  await settle()
+  bench.send({ topic: 't' })
+  await bench.clock.advance(2999)
+  expect(pull.replies).toEqual([])
+  await bench.clock.advance(1)
+  expect(await pull.reply(id)).toMatchObject({ code: 0, batches: [], nextOffset: 2, maxOffset: 1 })
+})
+
+test('a leader that was deposed without knowing tells nobody that messages or topics do not exist', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.replica.quorum = false
+  const pull = bench.pull()
+  expect(await pull.pull({ offset: 5, waitMs: 0 })).toMatchObject({ code: 0, nextOffset: 5, batches: [] })
+  expect(await pull.pull({ topic: 'new' })).toMatchObject({ code: 12 })
+})
+
+test('a follower that has not come to the topic yet sends the reader to the leader', async () => {
+  const bench = await openBench()
+  bench.replica.follow(n1)
+  const pull = bench.pull()
+  expect(await pull.pull({ topic: 'new', topicId: 99 })).toMatchObject({
+    code: 501,
+    status: { leaderNode: 'n1', leaderAddress: 'n1:1' },
+  })
+  expect(await pull.pull({ topic: 'new' })).toMatchObject({ code: 17 })
+})
+
+test('unknown topics, other ids, missing permission and missing queues are response codes', async () => {
+  const bench = await openBench()
+  const topicId = bench.topic('t')
+  bench.topic('closed', 1, 2)
+  const pull = bench.pull()
+  expect(await pull.pull({ topic: 'unknown' })).toMatchObject({ code: 17 })
+  expect(await pull.pull({ topicId: topicId + 1000 })).toMatchObject({ code: 508 })
+  expect(await pull.pull({ topic: 'closed' })).toMatchObject({ code: 16 })
+  expect(await pull.pull({ queue: 2 })).toMatchObject({ code: 29 })
+  expect(pull.log.closed).toBe(false)
+})
+
+test.each(['../x', '', 'x'.repeat(128), '__proto__', 'constructor', 'rmq_sys_x', '%RETRY%g', 'a\u0000b'])(
+  'a pull of the illegal topic %j is refused with 29',
+  async (topic) => {
+    const bench = await openBench()
+    expect(await bench.pull().pull({ topic })).toMatchObject({ code: 29 })
+  },
+)
+
+test('a topic deleted and created again is another one for those who wait for it', async () => {
+  const bench = await openBench()
+  const topicId = bench.topic('t')
+  const pull = bench.pull()
+  const id = pull.start({ topicId, waitMs: 10_000 })
+  await settle()
+  bench.replica.commit(frameTypes.command, encodeCommand({ kind: 'delete_topic', topic: 't' }))
+  bench.topic('t')
+  expect(await pull.reply(id)).toMatchObject({ code: 508 })
+})
+
+test('S3: rot is answered with DATA_LOSS, never with bytes; what lies before it is served', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.send({ topic: 't', body: 'good' })
+  const rotten = bench.replica.tinyLog.endPosition
+  bench.send({ topic: 't', body: 'rotten' })
+  bench.replica.tinyLog.cold.add(rotten)
+  bench.replica.tinyLog.rotten.add(rotten)
+  const pull = bench.pull()
+  expect(bodies(await pull.pull({}))).toEqual(['good'])
+  expect(await pull.pull({ offset: 1 })).toMatchObject({ code: 507, batches: [] })
+})
+
+test('a reader far behind is sent to a follower that has caught up, on the leader only', async () => {
+  const bench = await openBench({ tailCacheBytes: 10_000 })
+  bench.topic('t')
+  for (let count = 0; count < 8; count++) bench.send({ topic: 't', body: 'x'.repeat(1000) })
+  const peer = { raftAddress: '', state: 'replicate' }
+  bench.peers.push(
+    { ...peer, node: 'n1', matchIndex: 0, connected: true },
+    { ...peer, node: 'n2', matchIndex: bench.replica.commitIndex, connected: true },
+    { ...peer, node: 'n3', matchIndex: bench.replica.commitIndex, connected: false },
+  )
+  const pull = bench.pull()
+  expect((await pull.pull({ bytesMax: 0 })).suggestedNode).toBe('n2')
+  expect((await pull.pull({ offset: 7 })).suggestedNode).toBe('')
+  bench.replica.tinyLog.cold.add([...bench.replica.tinyLog.frames.keys()].at(-1) ?? 0)
+  expect((await pull.pull({ offset: 7 })).suggestedNode).toBe('n2')
+  bench.replica.follow(n1)
+  expect((await pull.pull({ bytesMax: 0 })).suggestedNode).toBe('')
+})
+
+test('pulls beyond the limit of a stream get FLOW_CONTROL, the others go on', async () => {
+  const bench = await openBench({ pullsPerStreamMax: 3 })
+  bench.topic('t')
+  const pull = bench.pull()
+  const parked = [1, 2, 3].map(() => pull.start({ waitMs: 10_000 }))
+  const refused = await pull.pull({ waitMs: 10_000 })
+  expect(refused).toMatchObject({ code: 215, status: { retryAfterMs: 50 } })
+  bench.send({ topic: 't' })
+  for (const id of parked) expect((await pull.reply(id)).batches).toHaveLength(1)
+})
+
+test('pulls that wait are limited over all streams', async () => {
+  const bench = await openBench({ parkedPullsMax: 2 })
+  bench.topic('t')
+  bench.pull().start({ waitMs: 10_000 })
+  const second = bench.pull()
+  second.start({ waitMs: 10_000 })
+  expect(await second.pull({ waitMs: 10_000 })).toMatchObject({ code: 215 })
+  expect(await second.pull({ waitMs: 0 })).toMatchObject({ code: 0 })
+})
+
+test('a request id that is still in flight is refused', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  const pull = bench.pull()
+  pull.start({ requestId: 5, waitMs: 10_000 })
+  expect(await pull.pull({ requestId: 5, waitMs: 10_000 })).toMatchObject({ code: 29 })
+})
+
+test('a client that does not read is served no further and cut off after 30 s', async () => {
+  const bench = await openBench({}, { unreadMax: 3 })
+  bench.topic('t')
+  bench.send({ topic: 't' })
+  const pull = bench.pull()
+  const honest = bench.pull()
+  pull.sink.pauseReading(true)
+  for (let count = 0; count < 200; count++) pull.start({})
+  await bench.clock.advance(29_000)
+  expect((await honest.pull({})).batches).toHaveLength(1)
+  expect(pull.log.closed).toBe(false)
+  await bench.clock.advance(1001)
+  expect((await pull.log.end())?.code).toBe('OVERLOADED')
+  expect(honest.log.closed).toBe(false)
+})
+
+test('a client that reads again after a pause gets everything', async () => {
+  const bench = await openBench({}, { unreadMax: 3 })
+  bench.topic('t')
+  bench.send({ topic: 't' })
+  const pull = bench.pull()
+  pull.sink.pauseReading(true)
+  const ids = Array.from({ length: 50 }, () => pull.start({}))
+  await bench.clock.advance(10_000)
+  pull.sink.pauseReading(false)
+  for (const id of ids) await pull.reply(id)
+  await bench.clock.advance(60_000)
+  expect(pull.log.closed).toBe(false)
+  expect(pull.replies).toHaveLength(50)
+})
+
+test('a client that floods without reading is cut off at once', async () => {
+  const bench = await openBench({ pullsPerStreamMax: 2 }, { unreadMax: 3 })
+  bench.topic('t')
+  const pull = bench.pull()
+  pull.sink.pauseReading(true)
+  for (let count = 0; count < 3000; count++) pull.start({ waitMs: 10_000 })
+  expect((await pull.log.end())?.code).toBe('OVERLOADED')
+})
+
+test('garbage in place of an envelope ends this stream with INVALID_REQUEST, and no other', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  const pull = bench.pull()
+  const honest = bench.pull()
+  honest.start({ waitMs: 10_000 })
+  pull.sink.write(Buffer.from('ffffffffffffff', 'hex'))
+  expect((await pull.log.end())?.code).toBe('INVALID_REQUEST')
+  bench.send({ topic: 't' })
+  expect((await honest.reply(1)).batches).toHaveLength(1)
+})
+
+test('a stream that ends takes its waiting pulls along', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  const before = bench.clock.timerCount
+  const ended = bench.pull()
+  const broken = bench.pull()
+  for (const pull of [ended, broken]) for (let count = 0; count < 5; count++) pull.start({ waitMs: 10_000 })
+  await settle()
+  expect(bench.clock.timerCount).toBe(before + 10)
+  ended.sink.end()
+  broken.sink.cancel()
+  expect(await ended.log.end()).toBeUndefined()
+  await settle()
+  expect(bench.clock.timerCount).toBe(before)
+})
