@@ -62,9 +62,9 @@ export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Pr
 async function makeDurably(disk: Disk, directory: string): Promise<void> {
   await disk.makeDirectory(directory)
   const parts = directory.split('/')
-  for (let depth = 1; depth <= 3 && depth < parts.length; depth++) {
-    const parent = parts.slice(0, -depth).join('/')
-    if (parent !== '') await disk.syncDirectory(parent)
+  const root = directory.startsWith('/') ? '/' : '.'
+  for (let depth = 1; depth <= 3 && depth <= parts.length; depth++) {
+    await disk.syncDirectory(parts.slice(0, -depth).join('/') || root)
   }
 }
 

@@ -29,7 +29,7 @@ export interface LoopPorts {
   committed(index: number): void
   /** All Readies of this turn are taken. */
   turnEnded(): void
-  diskFull(full: boolean): void
+  diskFull(): void
   slowFsync(tookMs: number): void
   /** Storage failed or an invariant broke: the loop has stopped for good. */
   failed(error: unknown): void

@@ -20,7 +20,8 @@ export interface PersisterPorts {
   persisted(ready: number, messages: readonly PeerMessage[]): void
   /** Final: nothing that waits here will ever be durable. */
   failed(error: unknown): void
-  diskFull(full: boolean): void
+  /** The log has no space, or soon will not. */
+  diskFull(): void
   slow(tookMs: number): void
 }
 
@@ -112,19 +113,17 @@ export class Persister {
 
   /** One flush for all that is staged. A full disk is waited out: staged entries stay staged, nothing is lost. */
   async #flush(batch: Ready[]): Promise<void> {
-    let full = false
     while (!this.#failed) {
       const startMs = this.#ports.clock.monotonicMs()
       try {
         await this.#ports.log.flush()
         const tookMs = this.#ports.clock.monotonicMs() - startMs
         if (tookMs > this.#ports.limits.slowFsyncMs) this.#ports.slow(tookMs)
-        if (full) this.#ports.diskFull(false)
+        if (this.#ports.log.diskFull) this.#ports.diskFull()
         return
       } catch (error) {
         if (!(error instanceof StoreError) || error.code !== 'DISK_FULL') throw error
-        if (!full) this.#ports.diskFull(true)
-        full = true
+        this.#ports.diskFull()
         await sleep(this.#ports.clock, this.#ports.limits.diskFullRetryMs)
         await this.#saveHardState(batch)
       }

@@ -31,6 +31,7 @@ import { Peers } from './peers.ts'
 import { publishRaftEvent } from './raft-events.ts'
 import type { Recovered } from './recovery.ts'
 import { RoleView } from './role-view.ts'
+import { SpaceWatch } from './space-watch.ts'
 import { StateWriter } from './state-writer.ts'
 import { replicaStatus } from './status.ts'
 import { VoterClocks } from './voter-clocks.ts'
@@ -66,6 +67,7 @@ export class Replica implements ReplicaApi {
   readonly #applier: Applier
   readonly #writer: StateWriter
   readonly #peers: Peers
+  readonly #space: SpaceWatch
   readonly #clocks: VoterClocks
   readonly #view = new RoleView()
   readonly #addresses = new Map<string, string>()
@@ -108,7 +110,7 @@ export class Replica implements ReplicaApi {
         readConfirmed: (context, index) => this.#admission.reads.confirmed(context, index, machine.appliedIndex),
         committed: (index) => this.#onCommitted(index),
         turnEnded: () => this.#onTurnEnded(),
-        diskFull: (full) => parts.events.emit(full ? 'disk_full' : 'disk_space_back', this.term, {}),
+        diskFull: () => this.#space.notice(),
         slowFsync: (tookMs) => parts.events.emit('slow_fsync', this.term, { tookMs: Math.round(tookMs) }),
         failed: (error) => this.#fail(error),
       },
@@ -119,9 +121,16 @@ export class Replica implements ReplicaApi {
       limits,
       step: (input) => this.#loop.step(input),
       leader: () => this.leader(),
-      diskFull: () => log.diskFull,
+      diskFull: () => this.#isDiskFull(),
       stopped: () => this.#stopped,
       keepBody: (index, term, type, body) => this.#loop.keepBody(index, term, type, body),
+    })
+    this.#space = new SpaceWatch({
+      clock,
+      log,
+      retryMs: limits.diskFullRetryMs,
+      changed: (full) => parts.events.emit(full ? 'disk_full' : 'disk_space_back', this.term, {}),
+      failed: (error) => this.#loop.storageFailed(error),
     })
     this.#writer = new StateWriter({
       clock,
@@ -255,6 +264,7 @@ export class Replica implements ReplicaApi {
     this.#loop.pump()
     await this.#loop.drained()
     this.#loop.stop()
+    this.#space.stop()
     this.#applier.stop()
     this.#admission.failAll('this replica stopped')
     this.#peers.close()
@@ -294,6 +304,11 @@ export class Replica implements ReplicaApi {
     }
     if (event.kind === 'reads_dropped') this.#admission.reads.dropped(event.contexts, this.#readsDropped())
     if (changed) this.#notifyRole()
+  }
+
+  #isDiskFull(): boolean {
+    if (this.log.diskFull) this.#space.notice()
+    return this.log.diskFull
   }
 
   #readsDropped(): LedgerError {
@@ -345,6 +360,7 @@ export class Replica implements ReplicaApi {
     this.#stopped = new LedgerError('SERVICE_NOT_AVAILABLE', `this replica failed: ${text}`)
     this.#parts.events.emit('storage_failed', this.term, { error: text })
     this.#applier.stop()
+    this.#space.stop()
     this.#writer.stop()
     this.#admission.failAll(text)
     this.#notifyRole()

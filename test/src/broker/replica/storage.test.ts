@@ -1,0 +1,122 @@
+/** What a replica does when its disk fails, fills up, or has lost what it once held. */
+import { afterEach, expect, test } from 'vitest'
+import type { LedgerError } from '../../../../src/common/errors.ts'
+import { eventually } from '../../../support/eventually.ts'
+import { MemoryCluster } from '../../../support/memory-cluster.ts'
+import { codeOf, createTopic, losePower } from './support.ts'
+
+let cluster: MemoryCluster
+
+afterEach(() => cluster.end())
+
+test('S1: a leader whose fsync fails acknowledges nothing more, stops itself, and another one takes over', async () => {
+  cluster = new MemoryCluster()
+  await cluster.start()
+  const leader = await cluster.leader()
+  await createTopic(cluster.replica(leader), 'before')
+  for (const node of cluster.nodes) if (node !== leader) cluster.network.cut(leader, node)
+  cluster.machine(leader).disk.fail('sync', { code: 'EIO', times: 1000 })
+  const startMs = performance.now()
+  expect(await codeOf(createTopic(cluster.replica(leader), 'during'))).toBe('OUTCOME_UNKNOWN')
+  const events = cluster.broker(leader).events.since(0)
+  const failure = await eventually('the process is stopped', () => cluster.failures.get(leader))
+  expect(performance.now() - startMs).toBeLessThan(1000)
+  expect(failure.message).not.toBe('')
+  expect(events.map((event) => event.kind)).toContain('storage_failed')
+  const rest = cluster.nodes.filter((node) => node !== leader)
+  const next = await cluster.leader(rest)
+  expect(cluster.replica(next).machine.topic('before')).toBeDefined()
+  expect(cluster.replica(next).machine.topic('during')).toBeUndefined()
+})
+
+test('a failing leader tells its peers, who elect without waiting for an election timeout', async () => {
+  const slow = { electionTimeoutMinMs: 1500, electionTimeoutMaxMs: 1800 }
+  cluster = new MemoryCluster({ broker: { raft: slow } })
+  await cluster.start()
+  const leader = await cluster.leader()
+  cluster.machine(leader).disk.fail('write', { code: 'EIO', times: 1000, path: '' })
+  const startMs = performance.now()
+  await codeOf(createTopic(cluster.replica(leader), 'during')).catch(() => '')
+  await eventually('stopped', () => cluster.failures.has(leader))
+  await cluster.leader(cluster.nodes.filter((node) => node !== leader))
+  expect(performance.now() - startMs).toBeLessThan(1200)
+})
+
+test('a full disk refuses writes with DISK_FULL and recovers by itself', async () => {
+  cluster = new MemoryCluster({ nodes: ['n0'], broker: { limits: { diskFullRetryMs: 20, zeroAheadBytes: 8192 } } })
+  await cluster.start()
+  await cluster.leader()
+  const replica = cluster.replica('n0')
+  const { disk } = cluster.machine('n0')
+  disk.capacityBytes = 0
+  const waiting: Promise<string>[] = []
+  await eventually('the disk is full', () => {
+    const topic = createTopic(replica, `t${waiting.length}`, { timeoutMs: 20_000 })
+    waiting.push(
+      topic.then(
+        () => 'stored',
+        (error: LedgerError) => error.code,
+      ),
+    )
+    return replica.log.diskFull
+  })
+  expect(await codeOf(createTopic(replica, 'refused'))).toBe('DISK_FULL')
+  disk.capacityBytes = Number.POSITIVE_INFINITY
+  const outcomes = new Set(await Promise.all(waiting))
+  outcomes.delete('DISK_FULL')
+  expect([...outcomes]).toEqual(['stored'])
+  await eventually('there is space again', () => !replica.log.diskFull)
+  await createTopic(replica, 'again')
+  const kinds = cluster
+    .broker('n0')
+    .events.since(0)
+    .map((event) => event.kind)
+  expect(kinds.filter((kind) => kind.startsWith('disk_'))).toEqual(['disk_full', 'disk_space_back'])
+})
+
+test('P6: a replica whose log lost committed entries does not vote and says why', async () => {
+  cluster = new MemoryCluster()
+  await cluster.start()
+  const leader = await cluster.leader()
+  await createTopic(cluster.replica(leader), 'kept')
+  await cluster.settled()
+  await cluster.stop('n1')
+  const { disk } = cluster.machine('n1')
+  const [segment] = disk.paths().filter((path) => path.includes('/log/'))
+  disk.flipBit(segment as string, 4096 + 70, 3)
+  await cluster.start('n1')
+  const status = cluster.broker('n1').status()
+  expect(status.role).toBe('stranger')
+  expect(status.reason).toMatch(/^LOG_DAMAGED/)
+  expect(cluster.broker('n1').replica).toBeNull()
+})
+
+test('P6: a replica without its hard state does not vote and says why', async () => {
+  cluster = new MemoryCluster()
+  await cluster.start()
+  const leader = await cluster.leader()
+  await createTopic(cluster.replica(leader), 'kept')
+  await cluster.stop('n2')
+  await cluster.machine('n2').disk.unlink('data/n2/hard-state')
+  await cluster.start('n2')
+  expect(cluster.broker('n2').status()).toMatchObject({
+    role: 'stranger',
+    reason: expect.stringMatching(/^HARD_STATE_LOST/),
+  })
+})
+
+test('after a power cut the state store is rebuilt or caught up from the log, never ahead of it (S4)', async () => {
+  cluster = new MemoryCluster({ broker: { limits: { stateWriteDelayMs: 1 } } })
+  await cluster.start()
+  for (let round = 0; round < 3; round++) {
+    const leader = await cluster.leader()
+    await Promise.all(Array.from({ length: 20 }, (_, n) => createTopic(cluster.replica(leader), `r${round}-${n}`)))
+    for (const node of cluster.nodes) cluster.crash(node, losePower)
+    await cluster.start()
+  }
+  await cluster.leader()
+  await cluster.settled()
+  const hashes = cluster.nodes.map((node) => cluster.replica(node).machine.hash)
+  expect(new Set(hashes).size).toBe(1)
+  expect(cluster.replica('n0').machine.topics()).toHaveLength(60)
+})
