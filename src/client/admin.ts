@@ -1,0 +1,234 @@
+/**
+ * What operators and tools ask of a cluster: topics, replica status, events. Made by `client.admin()`; the command line
+ * and the console are written on it.
+ */
+import type { Clock, Random } from '../common/clock.ts'
+import { LedgerError, toLedgerError } from '../common/errors.ts'
+import { queuesPerTopicMax } from '../message/limits.ts'
+import { checkTopicName } from '../message/names.ts'
+import {
+  adminMethods,
+  type NodeEvent,
+  type QueueRange,
+  type ReplicaStatusReply,
+  type TopicConfig,
+  type TopicInfo,
+} from '../rpc/methods.ts'
+import type { UnaryMethod } from '../rpc/transport.ts'
+import type { ConnectionPool } from './connection.ts'
+import { watchEvents } from './event-stream.ts'
+import { callLeader } from './leader-call.ts'
+import { checkCount } from './options.ts'
+import type { RouteCache } from './route-cache.ts'
+import { readPermission, writePermission } from './route-table.ts'
+
+export interface AdminPorts {
+  readonly routes: RouteCache
+  readonly pool: ConnectionPool
+  readonly clock: Clock
+  readonly random: Random
+  readonly requestTimeoutMs: number
+}
+
+export interface AdminOptions {
+  readonly signal?: AbortSignal
+  /** Total time, milliseconds. */
+  readonly timeoutMs?: number
+}
+
+export interface TopicSettings {
+  readonly topic: string
+  /** Queues on each broker group. Default 8. */
+  readonly queues?: number
+  /** RocketMQ's bits: 4 read, 2 write. Default 6. */
+  readonly permission?: number
+  /** Only on these broker groups. Default: all. */
+  readonly groups?: readonly string[]
+}
+
+/** What one broker group says. */
+export interface GroupTopic {
+  readonly group: string
+  readonly topic: TopicInfo
+}
+
+export interface TopicDescription extends GroupTopic {
+  readonly queues: readonly QueueRange[]
+}
+
+/** One replica: its status, or why it did not tell. */
+export interface ReplicaReport {
+  readonly group: string
+  readonly node: string
+  readonly address: string
+  readonly status: ReplicaStatusReply | null
+  readonly error: LedgerError | null
+}
+
+export class Admin {
+  readonly #ports: AdminPorts
+
+  constructor(ports: AdminPorts) {
+    this.#ports = ports
+  }
+
+  /** Creates the topic on all broker groups; one that has it with these settings is fine. Throws TOPIC_EXISTS. */
+  createTopic(settings: TopicSettings, options: AdminOptions = {}): Promise<readonly GroupTopic[]> {
+    return this.#onGroups(settings, adminMethods.createTopic, { config: toConfig(settings), automatic: false }, options)
+  }
+
+  /** Changes number of queues (never fewer) and permission. Throws TOPIC_NOT_EXIST. */
+  updateTopic(settings: TopicSettings, options: AdminOptions = {}): Promise<readonly GroupTopic[]> {
+    return this.#onGroups(settings, adminMethods.updateTopic, { config: toConfig(settings) }, options)
+  }
+
+  /** Deletes the topic with all its messages and committed offsets, on all broker groups that have it. */
+  async deleteTopic(topic: string, options: AdminOptions = {}): Promise<void> {
+    checkTopicName(topic)
+    const outcomes = await Promise.all(
+      this.#groups(undefined).map((group) =>
+        this.#call(group, adminMethods.deleteTopic, { topic }, options).then(
+          () => null,
+          (cause: unknown) => toLedgerError(cause),
+        ),
+      ),
+    )
+    const failed = outcomes.find((error) => error !== null && error.code !== 'TOPIC_NOT_EXIST')
+    if (failed) throw failed
+    if (outcomes.every((error) => error !== null)) throw noTopic(topic)
+    this.#ports.routes.refresh()
+  }
+
+  /** Settings and queue ranges per broker group. Throws TOPIC_NOT_EXIST when no group has it. */
+  async describeTopic(topic: string, options: AdminOptions = {}): Promise<readonly TopicDescription[]> {
+    checkTopicName(topic)
+    const found = await Promise.all(
+      this.#groups(undefined).map(async (group) => {
+        try {
+          return [{ group, ...(await this.#call(group, adminMethods.describeTopic, { topic }, options)) }]
+        } catch (cause) {
+          if (toLedgerError(cause).code === 'TOPIC_NOT_EXIST') return []
+          throw cause
+        }
+      }),
+    )
+    if (found.flat().length === 0) throw noTopic(topic)
+    return found.flat()
+  }
+
+  /** Topics of all broker groups, by name. */
+  async listTopics(options: AdminOptions = {}): Promise<readonly GroupTopic[]> {
+    const lists = await Promise.all(
+      this.#groups(undefined).map(async (group) => {
+        const { topics } = await this.#call(group, adminMethods.listTopics, {}, options)
+        return topics.map((topic) => ({ group, topic }))
+      }),
+    )
+    const name = (entry: GroupTopic): string => entry.topic.config.topic
+    return lists.flat().sort((a, b) => name(a).localeCompare(name(b)) || a.group.localeCompare(b.group))
+  }
+
+  /** Every replica that the namesrv knows, asked directly. One that does not answer is part of the answer. */
+  async clusterStatus(options: AdminOptions = {}): Promise<readonly ReplicaReport[]> {
+    const timeoutMs = options.timeoutMs ?? Math.min(2_000, this.#ports.requestTimeoutMs)
+    const call = options.signal ? { timeoutMs, signal: options.signal } : { timeoutMs }
+    const replicas = this.#ports.routes.table
+      .groups()
+      .flatMap((route) => route.nodes.map((node) => ({ group: route.group, ...node })))
+    return await Promise.all(
+      replicas.map(async (replica) => {
+        try {
+          const status = await this.#ports.pool.get(replica.address).call(adminMethods.getReplicaStatus, {}, call)
+          return { ...replica, status, error: null }
+        } catch (cause) {
+          return { ...replica, status: null, error: toLedgerError(cause) }
+        }
+      }),
+    )
+  }
+
+  /**
+   * Events of one node, or of all that are known now, oldest first per node; follows until the signal aborts. A node
+   * that goes away is reconnected; nothing is told twice.
+   */
+  watchEvents(
+    options: { readonly address?: string; readonly signal?: AbortSignal } = {},
+  ): AsyncIterableIterator<NodeEvent> {
+    const known = this.#ports.routes.table.groups().flatMap((route) => route.nodes.map((node) => node.address))
+    return watchEvents(this.#ports, options.address === undefined ? known : [options.address], options.signal)
+  }
+
+  async #onGroups<Request>(
+    settings: TopicSettings,
+    method: UnaryMethod<Request, { readonly topic: TopicInfo }>,
+    request: Request,
+    options: AdminOptions,
+  ): Promise<readonly GroupTopic[]> {
+    const groups = this.#groups(settings.groups)
+    const done = await Promise.all(
+      groups.map(async (group) => ({ group, ...(await this.#call(group, method, request, options)) })),
+    )
+    for (const { group, topic } of done) this.#ports.routes.learnTopic(group, topic)
+    return done
+  }
+
+  #groups(wanted: readonly string[] | undefined): readonly string[] {
+    const known = this.#ports.routes.table.groups().map((route) => route.group)
+    if (known.length === 0) throw new LedgerError('NO_ROUTE', 'no namesrv knows a broker')
+    const unknown = wanted?.find((group) => !known.includes(group))
+    if (unknown === undefined) return wanted ?? known
+    throw new LedgerError('INVALID_PARAMETER', `there is no broker group ${unknown}; known are ${known.join(', ')}`)
+  }
+
+  #call<Request, Response>(
+    group: string,
+    method: UnaryMethod<Request, Response>,
+    request: Request,
+    options: AdminOptions,
+  ): Promise<Response> {
+    const timeoutMs = options.timeoutMs ?? this.#ports.requestTimeoutMs
+    const call = options.signal ? { timeoutMs, signal: options.signal } : { timeoutMs }
+    return callLeader(this.#ports, group, { method, request }, call)
+  }
+}
+
+/** For producers that meet an unknown topic: on every group; enough when one has it, the others follow or log. */
+export async function createTopicEverywhere(
+  ports: AdminPorts,
+  topic: string,
+  queues: number,
+  onFailure: (group: string, error: LedgerError) => void,
+): Promise<void> {
+  const groups = ports.routes.table.groups().map((route) => route.group)
+  if (groups.length === 0) throw new LedgerError('NO_ROUTE', `no namesrv knows a broker to create topic ${topic} on`)
+  const request = { config: toConfig({ topic, queues }), automatic: true }
+  const create = async (group: string): Promise<void> => {
+    try {
+      const call = { method: adminMethods.createTopic, request }
+      const reply = await callLeader(ports, group, call, { timeoutMs: ports.requestTimeoutMs })
+      ports.routes.learnTopic(group, reply.topic)
+    } catch (cause) {
+      const error = toLedgerError(cause)
+      if (error.code === 'TOPIC_EXISTS') return ports.routes.refresh()
+      onFailure(group, error)
+      throw error
+    }
+  }
+  const all = groups.map(create)
+  try {
+    await Promise.any(all)
+  } catch (cause) {
+    throw cause instanceof AggregateError ? cause.errors[0] : cause
+  }
+}
+
+function toConfig(settings: TopicSettings): TopicConfig {
+  checkTopicName(settings.topic)
+  const queues = checkCount('queues', settings.queues ?? 8, 1, queuesPerTopicMax)
+  const permission = checkCount('permission', settings.permission ?? readPermission | writePermission, 0, 7)
+  return { topic: settings.topic, readQueues: queues, writeQueues: queues, permission }
+}
+
+function noTopic(topic: string): LedgerError {
+  return new LedgerError('TOPIC_NOT_EXIST', `no broker group has topic ${topic}`)
+}

@@ -1,0 +1,87 @@
+/**
+ * Committed offsets and queue limits, asked from the leaders. Used by both consumers. Offsets live in the replicated
+ * log of each broker group; nothing is kept here.
+ */
+import { brokerMethods, type QueueOffset } from '../../rpc/methods.ts'
+import { callLeader, type LeaderCallOptions, type LeaderCallPorts } from '../leader-call.ts'
+import type { MessageQueue, StartFrom } from '../types.ts'
+
+export interface OffsetOfQueue {
+  readonly queue: MessageQueue
+  readonly offset: number
+}
+
+/** Who commits: a member of a group with its generation, or a consumer that assigned its queues by itself. */
+export interface Committer {
+  readonly group: string
+  readonly member: string
+  readonly generation: number
+}
+
+/** `seek`: may move offsets back. All queues must belong to one broker group. */
+export async function commitOffsets(
+  ports: LeaderCallPorts,
+  committer: Committer,
+  offsets: readonly OffsetOfQueue[],
+  options: LeaderCallOptions & { readonly seek: boolean },
+): Promise<void> {
+  const brokerGroup = offsets[0]?.queue.group
+  if (brokerGroup === undefined) return
+  const request = { ...committer, seek: options.seek, offsets: offsets.map(toWire) }
+  await callLeader(ports, brokerGroup, { method: brokerMethods.commitOffsets, request }, options)
+}
+
+/** Committed offset per queue, by `queueKey`; absent where the group never committed. */
+export async function fetchOffsets(
+  ports: LeaderCallPorts,
+  group: string,
+  queues: readonly MessageQueue[],
+  options: LeaderCallOptions,
+): Promise<ReadonlyMap<string, number>> {
+  const found = new Map<string, number>()
+  await Promise.all(
+    [...byBrokerGroup(queues, (queue) => queue)].map(async ([brokerGroup, members]) => {
+      const request = { group, queues: members.map((queue) => toWire({ queue, offset: 0 })) }
+      const reply = await callLeader(ports, brokerGroup, { method: brokerMethods.fetchOffsets, request }, options)
+      for (const { topic, queue, offset } of reply.offsets) {
+        if (offset !== undefined) found.set(queueKey({ topic, group: brokerGroup, queue }), offset)
+      }
+    }),
+  )
+  return found
+}
+
+/** Where to start; 'first' needs no answer of a leader, so that reading works while there is none. */
+export async function resolveStart(
+  ports: LeaderCallPorts,
+  queue: MessageQueue,
+  from: StartFrom,
+  options: LeaderCallOptions,
+): Promise<number | 'first'> {
+  if (from === 'first') return 'first'
+  const request = { topic: queue.topic, queue: queue.queue, ...(from === 'last' ? {} : { time: from.time }) }
+  const reply = await callLeader(ports, queue.group, { method: brokerMethods.queryOffsets, request }, options)
+  return from === 'last' ? reply.maxOffset : (reply.offsetByTime ?? reply.maxOffset)
+}
+
+export function queueKey(queue: MessageQueue): string {
+  return `${queue.topic}/${queue.group}/${queue.queue}`
+}
+
+export function byBrokerGroup<Item>(
+  items: readonly Item[],
+  queueOf: (item: Item) => MessageQueue,
+): ReadonlyMap<string, readonly Item[]> {
+  const groups = new Map<string, Item[]>()
+  for (const item of items) {
+    const { group } = queueOf(item)
+    const known = groups.get(group)
+    if (known) known.push(item)
+    else groups.set(group, [item])
+  }
+  return groups
+}
+
+function toWire(entry: OffsetOfQueue): QueueOffset {
+  return { topic: entry.queue.topic, queue: entry.queue.queue, offset: entry.offset }
+}

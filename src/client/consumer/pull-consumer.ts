@@ -1,0 +1,300 @@
+/**
+ * The pull consumer: queues are assigned by its user, messages come in batches, offsets are committed when asked
+ * (RocketMQ: DefaultLitePullConsumer with assign and seek). Made by `client.pullConsumer()`.
+ *
+ * Reads ahead of its user within bounds; gives every queue its turn; never skips, never repeats (B2).
+ */
+import { LedgerError } from '../../common/errors.ts'
+import { checkGroupName, checkTopicName } from '../../message/names.ts'
+import { checkCount } from '../options.ts'
+import type { RouteCache } from '../route-cache.ts'
+import type { MessageQueue, PollOptions, PullConsumerOptions, ReadFrom, StartFrom } from '../types.ts'
+import { aborted } from '../wait.ts'
+import type { ConsumedBatch } from './consumed-batch.ts'
+import { byBrokerGroup, commitOffsets, fetchOffsets, type OffsetOfQueue, queueKey, resolveStart } from './offsets.ts'
+import { QueueReader, type ReadBudget, type ReaderPorts } from './queue-reader.ts'
+
+export interface PullConsumerPorts extends ReaderPorts {
+  readonly requestTimeoutMs: number
+  readonly onClosed: (consumer: PullConsumer) => void
+}
+
+export interface AssignOptions {
+  /** Start here, whatever the group has committed. `'first'` works also while there is no leader. */
+  readonly from?: StartFrom
+  readonly signal?: AbortSignal
+}
+
+/** Reads assigned queues. Not safe for two `poll` loops over the same queues that both commit. */
+export class PullConsumer {
+  readonly #ports: PullConsumerPorts
+  readonly #group: string
+  readonly #readFrom: ReadFrom
+  readonly #from: StartFrom
+  readonly #limits: { readonly pullBytes: number; readonly bytesMax: number; readonly longPollMs: number }
+  readonly #budget: ReadBudget
+  readonly #readers = new Map<string, QueueReader>()
+  /** In the order of their turns. */
+  #turns: QueueReader[] = []
+  /** Topics assigned by name: their later queues are read too. */
+  readonly #topics = new Set<string>()
+  /** What was committed last, and queues whose next commit may go back. */
+  readonly #committed = new Map<string, number>()
+  readonly #sought = new Set<string>()
+  readonly #stopListening: () => void
+  readonly #wake = new Set<() => void>()
+  #closed = false
+
+  constructor(ports: PullConsumerPorts, options: PullConsumerOptions) {
+    if (options.group !== undefined) checkGroupName(options.group)
+    this.#ports = ports
+    this.#group = options.group ?? ''
+    this.#readFrom = options.readFrom ?? 'leader'
+    this.#from = options.from ?? 'first'
+    this.#limits = {
+      pullBytes: checkCount('pullBytes', options.pullBytes ?? 1024 * 1024, 1, 4 * 1024 * 1024),
+      bytesMax: checkCount('prefetchBytesPerQueue', options.prefetchBytesPerQueue ?? 4 * 1024 * 1024, 1, 2 ** 40),
+      longPollMs: checkCount('longPollMs', options.longPollMs ?? 15_000, 0, 30_000),
+    }
+    const bytesMax = checkCount('prefetchBytesMax', options.prefetchBytesMax ?? 64 * 1024 * 1024, 1, 2 ** 40)
+    this.#budget = { bytes: 0, bytesMax }
+    this.#stopListening = ports.routes.listen({
+      onRouteChanged: () => this.#addNewQueues(ports.routes),
+      onLeaderChanged: (change) => {
+        for (const reader of this.#turns) reader.onLeaderChanged(change)
+      },
+    })
+  }
+
+  /**
+   * Reads these queues from now on, and no others. A topic's name stands for all its readable queues, also those that
+   * it gets later. Starts at the committed offset if the consumer has a group that committed, else at `from`. Throws
+   * TOPIC_NOT_EXIST, NO_ROUTE, or what the leader says when it is needed for the offset.
+   */
+  async assign(what: string | readonly (MessageQueue | string)[], options: AssignOptions = {}): Promise<void> {
+    this.#checkOpen()
+    const given = typeof what === 'string' ? [what] : what
+    const queues = new Map<string, MessageQueue>()
+    for (const entry of given) {
+      const topic = typeof entry === 'string' ? entry : entry.topic
+      checkTopicName(topic)
+      const known = await this.#queuesOf(topic, options.signal)
+      for (const queue of typeof entry === 'string' ? known : [entry]) queues.set(queueKey(queue), queue)
+    }
+    const starts = await this.#starts([...queues.values()], options)
+    this.#checkOpen()
+    for (const reader of this.#readers.values()) reader.close()
+    this.#readers.clear()
+    this.#turns = []
+    this.#topics.clear()
+    for (const entry of given) if (typeof entry === 'string') this.#topics.add(entry)
+    for (const [key, queue] of queues) {
+      if (options.from !== undefined) this.#sought.add(key)
+      this.#add(queue, starts.get(key) ?? 'first')
+    }
+  }
+
+  assignment(): readonly MessageQueue[] {
+    return this.#turns.map((reader) => reader.queue)
+  }
+
+  /** Reads on from there. The next commit of this queue may move the group's offset back. */
+  async seek(queue: MessageQueue, to: number | 'start' | 'end' | { readonly time: number }): Promise<void> {
+    const reader = this.#reader(queue)
+    const offset =
+      typeof to === 'number'
+        ? checkCount('offset', to, 0, Number.MAX_SAFE_INTEGER)
+        : await resolveStart(this.#ports, queue, to === 'start' ? 'first' : to === 'end' ? 'last' : to, this.#call())
+    reader.seek(offset)
+    this.#sought.add(queueKey(queue))
+  }
+
+  /** Offset of the next message of this queue that `poll` will give. */
+  position(queue: MessageQueue): number {
+    return this.#reader(queue).position
+  }
+
+  /** What the consumer's group has committed; undefined when it never did. */
+  async committed(queue: MessageQueue): Promise<number | undefined> {
+    const found = await fetchOffsets(this.#ports, this.#needGroup(), [queue], this.#call())
+    return found.get(queueKey(queue))
+  }
+
+  /**
+   * The next messages of some queue, or null after `waitMs` (default 0). Throws what stopped a queue: PULL_OFFSET_MOVED,
+   * DATA_LOSS, TOPIC_NOT_EXIST; `seek` or `assign` clears it.
+   */
+  async poll(options: PollOptions = {}): Promise<ConsumedBatch | null> {
+    const deadlineMs = this.#ports.clock.monotonicMs() + (options.waitMs ?? 0)
+    while (true) {
+      this.#checkOpen()
+      if (options.signal?.aborted) throw aborted('poll', options.signal)
+      const batch = this.#take(options.maxMessages ?? Number.POSITIVE_INFINITY)
+      if (batch) return batch
+      const remainingMs = deadlineMs - this.#ports.clock.monotonicMs()
+      if (remainingMs <= 0) return null
+      await this.#wait(remainingMs, options.signal)
+    }
+  }
+
+  /** Batches until the signal aborts or the consumer closes; ends without an error then. Throws as `poll` does. */
+  async *batches(options: PollOptions = {}): AsyncGenerator<ConsumedBatch, void, undefined> {
+    const waitMs = options.waitMs ?? Number.POSITIVE_INFINITY
+    while (!this.#closed && !options.signal?.aborted) {
+      const batch = this.#take(options.maxMessages ?? Number.POSITIVE_INFINITY)
+      if (batch) yield batch
+      else if (!(await this.#next(waitMs, options.signal))) return
+    }
+  }
+
+  /** Commits the position of every queue that moved since the last commit: everything given by `poll` so far. */
+  async commit(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    this.#checkOpen()
+    const group = this.#needGroup()
+    const moved = this.#turns
+      .map((reader) => ({ queue: reader.queue, offset: reader.position }))
+      .filter(({ queue, offset }) => this.#committed.get(queueKey(queue)) !== offset)
+    const parts = [...byBrokerGroup(moved, (entry) => entry.queue).values()].flatMap((entries) => [
+      { seek: true, entries: entries.filter(({ queue }) => this.#sought.has(queueKey(queue))) },
+      { seek: false, entries: entries.filter(({ queue }) => !this.#sought.has(queueKey(queue))) },
+    ])
+    await Promise.all(parts.map(({ seek, entries }) => this.#commitPart(group, entries, seek, options.signal)))
+  }
+
+  /** Stops reading. Does not commit. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.#stopListening()
+    for (const reader of this.#turns) reader.close()
+    this.#wakeAll()
+    this.#ports.onClosed(this)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #commitPart(
+    group: string,
+    entries: readonly OffsetOfQueue[],
+    seek: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (entries.length === 0) return
+    const committer = { group, member: '', generation: 0 }
+    await commitOffsets(this.#ports, committer, entries, { ...this.#call(signal), seek })
+    for (const { queue, offset } of entries) {
+      this.#committed.set(queueKey(queue), offset)
+      this.#sought.delete(queueKey(queue))
+    }
+  }
+
+  async #starts(queues: readonly MessageQueue[], options: AssignOptions): Promise<Map<string, number | 'first'>> {
+    const call = this.#call(options.signal)
+    const useCommitted = this.#group !== '' && options.from === undefined && queues.length > 0
+    const committed = useCommitted ? await fetchOffsets(this.#ports, this.#group, queues, call) : new Map()
+    const starts = new Map<string, number | 'first'>()
+    await Promise.all(
+      queues.map(async (queue) => {
+        const key = queueKey(queue)
+        const known = committed.get(key)
+        if (known !== undefined) this.#committed.set(key, known)
+        starts.set(key, known ?? (await resolveStart(this.#ports, queue, options.from ?? this.#from, call)))
+      }),
+    )
+    return starts
+  }
+
+  async #queuesOf(topic: string, signal?: AbortSignal): Promise<readonly MessageQueue[]> {
+    const { routes, requestTimeoutMs } = this.#ports
+    const state = await routes.topic(topic, { timeoutMs: requestTimeoutMs, ...(signal ? { signal } : {}) })
+    if (!state) throw new LedgerError('TOPIC_NOT_EXIST', `topic ${topic} does not exist`)
+    return routes.table.queues(topic, 'read')
+  }
+
+  #addNewQueues(routes: RouteCache): void {
+    if (this.#closed) return
+    for (const topic of this.#topics) {
+      // A queue that is new is read from its first message on, whatever `from` says: nobody has seen any of it.
+      for (const queue of routes.table.queues(topic, 'read'))
+        if (!this.#readers.has(queueKey(queue))) this.#add(queue, 'first')
+    }
+    for (const reader of this.#turns) reader.resume()
+  }
+
+  #add(queue: MessageQueue, start: number | 'first'): void {
+    const reader = new QueueReader(this.#ports, {
+      ...this.#limits,
+      queue,
+      start,
+      consumerGroup: this.#group,
+      readFrom: this.#readFrom,
+      budget: this.#budget,
+      onReady: () => this.#wakeAll(),
+    })
+    // Nothing read yet and no offset asked for: nothing to commit.
+    if (start === 'first' && !this.#committed.has(queueKey(queue))) this.#committed.set(queueKey(queue), 0)
+    this.#readers.set(queueKey(queue), reader)
+    this.#turns.push(reader)
+    reader.start()
+  }
+
+  #take(messagesMax: number): ConsumedBatch | null {
+    const wasFull = this.#budget.bytes >= this.#budget.bytesMax
+    for (let step = 0; step < this.#turns.length; step++) {
+      const reader = this.#turns[step]
+      if (!reader?.ready) continue
+      // Behind all others for its next turn, also when it throws.
+      this.#turns.push(...this.#turns.splice(step, 1))
+      const batch = reader.take(messagesMax)
+      if (wasFull) for (const other of this.#turns) other.resume()
+      return batch
+    }
+    return null
+  }
+
+  async #next(waitMs: number, signal?: AbortSignal): Promise<boolean> {
+    const before = this.#ports.clock.monotonicMs()
+    await this.#wait(waitMs, signal)
+    return this.#ports.clock.monotonicMs() - before < waitMs || this.#turns.some((reader) => reader.ready)
+  }
+
+  #wait(ms: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = Number.isFinite(ms) ? this.#ports.clock.after(ms, () => wake()) : (): void => {}
+      const wake = (): void => {
+        cancel()
+        this.#wake.delete(wake)
+        signal?.removeEventListener('abort', wake)
+        resolve()
+      }
+      signal?.addEventListener('abort', wake, { once: true })
+      this.#wake.add(wake)
+    })
+  }
+
+  #wakeAll(): void {
+    for (const wake of [...this.#wake]) wake()
+  }
+
+  #reader(queue: MessageQueue): QueueReader {
+    this.#checkOpen()
+    const reader = this.#readers.get(queueKey(queue))
+    if (reader) return reader
+    throw new LedgerError('INVALID_PARAMETER', `queue ${queueKey(queue)} is not assigned to this consumer`)
+  }
+
+  #needGroup(): string {
+    if (this.#group !== '') return this.#group
+    throw new LedgerError('INVALID_PARAMETER', 'offsets belong to a consumer group: give pullConsumer a `group`')
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new LedgerError('CLOSED', 'the consumer is closed')
+  }
+
+  #call(signal?: AbortSignal): { readonly timeoutMs: number; readonly signal?: AbortSignal } {
+    return { timeoutMs: this.#ports.requestTimeoutMs, ...(signal ? { signal } : {}) }
+  }
+}

@@ -1,0 +1,444 @@
+/**
+ * The push consumer: joins a consumer group, gets queues assigned, and calls a listener for every message (RocketMQ:
+ * DefaultMQPushConsumer with a concurrent listener). Made by `client.pushConsumer()`.
+ *
+ * At least once: a message whose listener had not returned, or whose commit was not answered, may come again. One that
+ * throws is tried again here after a delay; nothing is skipped unless `attemptsMax` says so, and then a status tells.
+ */
+import { sleep } from '../../common/clock.ts'
+import { LedgerError, toLedgerError } from '../../common/errors.ts'
+import { checkGroupName, checkTopicName } from '../../message/names.ts'
+import { checkCount } from '../options.ts'
+import type { MessageQueue, PushConsumerOptions, ReadFrom, StartFrom } from '../types.ts'
+import type { ConsumedMessage } from './consumed-batch.ts'
+import { type Assignment, GroupMember } from './group-member.ts'
+import { HeldQueue } from './held-queue.ts'
+import { byBrokerGroup, commitOffsets, fetchOffsets, queueKey, resolveStart } from './offsets.ts'
+import type { Delivery, FlowLimits } from './process-queue.ts'
+import type { ReadBudget, ReaderPorts } from './queue-reader.ts'
+
+export interface PushConsumerPorts extends ReaderPorts {
+  readonly requestTimeoutMs: number
+  readonly onClosed: (consumer: PushConsumer) => void
+}
+
+export interface ListenerContext {
+  /** Aborted when the queue was given to another member or the consumer closes, and the time to finish is over. */
+  readonly signal: AbortSignal
+  /** 1 for the first call with this message. */
+  readonly attempt: number
+}
+
+/** Resolves: consumed. Throws: comes again after a delay. */
+export type Listener = (message: ConsumedMessage, context: ListenerContext) => Promise<void> | void
+
+/** Read ahead per queue beyond what flow control holds. */
+const readAheadBytes = 1024 * 1024
+const readAheadBytesMax = 32 * 1024 * 1024
+const longPollMs = 15_000
+/** Before a queue is tried again whose reader stopped, or whose offset could not be fetched. */
+const troubleRetryMs = 1_000
+
+interface Settings {
+  readonly concurrency: number
+  readonly attemptsMax: number
+  readonly retryDelayMs: number
+  readonly retryDelayMsMax: number
+  readonly commitIntervalMs: number
+  readonly sessionTimeoutMs: number
+  readonly drainTimeoutMs: number
+  readonly limits: FlowLimits
+  readonly from: StartFrom
+  readonly readFrom: ReadFrom
+}
+
+interface BrokerGroupState {
+  readonly member: GroupMember
+  generation: number
+  wanted: Assignment | null
+  applying: boolean
+  committing: Promise<void> | null
+}
+
+export class PushConsumer {
+  readonly group: string
+  /** Random, so that two processes on one host are two members. */
+  readonly member: string
+  readonly #ports: PushConsumerPorts
+  readonly #topics: readonly string[]
+  readonly #settings: Settings
+  readonly #budget: ReadBudget = { bytes: 0, bytesMax: readAheadBytesMax }
+  readonly #brokerGroups = new Map<string, BrokerGroupState>()
+  readonly #held = new Map<string, HeldQueue>()
+  /** Ends everything that waits or is retried. */
+  readonly #stop = new AbortController()
+  #turns: HeldQueue[] = []
+  #listener: Listener | null = null
+  #running = 0
+  #dispatchPlanned = false
+  #stopListening = (): void => {}
+  #closing: Promise<void> | null = null
+  #fatal: LedgerError | null = null
+
+  constructor(ports: PushConsumerPorts, options: PushConsumerOptions) {
+    checkGroupName(options.group)
+    for (const topic of options.subscribe) checkTopicName(topic)
+    if (options.subscribe.length === 0) throw new LedgerError('CONFIG_INVALID', '`subscribe` names no topic')
+    this.group = options.group
+    this.member = ports.random.bytes(12).toString('hex')
+    this.#ports = ports
+    this.#topics = [...new Set(options.subscribe)].sort()
+    this.#settings = readSettings(options)
+  }
+
+  /**
+   * Consumes until `close` is called, the signal aborts, or the group refuses this member for good (the error is
+   * thrown). Call it once.
+   */
+  async run(listener: Listener, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    if (this.#listener || this.#stop.signal.aborted) {
+      throw new LedgerError('CLOSED', 'run was called before, or the consumer is closed')
+    }
+    this.#listener = listener
+    const { routes } = this.#ports
+    const onAbort = (): void => void this.close()
+    options.signal?.addEventListener('abort', onAbort, { once: true })
+    if (options.signal?.aborted) onAbort()
+    this.#stopListening = routes.listen({
+      onRouteChanged: () => this.#joinBrokerGroups(),
+      onLeaderChanged: (change) => {
+        for (const held of this.#turns) held.reader.onLeaderChanged(change)
+        this.#brokerGroups.get(change.group)?.member.beat()
+      },
+    })
+    for (const topic of this.#topics) routes.want(topic)
+    this.#joinBrokerGroups()
+    try {
+      await this.#commitUntilStopped()
+      await this.#closing
+    } finally {
+      options.signal?.removeEventListener('abort', onAbort)
+    }
+    if (this.#fatal) throw this.#fatal
+  }
+
+  /** Queues of this member now. */
+  assignment(): readonly MessageQueue[] {
+    return this.#turns.map((held) => held.queue)
+  }
+
+  /** Hands out nothing more, waits for running listeners (bounded), commits, leaves the group. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #close(): Promise<void> {
+    this.#stopListening()
+    for (const held of this.#turns) held.revoked = true
+    await this.#drain(this.#turns)
+    await Promise.all([...this.#brokerGroups.keys()].map((group) => this.#commit(group)))
+    this.#stop.abort()
+    for (const held of this.#turns.splice(0)) held.drop()
+    this.#held.clear()
+    const leaveMs = Math.min(2_000, this.#ports.requestTimeoutMs)
+    await Promise.all([...this.#brokerGroups.values()].map(({ member }) => member.leave(leaveMs)))
+    this.#ports.onClosed(this)
+  }
+
+  /** One membership per broker group that has a subscribed topic. */
+  #joinBrokerGroups(): void {
+    const { table } = this.#ports.routes
+    for (const reader of this.#turns) reader.reader.resume()
+    for (const topic of this.#topics) {
+      for (const { group } of table.queues(topic, 'read')) {
+        if (this.#brokerGroups.has(group) || this.#closing) continue
+        const member = new GroupMember({
+          ports: this.#ports,
+          brokerGroup: group,
+          group: this.group,
+          member: this.member,
+          topics: this.#topics,
+          sessionTimeoutMs: this.#settings.sessionTimeoutMs,
+          onAssignment: (assignment) => this.#onAssignment(group, assignment),
+          onTrouble: (error) => this.#onTrouble(group, error),
+        })
+        this.#brokerGroups.set(group, { member, generation: 0, wanted: null, applying: false, committing: null })
+        member.beat()
+      }
+    }
+  }
+
+  #onTrouble(brokerGroup: string, error: LedgerError | null): void {
+    const where = `${this.group}/${brokerGroup}`
+    if (error === null) {
+      this.#ports.status.emit({ kind: 'resumed', what: 'consumer', where })
+      return
+    }
+    this.#ports.status.emit({ kind: 'stalled', what: 'consumer', where, sinceMs: 0, reason: error })
+    // Another subscription than the group's, or a right that is missing: no repetition helps.
+    if (error.retryable || this.#closing) return
+    this.#fatal = error
+    void this.close()
+  }
+
+  #onAssignment(brokerGroup: string, assignment: Assignment): void {
+    const state = this.#brokerGroups.get(brokerGroup)
+    if (!state || this.#closing) return
+    state.wanted = assignment
+    if (!state.applying) void this.#applyAssignments(brokerGroup, state)
+  }
+
+  /** One at a time; while one is applied, only the newest of those that come waits. */
+  async #applyAssignments(brokerGroup: string, state: BrokerGroupState): Promise<void> {
+    state.applying = true
+    while (state.wanted && !this.#stop.signal.aborted) {
+      const { wanted } = state
+      state.wanted = null
+      try {
+        await this.#apply(brokerGroup, state, wanted)
+      } catch (cause) {
+        const error = toLedgerError(cause)
+        if (this.#stop.signal.aborted) break
+        this.#ports.logger.warn('taking over queues failed', { group: this.group, brokerGroup, error: error.message })
+        await sleep(this.#ports.clock, troubleRetryMs, this.#stop.signal).catch(() => {})
+        state.wanted ??= wanted
+      }
+    }
+    state.applying = false
+  }
+
+  async #apply(brokerGroup: string, state: BrokerGroupState, assignment: Assignment): Promise<void> {
+    const keys = new Set(assignment.queues.map(queueKey))
+    const revoked = this.#turns.filter((held) => held.queue.group === brokerGroup && !keys.has(queueKey(held.queue)))
+    const added = assignment.queues.filter((queue) => !this.#held.has(queueKey(queue)))
+    if (revoked.length > 0) await this.#revoke(brokerGroup, revoked)
+    state.generation = assignment.generation
+    if (added.length > 0) await this.#takeOver(added)
+    if (revoked.length === 0 && added.length === 0) return
+    this.#ports.status.emit({ kind: 'rebalanced', group: this.group, queues: this.assignment() })
+    const { generation } = assignment
+    this.#ports.logger.info('rebalanced', { group: this.group, brokerGroup, generation, queues: keys.size })
+  }
+
+  async #revoke(brokerGroup: string, revoked: readonly HeldQueue[]): Promise<void> {
+    for (const held of revoked) held.revoked = true
+    await this.#drain(revoked)
+    // Still under the old generation. Usually refused by now; then the new owner begins at the last regular commit.
+    await this.#commit(brokerGroup)
+    for (const held of revoked) {
+      held.drop()
+      this.#held.delete(queueKey(held.queue))
+    }
+    this.#turns = this.#turns.filter((held) => !revoked.includes(held))
+  }
+
+  async #takeOver(added: readonly MessageQueue[]): Promise<void> {
+    const call = { timeoutMs: this.#ports.requestTimeoutMs, signal: this.#stop.signal }
+    const committed = await fetchOffsets(this.#ports, this.group, added, call)
+    const starts = await Promise.all(
+      added.map(
+        (queue) => committed.get(queueKey(queue)) ?? resolveStart(this.#ports, queue, this.#settings.from, call),
+      ),
+    )
+    if (this.#closing) return
+    for (const [position, queue] of added.entries()) {
+      this.#hold(queue, starts[position] ?? 'first', committed.get(queueKey(queue)))
+    }
+  }
+
+  #hold(queue: MessageQueue, start: number | 'first', committed: number | undefined): void {
+    const held = new HeldQueue(this.#ports, {
+      queue,
+      consumerGroup: this.group,
+      readFrom: this.#settings.readFrom,
+      pullBytes: readAheadBytes,
+      bytesMax: readAheadBytes,
+      longPollMs,
+      budget: this.#budget,
+      limits: this.#settings.limits,
+      start,
+      committed,
+      onReady: () => this.#planDispatch(),
+    })
+    this.#held.set(queueKey(queue), held)
+    this.#turns.push(held)
+    held.reader.start()
+  }
+
+  /** Waits until no listener of these queues runs, at most `drainTimeoutMs`; then tells them to stop. */
+  async #drain(queues: readonly HeldQueue[]): Promise<void> {
+    const limit = new AbortController()
+    const timeout = sleep(this.#ports.clock, this.#settings.drainTimeoutMs, limit.signal).catch(() => {})
+    await Promise.race([Promise.all(queues.map((held) => held.idle())), timeout])
+    limit.abort()
+    for (const held of queues) held.abort.abort()
+  }
+
+  /** Messages are handed out outside of the turn that brought them, so that a burst is one round. */
+  #planDispatch(): void {
+    if (this.#dispatchPlanned || this.#stop.signal.aborted) return
+    this.#dispatchPlanned = true
+    this.#ports.clock.defer(() => {
+      this.#dispatchPlanned = false
+      this.#dispatch()
+    })
+  }
+
+  #dispatch(): void {
+    const wasFull = this.#budget.bytes >= this.#budget.bytesMax
+    for (const held of this.#turns) this.#fill(held)
+    if (wasFull) for (const held of this.#turns) held.reader.resume()
+    let idleTurns = 0
+    while (this.#running < this.#settings.concurrency && idleTurns < this.#turns.length) {
+      const held = this.#turns.shift()
+      if (!held) return
+      this.#turns.push(held)
+      const delivery = held.next()
+      if (delivery) void this.#deliver(held, delivery)
+      idleTurns = delivery ? 0 : idleTurns + 1
+    }
+  }
+
+  #fill(held: HeldQueue): void {
+    try {
+      held.fill()
+    } catch (cause) {
+      const reason = toLedgerError(cause)
+      const where = queueKey(held.queue)
+      this.#ports.status.emit({ kind: 'stalled', what: 'consumer', where, sinceMs: 0, reason })
+      this.#recover(held, reason)
+    }
+  }
+
+  /**
+   * A reader that stopped. Below the minimum, the messages are gone by retention: go on at the first that is left,
+   * loudly. Anything else is tried again from where it stopped.
+   */
+  #recover(held: HeldQueue, reason: LedgerError): void {
+    const isGone = reason.code === 'PULL_OFFSET_MOVED' && held.reader.position < (reason.facts.minOffset ?? 0)
+    const at = held.reader.position
+    this.#ports.logger.error('reading a queue stopped', { ...held.queue, offset: at, error: reason.message })
+    held.reader.pause()
+    held.reader.seek(at)
+    const goOn = (): void => {
+      if (held.revoked) return
+      if (isGone) this.#replace(held)
+      else held.reader.resume()
+    }
+    sleep(this.#ports.clock, troubleRetryMs, held.abort.signal).then(goOn, () => {})
+  }
+
+  /** Begins the queue anew at its first message. */
+  #replace(held: HeldQueue): void {
+    held.drop()
+    this.#held.delete(queueKey(held.queue))
+    this.#turns = this.#turns.filter((other) => other !== held)
+    this.#hold(held.queue, 'first', held.committed)
+  }
+
+  async #deliver(held: HeldQueue, delivery: Delivery): Promise<void> {
+    this.#running++
+    try {
+      const context = { signal: held.abort.signal, attempt: delivery.failures + 1 }
+      await this.#listener?.(delivery.message, context)
+      held.process.finished(delivery)
+    } catch (cause) {
+      this.#onFailed(held, delivery, cause)
+    }
+    this.#running--
+    held.onListenerEnded()
+    this.#planDispatch()
+  }
+
+  #onFailed(held: HeldQueue, delivery: Delivery, cause: unknown): void {
+    const { attemptsMax, retryDelayMs, retryDelayMsMax } = this.#settings
+    const { message, failures } = delivery
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    this.#ports.logger.warn('listener failed', { ...held.queue, offset: message.offset, attempt: failures + 1, reason })
+    if (failures + 1 >= attemptsMax) {
+      held.process.finished(delivery)
+      const { queue, offset, messageId } = message
+      this.#ports.status.emit({ kind: 'messageGivenUp', queue, offset, messageId, reason })
+      return
+    }
+    held.process.failed()
+    const delayMs = Math.min(retryDelayMsMax, retryDelayMs * 2 ** Math.min(failures, 20))
+    sleep(this.#ports.clock, delayMs, held.abort.signal).then(
+      () => {
+        held.process.retry(delivery)
+        this.#planDispatch()
+      },
+      // The queue is no longer ours: the message comes again at its new owner.
+      () => {},
+    )
+  }
+
+  async #commitUntilStopped(): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      try {
+        await sleep(this.#ports.clock, this.#settings.commitIntervalMs, this.#stop.signal)
+      } catch {
+        return
+      }
+      await Promise.all([...this.#brokerGroups.keys()].map((group) => this.#commit(group)))
+    }
+  }
+
+  /** Commits what is new in the queues of one broker group. Never throws: what is not committed comes again. */
+  async #commit(brokerGroup: string): Promise<void> {
+    const state = this.#brokerGroups.get(brokerGroup)
+    if (!state) return
+    // Two commits at once could arrive in the wrong order.
+    while (state.committing) await state.committing
+    state.committing = this.#commitNow(brokerGroup, state).finally(() => {
+      state.committing = null
+    })
+    await state.committing
+  }
+
+  async #commitNow(brokerGroup: string, state: BrokerGroupState): Promise<void> {
+    const entries = this.#turns.flatMap((held) => {
+      const offset = held.queue.group === brokerGroup ? held.toCommit() : null
+      return offset === null ? [] : [{ held, queue: held.queue, offset }]
+    })
+    if (entries.length === 0) return
+    const committer = { group: this.group, member: this.member, generation: state.generation }
+    const { requestTimeoutMs, logger } = this.#ports
+    const signal = this.#stop.signal
+    try {
+      for (const part of byBrokerGroup(entries, (entry) => entry.queue).values())
+        await commitOffsets(this.#ports, committer, part, { timeoutMs: requestTimeoutMs, signal, seek: false })
+      for (const { held, offset } of entries) held.committed = offset
+    } catch (cause) {
+      const error = toLedgerError(cause)
+      logger.debug('commit failed', { group: this.group, brokerGroup, error: error.message })
+      if (error.code === 'ILLEGAL_GENERATION') state.member.beat()
+    }
+  }
+}
+
+function readSettings(options: PushConsumerOptions): Settings {
+  const attemptsMax = options.attemptsMax ?? Number.POSITIVE_INFINITY
+  if (attemptsMax !== Number.POSITIVE_INFINITY) checkCount('attemptsMax', attemptsMax, 1, 1_000_000)
+  return {
+    attemptsMax,
+    concurrency: checkCount('concurrency', options.concurrency ?? 20, 1, 10_000),
+    retryDelayMs: checkCount('retryDelayMs', options.retryDelayMs ?? 1_000, 1, 86_400_000),
+    retryDelayMsMax: checkCount('retryDelayMsMax', options.retryDelayMsMax ?? 60_000, 1, 86_400_000),
+    commitIntervalMs: checkCount('commitIntervalMs', options.commitIntervalMs ?? 1_000, 1, 86_400_000),
+    sessionTimeoutMs: checkCount('sessionTimeoutMs', options.sessionTimeoutMs ?? 15_000, 1_000, 60_000),
+    drainTimeoutMs: checkCount('drainTimeoutMs', options.drainTimeoutMs ?? 10_000, 0, 86_400_000),
+    limits: {
+      messagesMax: checkCount('messagesPerQueueMax', options.messagesPerQueueMax ?? 1_000, 1, 1_000_000),
+      bytesMax: checkCount('bytesPerQueueMax', options.bytesPerQueueMax ?? 100 * 1024 * 1024, 1, 2 ** 40),
+      spanMax: checkCount('spanMax', options.spanMax ?? 2_000, 1, 1_000_000),
+    },
+    from: options.from ?? 'last',
+    readFrom: options.readFrom ?? 'leader',
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * Follows the event rings of nodes over WatchEvents and merges them into one iterator. Used by `admin.watchEvents()`.
+ *
+ * A broken stream is opened again and asks for the whole ring, because a node that restarted counts from 1 again; what
+ * was told before is dropped here. The buffer is bounded: a reader that is too slow loses the oldest.
+ */
+import type { Clock, Random } from '../common/clock.ts'
+import { adminMethods, type NodeEvent } from '../rpc/methods.ts'
+import type { Channel } from '../rpc/transport.ts'
+import type { ConnectionPool } from './connection.ts'
+import { backoffMs } from './wait.ts'
+
+/** Events that wait for the reader. */
+export const eventBufferMax = 10_000
+const reconnectBackoffMs = { min: 100, max: 1_000 } as const
+
+interface EventPorts {
+  readonly pool: ConnectionPool
+  readonly clock: Clock
+  readonly random: Random
+}
+
+export async function* watchEvents(
+  ports: EventPorts,
+  addresses: readonly string[],
+  signal?: AbortSignal,
+): AsyncGenerator<NodeEvent, void, undefined> {
+  const buffer: NodeEvent[] = []
+  let wake = (): void => {}
+  const onEvent = (event: NodeEvent): void => {
+    if (buffer.length >= eventBufferMax) buffer.shift()
+    buffer.push(event)
+    wake()
+  }
+  const onAbort = (): void => wake()
+  signal?.addEventListener('abort', onAbort, { once: true })
+  const nodes = addresses.map((address) => new NodeEvents(ports, address, onEvent))
+  try {
+    while (!signal?.aborted) {
+      const event = buffer.shift()
+      if (event) yield event
+      else {
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
+      }
+    }
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+    for (const node of nodes) node.close()
+  }
+}
+
+class NodeEvents {
+  readonly #ports: EventPorts
+  readonly #channel: Channel
+  readonly #onEvent: (event: NodeEvent) => void
+  #seenSequence = 0
+  #seenWallMs = 0
+  #rounds = 0
+  #closed = false
+  #stop: () => void = () => {}
+
+  constructor(ports: EventPorts, address: string, onEvent: (event: NodeEvent) => void) {
+    this.#ports = ports
+    this.#channel = ports.pool.openChannel(address)
+    this.#onEvent = onEvent
+    this.#open()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#stop()
+    this.#channel.close()
+  }
+
+  #open(): void {
+    const sink = this.#channel.open(adminMethods.watchEvents, {
+      onMessage: (event) => this.#onMessage(event),
+      onClosed: () => this.#reopen(),
+    })
+    sink.write({ fromSequence: 0 })
+    this.#stop = () => sink.cancel()
+  }
+
+  #onMessage(event: NodeEvent): void {
+    this.#rounds = 0
+    if (event.sequence <= this.#seenSequence && event.wallMs <= this.#seenWallMs) return
+    this.#seenSequence = event.sequence
+    this.#seenWallMs = event.wallMs
+    this.#onEvent(event)
+  }
+
+  #reopen(): void {
+    if (this.#closed) return
+    const waitMs = backoffMs(this.#rounds++, reconnectBackoffMs, this.#ports.random.next())
+    const cancel = this.#ports.clock.after(waitMs, () => this.#open(), { background: true })
+    this.#stop = cancel
+  }
+}

@@ -1,0 +1,25 @@
+/**
+ * Checks of numbers that users hand in. Every option of the SDK goes through here, so that a wrong one is refused by
+ * name at once instead of hanging something later.
+ */
+import { LedgerError } from '../common/errors.ts'
+
+/** The value, or CONFIG_INVALID naming the option and its range. */
+export function checkCount(name: string, value: number, min: number, max: number): number {
+  if (Number.isInteger(value) && value >= min && value <= max) return value
+  throw new LedgerError('CONFIG_INVALID', `${name} is ${value}; it must be a whole number from ${min} to ${max}`)
+}
+
+/** Addresses from `['a:1', 'b:2']` or `'a:1,b:2'`. */
+export function parseAddresses(name: string, given: readonly string[] | string): readonly string[] {
+  const parts = typeof given === 'string' ? given.split(/[,;]/) : given
+  const addresses = parts.map((part) => part.trim()).filter((part) => part !== '')
+  if (addresses.length === 0) throw new LedgerError('CONFIG_INVALID', `${name} names no address`)
+  for (const address of addresses) {
+    const port = Number(/^(?:\[[0-9a-fA-F:]+\]|[^:\s]+):(\d{1,5})$/.exec(address)?.[1] ?? Number.NaN)
+    if (Number.isInteger(port) && port > 0 && port < 65_536) continue
+    const text = `${name} holds ${JSON.stringify(address)}; an address is host:port, for example 127.0.0.1:9876`
+    throw new LedgerError('CONFIG_INVALID', text)
+  }
+  return [...new Set(addresses)]
+}
