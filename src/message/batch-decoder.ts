@@ -220,7 +220,8 @@ function checkAttributes(attributes: number): number {
 
 function readSequence(view: DataView, recordCount: number): number {
   const baseSequence = readUint53(view, headerAt.baseSequence, 'base sequence')
-  if (baseSequence + recordCount - 1 > Number.MAX_SAFE_INTEGER) throw illegal('last sequence is above 2^53 - 1')
+  // Not by adding: sums above 2^53 are rounded and would pass.
+  if (baseSequence > Number.MAX_SAFE_INTEGER - (recordCount - 1)) throw illegal('last sequence is above 2^53 - 1')
   return baseSequence
 }
 

@@ -14,6 +14,7 @@ import {
   firstOfProducerBit,
   headerAt,
   headerFixedBytes,
+  isUint53,
   kindShift,
   producerIdBytes,
   viewOf,
@@ -55,7 +56,7 @@ export function encodeBatch(fields: BatchFields): Buffer {
   const before = headerFixedBytes + sizes.topic + sizes.bornHost + sizes.extensions + sizes.heads
   const compressed = compressBodies(fields, sizes.bodies)
   const totalLength = before + (compressed?.length ?? sizes.bodies)
-  assertLegal(totalLength <= batchBytesMax, `batch has ${totalLength} bytes, at most ${batchBytesMax} are allowed`)
+  assertLegal(totalLength <= batchBytesMax, `batch of ${totalLength} bytes: at most ${batchBytesMax} are allowed`)
 
   const batch = Buffer.allocUnsafe(totalLength)
   const view = viewOf(batch)
@@ -83,15 +84,15 @@ function checkFields(fields: BatchFields): void {
   assertLegal(producerId.length === producerIdBytes, `producer id has ${producerId.length} bytes, not 16`)
   assertLegal(producerEpoch >>> 0 === producerEpoch, `producer epoch ${producerEpoch} does not fit 32 bits`)
   assertLegal(queue >>> 0 === queue, `queue ${queue} does not fit 32 bits`)
-  assertLegal(Number.isSafeInteger(baseBornTime) && baseBornTime >= 0, `born time ${baseBornTime} is no time`)
+  assertLegal(isUint53(baseBornTime), `born time ${baseBornTime} is no time`)
   assertLegal(records.length > 0, 'batch has no records')
   assertLegal(
     records.length <= recordsPerBatchMax,
     `batch has ${records.length} records, at most ${recordsPerBatchMax} are allowed`,
   )
-  const lastSequence = baseSequence + records.length - 1
+  // Not by adding: sums above 2^53 are rounded and would pass.
   assertLegal(
-    Number.isSafeInteger(baseSequence) && baseSequence >= 0 && Number.isSafeInteger(lastSequence),
+    isUint53(baseSequence) && baseSequence <= Number.MAX_SAFE_INTEGER - (records.length - 1),
     `base sequence ${baseSequence} is no sequence`,
   )
 }
@@ -99,16 +100,16 @@ function checkFields(fields: BatchFields): void {
 function measure(fields: BatchFields): Sizes {
   const topic = textBytes(fields.topic, 'topic')
   assertLegal(topic > 0, 'topic is empty')
-  assertLegal(topic <= topicNameLengthMax, `topic has ${topic} bytes, at most ${topicNameLengthMax} are allowed`)
+  assertLegal(topic <= topicNameLengthMax, `topic of ${topic} bytes: at most ${topicNameLengthMax} are allowed`)
   const bornHost = textBytes(fields.bornHost, 'born host')
-  assertLegal(bornHost <= bornHostBytesMax, `born host has ${bornHost} bytes, at most ${bornHostBytesMax} are allowed`)
+  assertLegal(bornHost <= bornHostBytesMax, `born host of ${bornHost} bytes: at most ${bornHostBytesMax} are allowed`)
   let heads = 0
   let bodies = 0
   for (const record of fields.records) {
     heads += headBytes(record)
     bodies += record.body.length
   }
-  assertLegal(bodies <= batchBytesMax, `bodies have ${bodies} bytes, at most ${batchBytesMax} are allowed`)
+  assertLegal(bodies <= batchBytesMax, `bodies of ${bodies} bytes: at most ${batchBytesMax} are allowed`)
   return { topic, bornHost, extensions: extensionsBytes(fields.extensions), heads, bodies }
 }
 
@@ -125,7 +126,7 @@ function extensionsBytes(extensions: BatchFields['extensions']): number {
     previousId = id
     total += extensionHeadBytes + value.length
   }
-  assertLegal(total <= 0xffff, `header extensions have ${total} bytes, at most 65535 are allowed`)
+  assertLegal(total <= 0xffff, `header extensions of ${total} bytes: at most 65535 are allowed`)
   return total
 }
 

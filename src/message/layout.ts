@@ -77,7 +77,7 @@ export function illegal(message: string, cause?: unknown): LedgerError {
 
 /** Names the field that is above its limit. */
 export function tooLong(field: string, bytes: number, bytesMax: number): LedgerError {
-  return illegal(`${field} has ${bytes} bytes, at most ${bytesMax} are allowed`)
+  return illegal(`${field} of ${bytes} bytes: at most ${bytesMax} are allowed`)
 }
 
 /** For what is checked once a batch: the message is built in any case. */

@@ -7,7 +7,7 @@ import {
   MemoryKeyValueEngine,
   randomBatchCrash,
 } from '../../store/index.ts'
-import { seededNumbers } from './seeded-numbers.ts'
+import { seededNumbers } from '../support/seeded-numbers.ts'
 
 const directory = '/state'
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { MemoryKeyValueEngine, openStateStore, randomBatchCrash, type StateStoreApi } from '../../store/index.ts'
 import { loseAllUnsynced, MemoryDisk, randomCrash } from '../../store/memory-disk.ts'
-import { seededNumbers } from './seeded-numbers.ts'
+import { seededNumbers } from '../support/seeded-numbers.ts'
 
 const directory = '/state'
 
