@@ -175,7 +175,7 @@ test('a client that does not read its replies is cut off after 30 s, others are 
   const bench = await openBench({}, { unreadMax: 2 })
   bench.topic('t')
   const deaf = bench.produce()
-  deaf.sink.pauseReading(true)
+  deaf.pauseReading(true)
   for (let count = 0; count < 5; count++) {
     deaf.start(makeBatch({ topic: 't' }))
     await settle()
@@ -190,7 +190,7 @@ test('a client that does not read its replies is cut off after 30 s, others are 
 test('a client that floods without reading is cut off at once', async () => {
   const bench = await openBench({ produceRequestsMax: 4 }, { unreadMax: 2 })
   const deaf = bench.produce()
-  deaf.sink.pauseReading(true)
+  deaf.pauseReading(true)
   for (let count = 0; count < 100; count++) {
     deaf.start(Buffer.alloc(1))
     if (count < 20) await settle(1)
@@ -202,13 +202,13 @@ test('replies wait for a client that pauses, and all arrive', async () => {
   const bench = await openBench({}, { unreadMax: 2 })
   bench.topic('t')
   const produce = bench.produce()
-  produce.sink.pauseReading(true)
+  produce.pauseReading(true)
   for (let count = 0; count < 30; count++) {
     produce.start(makeBatch({ topic: 't' }))
     await settle(1)
   }
   await bench.clock.advance(20_000)
-  produce.sink.pauseReading(false)
+  produce.pauseReading(false)
   await produce.reply(30)
   expect(produce.replies.map((reply) => reply.code)).toEqual(Array.from({ length: 30 }, () => 0))
 })

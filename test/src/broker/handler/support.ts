@@ -19,7 +19,7 @@ import {
   type PullRequest,
 } from '../../../../src/rpc/envelopes.ts'
 import { brokerMethods, type ReplicaPeer, type ReplicaStatusReply } from '../../../../src/rpc/methods.ts'
-import type { UnaryMethod } from '../../../../src/rpc/transport.ts'
+import type { Channel, StreamSink, UnaryMethod } from '../../../../src/rpc/transport.ts'
 import { frameTypes } from '../../../../store/index.ts'
 import { eventually, ManualClock } from '../../../support/manual-clock.ts'
 import { MemoryTransport, type TestChannel, type TestSink } from '../../../support/memory-transport.ts'
@@ -111,15 +111,24 @@ function statusOf(replica: ScriptedReplica, peers: readonly ReplicaPeer[]): Repl
 
 export class ProduceClient {
   readonly log: StreamLog<Buffer> = new StreamLog()
-  readonly sink: TestSink<Buffer>
+  readonly #replies: ProduceReply[] = []
+  #decoded = 0
+  readonly sink: StreamSink<Buffer>
   #nextId = 1
 
-  constructor(channel: TestChannel) {
+  constructor(channel: Channel) {
     this.sink = channel.open(brokerMethods.produce, this.log)
   }
 
+  /** On the memory transport only. */
+  pauseReading(paused: boolean): void {
+    ;(this.sink as TestSink<Buffer>).pauseReading(paused)
+  }
+
   get replies(): readonly ProduceReply[] {
-    return this.log.messages.flatMap(decodeProduceReplies)
+    for (const message of this.log.messages.slice(this.#decoded)) this.#replies.push(...decodeProduceReplies(message))
+    this.#decoded = this.log.messages.length
+    return this.#replies
   }
 
   /** Sends without waiting. Returns the request id. */
@@ -142,11 +151,16 @@ export class ProduceClient {
 
 export class PullClient {
   readonly log: StreamLog<Buffer> = new StreamLog()
-  readonly sink: TestSink<Buffer>
+  readonly sink: StreamSink<Buffer>
   #nextId = 1
 
-  constructor(channel: TestChannel) {
+  constructor(channel: Channel) {
     this.sink = channel.open(brokerMethods.pull, this.log)
+  }
+
+  /** On the memory transport only. */
+  pauseReading(paused: boolean): void {
+    ;(this.sink as TestSink<Buffer>).pauseReading(paused)
   }
 
   get replies(): readonly PullReply[] {
