@@ -1,0 +1,133 @@
+/** The door for peers: who is let in, who is refused with which reason, what garbage does. */
+import { afterEach, expect, test } from 'vitest'
+import { checkHello, type OwnIdentity } from '../../../../src/broker/replica/peer-server.ts'
+import type { LedgerError } from '../../../../src/common/errors.ts'
+import { raftMethods } from '../../../../src/rpc/methods.ts'
+import { encodePeerFrame, type Hello } from '../../../../src/rpc/peer-codec.ts'
+import { eventually } from '../../../support/eventually.ts'
+import { MemoryCluster } from '../../../support/memory-cluster.ts'
+import { createTopic } from './support.ts'
+
+const own: OwnIdentity = {
+  node: 'n0',
+  disk: 'disk-0',
+  configuration: {
+    cluster: 'c',
+    group: 'g',
+    incarnation: 'i',
+    members: [
+      { node: 'n0', disk: 'disk-0', raftAddress: 'a:1' },
+      { node: 'n1', disk: 'disk-1', raftAddress: 'b:1' },
+    ],
+    segmentBytes: 4096,
+    featureLevel: 1,
+  },
+}
+
+const good: Hello = {
+  cluster: 'c',
+  group: 'g',
+  incarnation: 'i',
+  fromNode: 'n1',
+  fromDisk: 'disk-1',
+  toNode: 'n0',
+  toDisk: 'disk-0',
+  fromAddress: 'b:2',
+  protocolMin: 1,
+  protocolMax: 3,
+  build: 'test',
+  featureLevel: 1,
+}
+
+let cluster: MemoryCluster | null = null
+
+afterEach(() => {
+  cluster?.end()
+  cluster = null
+})
+
+test('a Hello of a member with its disk is let in', () => {
+  expect(checkHello(good, own)).toBeNull()
+})
+
+test.each([
+  [{ cluster: 'x' }, 'cluster is x, this replica has c'],
+  [{ group: '' }, 'group is empty, this replica has g'],
+  [{ incarnation: 'old' }, 'incarnation is old, this replica has i'],
+  [{ toNode: 'n1' }, 'addressed node is n1, this replica has n0'],
+  [{ toDisk: 'disk-9' }, 'addressed disk is disk-9, this replica has disk-0'],
+  [{ fromNode: 'n7' }, 'node n7 is no member of the group'],
+  [{ fromNode: 'n0' }, 'node n0 is this replica itself'],
+  [{ fromDisk: 'disk-0' }, 'node n1 has disk disk-0, the configuration says disk-1'],
+  [{ protocolMin: 2 }, 'protocol 2 to 3 does not include 1'],
+])('a Hello with %o is refused with the exact reason', (change, reason) => {
+  expect(checkHello({ ...good, ...change }, own)).toBe(reason)
+})
+
+test('a stream that does not begin with a true Hello is ended with WRONG_CLUSTER and an event, the broker lives', async () => {
+  cluster = new MemoryCluster()
+  await cluster.start()
+  const leader = await cluster.leader()
+  const channel = cluster.network.endpoint('intruder').connect(`${leader}:30912`, 'control')
+  const vote = {
+    kind: 'vote_request',
+    from: 'n1',
+    to: leader,
+    term: 1_000_000,
+    lastIndex: 1_000_000,
+    lastTerm: 1_000_000,
+    transfer: true,
+  } as const
+  const firstMessages = [
+    encodePeerFrame({ kind: 'hello', hello: { ...good, cluster: 'Other' } }),
+    encodePeerFrame({ kind: 'message', message: vote, wallMs: 1, frames: [] }),
+    Buffer.from('GET / HTTP/1.1\r\n\r\n'),
+  ]
+  for (const first of firstMessages) {
+    let closed: LedgerError | undefined
+    const sink = channel.open(raftMethods.control, {
+      onMessage: () => {},
+      onClosed: (error) => {
+        closed = error
+      },
+    })
+    sink.write(first)
+    await eventually('the stream is ended', () => closed)
+    expect(closed?.code).toBe('WRONG_CLUSTER')
+  }
+  const refused = cluster
+    .broker(leader)
+    .events.since(0)
+    .filter((event) => event.kind === 'peer_refused')
+  expect(refused.map((event) => event.details['reason'])).toContain('cluster is Other, this replica has RaftCluster')
+  expect(refused.map((event) => event.details['reason'])).toContain('the first message was no Hello')
+  expect(cluster.replica(leader).term).toBeLessThan(1_000_000)
+  await createTopic(cluster.replica(leader), 'alive')
+})
+
+test('a replica that was started in the place of another group is told by its peers', async () => {
+  cluster = new MemoryCluster({ nodes: ['n0', 'n1'] })
+  await cluster.start()
+  await cluster.leader()
+  cluster.kill('n1')
+  // The folder of n1 with the history of another incarnation, as after a restore from the wrong backup.
+  const other = new MemoryCluster({ nodes: ['n0', 'n1'] })
+  try {
+    await other.start()
+    await other.leader()
+    other.kill('n1')
+    const { disk, engine } = other.machine('n1')
+    cluster.machines.set('n1', { disk, engine, bootId: 1 })
+    await cluster.start('n1')
+    const running = cluster
+    const refused = await eventually('n1 is refused', () =>
+      running
+        .broker('n1')
+        .events.since(0)
+        .find((event) => event.kind === 'peer_refused' && event.details['direction'] === 'outgoing'),
+    )
+    expect(refused.details['reason']).toMatch(/^incarnation is /)
+  } finally {
+    other.end()
+  }
+})
