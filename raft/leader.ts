@@ -110,11 +110,7 @@ export function onHeartbeatResponse(replica: Replica, response: HeartbeatRespons
   const { now, log, config } = replica
   progress.heardAt = now
   progress.ackedRound = Math.max(progress.ackedRound, Math.min(response.round, leadership.round))
-  if (progress.state !== 'replicate') progress.allowProbe()
-  // The peer is alive, lacks something, and is silent about it: appends or their answers may have been lost. An
-  // append at the end of what was sent is refused if so, and accepted if not.
-  const isSilent = progress.inflights.messages === 0 || now - progress.acknowledgedAt >= config.heartbeatMs
-  if (progress.match < log.lastIndex && isSilent) progress.isCheckDue = true
+  if (progress.match < log.lastIndex) progress.suspectLoss(now, config.heartbeatMs)
   confirmRounds(replica)
 }
 
@@ -131,7 +127,7 @@ export function onAppendResponse(replica: Replica, response: AppendResponse): vo
     return
   }
   invariant(matchIndex <= replica.log.lastIndex, 'R3: a follower holds entries of this term that its leader lacks')
-  progress.acknowledgedAt = replica.now
+  progress.silentSince = replica.now
   if (!progress.accepted(matchIndex)) return
   maybeCommit(replica)
   offerTransfer(replica)

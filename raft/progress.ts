@@ -17,8 +17,8 @@ export class Progress {
   readonly inflights: Inflights
   /** Last answer of any kind in this term; null before the first. */
   heardAt: Millis | null = null
-  /** Last answer to an append, or the start of the leadership. */
-  acknowledgedAt: Millis
+  /** Since when an answer to an append is awaited in vain. */
+  silentSince: Millis
   /** Highest heartbeat round answered. */
   ackedRound = 0
   /** Highest commit index told and coverable by what was sent. */
@@ -26,13 +26,14 @@ export class Progress {
   /** An append is owed even if there is nothing new: it finds out what was lost. */
   isCheckDue = false
   #state: ProgressState = 'probe'
-  #isProbeSent = false
+  /** When the unanswered probe left; null when another one may leave. */
+  #probedAt: Millis | null = null
   #match: LogIndex = 0
   #next: LogIndex
 
   constructor(next: LogIndex, now: Millis, window: { readonly messagesMax: number; readonly bytesMax: number }) {
     this.#next = next
-    this.acknowledgedAt = now
+    this.silentSince = now
     this.inflights = new Inflights(window.messagesMax, window.bytesMax)
   }
 
@@ -51,16 +52,17 @@ export class Progress {
   /** May entries leave now? */
   canSend(): boolean {
     if (this.#state === 'replicate') return !this.inflights.isFull()
-    return !this.#isProbeSent
+    return this.#probedAt === null
   }
 
   /** Entries up to `last` left, `bytes` in all; an empty append passes the index before them. */
-  sent(last: LogIndex, bytes: number): void {
+  sent(last: LogIndex, bytes: number, now: Millis): void {
     if (this.#state !== 'replicate') {
-      this.#isProbeSent = true
+      this.#probedAt = now
       return
     }
     if (last < this.#next) return
+    if (this.inflights.messages === 0) this.silentSince = now
     this.inflights.add(last, bytes)
     this.#next = last + 1
   }
@@ -73,7 +75,7 @@ export class Progress {
     this.inflights.freeTo(this.#match)
     if (this.#state !== 'replicate') {
       this.#state = 'replicate'
-      this.#isProbeSent = false
+      this.#probedAt = null
       this.#next = this.#match + 1
     }
     return isNews
@@ -91,7 +93,7 @@ export class Progress {
   becomeProbe(next: LogIndex): void {
     invariant(next > this.#match, 'R5: match < next is broken')
     this.#state = 'probe'
-    this.#isProbeSent = false
+    this.#probedAt = null
     this.#next = next
     this.sentCommit = Math.min(this.sentCommit, this.#match)
     this.inflights.clear()
@@ -99,12 +101,20 @@ export class Progress {
 
   becomeSnapshot(): void {
     this.#state = 'snapshot'
-    this.#isProbeSent = true
     this.inflights.clear()
   }
 
-  /** Another probe may leave, since the last one may have been lost. */
-  allowProbe(): void {
-    this.#isProbeSent = false
+  /**
+   * The peer is alive but lacks something, and was silent about it for `silentMs`: appends or their answers may have
+   * been lost. A check is due: an append at the end of what was sent, refused if something before it is missing.
+   */
+  suspectLoss(now: Millis, silentMs: Millis): void {
+    if (this.#state === 'replicate') {
+      if (now - this.silentSince >= silentMs) this.isCheckDue = true
+      return
+    }
+    if (this.#probedAt !== null && now - this.#probedAt < silentMs) return
+    this.#probedAt = null
+    this.isCheckDue = true
   }
 }

@@ -61,7 +61,7 @@ function sendAppend(replica: Replica, to: NodeId, progress: Progress): void {
   const prevTerm = log.termAt(prevIndex) as number
   const { entries, bytes } = isBehindLog || !progress.canSend() ? nothing : takeEntries(replica, progress.next)
   const last = prevIndex + entries.length
-  progress.sent(last, bytes)
+  progress.sent(last, bytes, replica.now)
   progress.sentCommit = Math.max(progress.sentCommit, Math.min(log.commit, last))
   replica.outbox.sendNow({ kind: 'append', from, to, term, prevIndex, prevTerm, entries, commit: log.commit })
 }
