@@ -8,6 +8,7 @@ import { queuesPerTopicMax } from '../message/limits.ts'
 import { checkTopicName } from '../message/names.ts'
 import {
   adminMethods,
+  brokerMethods,
   type NodeEvent,
   type QueueRange,
   type ReplicaStatusReply,
@@ -21,6 +22,7 @@ import { callLeader } from './leader-call.ts'
 import { checkCount } from './options.ts'
 import type { RouteCache } from './route-cache.ts'
 import { readPermission, writePermission } from './route-table.ts'
+import type { MessageQueue } from './types.ts'
 
 export interface AdminPorts {
   readonly routes: RouteCache
@@ -147,15 +149,42 @@ export class Admin {
     )
   }
 
+  /** Offsets of one queue, confirmed by its leader; with `time` also the first offset stored at or after it. */
+  async queryOffsets(
+    queue: MessageQueue,
+    options: AdminOptions & { readonly time?: number } = {},
+  ): Promise<{ readonly minOffset: number; readonly maxOffset: number; readonly offsetByTime?: number }> {
+    const { time } = options
+    const request = { topic: queue.topic, queue: queue.queue, ...(time === undefined ? {} : { time }) }
+    const reply = await this.#call(queue.group, brokerMethods.queryOffsets, request, options)
+    const { minOffset, maxOffset, offsetByTime } = reply
+    return { minOffset, maxOffset, ...(offsetByTime === undefined ? {} : { offsetByTime }) }
+  }
+
+  /** Status of the replica at this address, asked directly. Throws UNAVAILABLE when nobody answers there. */
+  replicaStatus(address: string, options: AdminOptions = {}): Promise<ReplicaStatusReply> {
+    const timeoutMs = options.timeoutMs ?? this.#ports.requestTimeoutMs
+    const call = options.signal ? { timeoutMs, signal: options.signal } : { timeoutMs }
+    return this.#ports.pool.get(address).call(adminMethods.getReplicaStatus, {}, call)
+  }
+
   /**
-   * Events of one node, or of all that are known now, oldest first per node; follows until the signal aborts. A node
-   * that goes away is reconnected; nothing is told twice.
+   * Events of the node at `address`, or of all nodes, also of those that come later; oldest first per node, until the
+   * signal aborts. A node that goes away is connected again when it is back; nothing is told twice.
    */
   watchEvents(
     options: { readonly address?: string; readonly signal?: AbortSignal } = {},
   ): AsyncIterableIterator<NodeEvent> {
-    const known = this.#ports.routes.table.groups().flatMap((route) => route.nodes.map((node) => node.address))
-    return watchEvents(this.#ports, options.address === undefined ? known : [options.address], options.signal)
+    const { routes } = this.#ports
+    const { address } = options
+    const source = {
+      addresses: (): readonly string[] =>
+        address === undefined
+          ? routes.table.groups().flatMap((route) => route.nodes.map((node) => node.address))
+          : [address],
+      listen: (onChange: () => void): (() => void) => routes.listen({ onRouteChanged: onChange }),
+    }
+    return watchEvents(this.#ports, source, options.signal)
   }
 
   async #onGroups<Request>(

@@ -20,9 +20,15 @@ interface EventPorts {
   readonly random: Random
 }
 
+/** Whom to listen to, now and after each change. */
+export interface EventSource {
+  addresses(): readonly string[]
+  listen(onChange: () => void): () => void
+}
+
 export async function* watchEvents(
   ports: EventPorts,
-  addresses: readonly string[],
+  source: EventSource,
   signal?: AbortSignal,
 ): AsyncGenerator<NodeEvent, void, undefined> {
   const buffer: NodeEvent[] = []
@@ -34,7 +40,13 @@ export async function* watchEvents(
   }
   const onAbort = (): void => wake()
   signal?.addEventListener('abort', onAbort, { once: true })
-  const nodes = addresses.map((address) => new NodeEvents(ports, address, onEvent))
+  const nodes = new Map<string, NodeEvents>()
+  const addNodes = (): void => {
+    for (const address of source.addresses())
+      if (!nodes.has(address)) nodes.set(address, new NodeEvents(ports, address, onEvent))
+  }
+  const stopListening = source.listen(addNodes)
+  addNodes()
   try {
     while (!signal?.aborted) {
       const event = buffer.shift()
@@ -47,7 +59,8 @@ export async function* watchEvents(
     }
   } finally {
     signal?.removeEventListener('abort', onAbort)
-    for (const node of nodes) node.close()
+    stopListening()
+    for (const node of nodes.values()) node.close()
   }
 }
 

@@ -69,9 +69,12 @@ export class PullConsumer {
   /**
    * Reads these queues from now on, and no others. A topic's name stands for all its readable queues, also those that
    * it gets later. Starts at the committed offset if the consumer has a group that committed, else at `from`. Throws
-   * TOPIC_NOT_EXIST, NO_ROUTE, or what the leader says when it is needed for the offset.
+   * TOPIC_NOT_EXIST, NO_ROUTE, or what the leader says when it is needed for the offset. Returns the queues.
    */
-  async assign(what: string | readonly (MessageQueue | string)[], options: AssignOptions = {}): Promise<void> {
+  async assign(
+    what: string | readonly (MessageQueue | string)[],
+    options: AssignOptions = {},
+  ): Promise<readonly MessageQueue[]> {
     this.#checkOpen()
     const given = typeof what === 'string' ? [what] : what
     const queues = new Map<string, MessageQueue>()
@@ -92,6 +95,7 @@ export class PullConsumer {
       if (options.from !== undefined) this.#sought.add(key)
       this.#add(queue, starts.get(key) ?? 'first')
     }
+    return this.assignment()
   }
 
   assignment(): readonly MessageQueue[] {
