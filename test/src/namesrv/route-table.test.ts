@@ -107,6 +107,16 @@ test('an address belongs to one node: a later one of the group may take it, anot
   expect(table.route([]).groups[0]?.nodes).toEqual([{ node: 'n1', address: 'h:1' }])
 })
 
+test('an address is free again when its broker has left or moved', () => {
+  const table = new RouteTable()
+  table.register(1, registration({ node: 'n0', address: 'h:1' }), 0)
+  table.removeStream(1)
+  table.register(2, registration({ node: 'n0', address: 'h:2' }), 0)
+  accepted(table.register(3, registration({ group: 'x', address: 'h:1' }), 0))
+  table.register(2, registration({ node: 'n0', address: 'h:3' }), 0)
+  accepted(table.register(4, registration({ group: 'y', address: 'h:2' }), 0))
+})
+
 test('a stream registers one node only', () => {
   const table = new RouteTable()
   table.register(1, registration({ node: 'n0' }), 0)
