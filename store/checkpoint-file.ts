@@ -3,7 +3,7 @@
  *
  * It is the anchor outside the database: a database that holds less than its checkpoint has lost data. Two slots in
  * different pages are written in turn, so that a torn write leaves the other one. A slot that cannot be read is never
- * guessed at. Layout: `README.md`.
+ * guessed at. Layout: `state-store.md`.
  */
 import { crc32 } from 'node:zlib'
 import type { Disk, DiskFile } from './disk.ts'

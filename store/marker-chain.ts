@@ -4,7 +4,7 @@
  * Every batch of state changes carries one marker (from, to, hash, checksum of the previous marker) in the same
  * atomic write (S4). A batch that a power loss swallowed takes its marker along, so the markers after it no longer
  * continue the ones before it. A lost tail leaves a shorter chain, which is an older but true state.
- * Layout of a marker: `README.md`.
+ * Layout of a marker: `state-store.md`.
  */
 import { crc32 } from 'node:zlib'
 

@@ -1,6 +1,12 @@
 /** The state store on the memory ports: what it keeps, what it refuses, and every way to lose batches. */
 import { describe, expect, test } from 'vitest'
-import { MemoryKeyValueEngine, openStateStore, randomBatchCrash, type StateStoreApi } from '../../store/index.ts'
+import {
+  type KeyValueEngine,
+  MemoryKeyValueEngine,
+  openStateStore,
+  randomBatchCrash,
+  type StateStoreApi,
+} from '../../store/index.ts'
 import { loseAllUnsynced, MemoryDisk, randomCrash } from '../../store/memory-disk.ts'
 import { seededNumbers } from '../support/seeded-numbers.ts'
 
@@ -19,7 +25,11 @@ function killed({ engine, disk }: Machine): Machine {
   return { engine: engine.kill(), disk: disk.kill() }
 }
 
-function open(machine: Machine, trusted: boolean, schema = 1): Promise<StateStoreApi> {
+function open(
+  machine: { readonly engine: KeyValueEngine; readonly disk: MemoryDisk },
+  trusted: boolean,
+  schema = 1,
+): Promise<StateStoreApi> {
   return openStateStore({ ...machine, directory, trusted, schema })
 }
 
@@ -415,7 +425,7 @@ function stepCounter(last: number): { readonly schedule: () => Promise<void>; re
 
 /** The engine of a process that dies while it reads a range. */
 function cutAtRange(engine: MemoryKeyValueEngine): {
-  readonly engine: Pick<MemoryKeyValueEngine, 'open' | 'destroy'>
+  readonly engine: KeyValueEngine
   readonly reached: Promise<void>
 } {
   let tell = (): void => {}
