@@ -41,7 +41,11 @@ export async function openHardState(disk: Disk, path: string): Promise<HardState
     const newest = newestRecord(bytes, path)
     const hardState = new HardStateFile(file, newest)
     if (newest === null) await prepare(disk, file, path)
-    else await hardState.save(newest.state)
+    else {
+      // Into both slots: the platter may lack either of them.
+      await hardState.save(newest.state)
+      await hardState.save(newest.state)
+    }
     return hardState
   } catch (error) {
     await file.close()

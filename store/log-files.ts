@@ -53,7 +53,7 @@ export class LogFiles {
 
   /** Frames may be written up to here without asking the file system for space. */
   get preparedEnd(): Position {
-    return this.#segments.at(-1)?.filledEnd ?? 0
+    return this.#segments.at(-1)?.preparedEnd ?? 0
   }
 
   /**
@@ -90,7 +90,7 @@ export class LogFiles {
 
   async #segmentToFill(): Promise<Segment> {
     const last = this.#segments.at(-1)
-    if (last !== undefined && last.filledEnd < last.end) return last
+    if (last !== undefined && last.preparedEnd < last.end) return last
     const { directory, segmentBytes } = this.#options
     const base = last?.end ?? 0
     const segment = await Segment.open(this.#disk, { directory, base, segmentBytes, create: true })
@@ -166,7 +166,7 @@ export class LogFiles {
       await this.#disk.unlink(segment.path)
       await this.#disk.syncDirectory(this.#options.directory)
     }
-    const to = Math.min(dirtyEnd, kept.filledEnd)
+    const to = Math.min(dirtyEnd, kept.preparedEnd)
     if (to > keep.position) await kept.writeZeros(keep.position, to)
     await kept.sync()
   }

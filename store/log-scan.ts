@@ -77,8 +77,8 @@ export async function scanLog(
 export async function dirtyEndOf(segments: readonly ScannedSegment[], from: Position): Promise<Position> {
   let dirtyEnd = from
   for (const { segment } of segments) {
-    for (let at = Math.max(from, segment.base); at < segment.filledEnd; at += chunkBytes) {
-      const bytes = await segment.read(at, Math.min(chunkBytes, segment.filledEnd - at))
+    for (let at = Math.max(from, segment.base); at < segment.preparedEnd; at += chunkBytes) {
+      const bytes = await segment.read(at, Math.min(chunkBytes, segment.preparedEnd - at))
       if (!isZero(bytes)) dirtyEnd = at + bytes.findLastIndex((byte) => byte !== 0) + 1
     }
   }

@@ -13,7 +13,7 @@ import type { LogTail } from './layout.ts'
 import { LogFiles } from './log-files.ts'
 import { dirtyEndOf, type LogScan, type ScannedSegment, scanLog, strangeSegment } from './log-scan.ts'
 import { Segment, segmentBaseOf } from './segment.ts'
-import { type DurableMark, decodeSegmentHeader, newestMark } from './segment-header.ts'
+import { areMarksBlank, type DurableMark, decodeSegmentHeader, newestMark } from './segment-header.ts'
 import { TermRuns } from './term-runs.ts'
 import type { Frame, Position } from './types.ts'
 
@@ -103,7 +103,8 @@ export async function findSegments(disk: Disk, options: RecoveryOptions, opened:
     if (header === 'version') throw unknownFormat(segment)
     const expected = segments.length * segmentBytes
     if (base !== expected) defect ??= { position: Math.min(base, expected), reason: `no segment at ${expected}` }
-    if (typeof header === 'string') {
+    // Without a mark in either slot the header is the torn first write of a segment that no frame went into.
+    if (typeof header === 'string' || areMarksBlank(bytes)) {
       segments.push({ segment, header: null })
       continue
     }

@@ -115,3 +115,7 @@ export function newestMark(header: Buffer): DurableMark | null {
   }
   return newest
 }
+
+export function areMarksBlank(header: Buffer): boolean {
+  return markSlotsAt.every((offset) => isZero(header.subarray(offset, offset + markSlotBytes)))
+}

@@ -2,7 +2,7 @@
  * One segment file: a header of 4 KiB, then `segmentBytes` of frames, filled with zeros ahead of its use.
  *
  * Used by `log-files.ts`. It translates log positions to file offsets and keeps to the limits of its file; it decides
- * nothing. Frames are written only below `filledEnd`, so that they neither grow the file nor run out of space.
+ * nothing. Frames are written only below `preparedEnd`, so that they neither grow the file nor run out of space.
  */
 import { invariant } from './assert.ts'
 import type { Disk, DiskFile } from './disk.ts'
@@ -34,8 +34,10 @@ export class Segment {
   #filler: DiskFile | null = null
   /** Whether its header lies on disk; frames go in only then. */
   begun: boolean
-  /** Bytes of the file that exist, header included. */
+  /** Bytes of the file that were written, header included. */
   #filledBytes: number
+  /** How many of them were also synced. */
+  #preparedBytes: number
   readonly #reads = new Set<Promise<Buffer>>()
 
   private constructor(options: {
@@ -52,6 +54,7 @@ export class Segment {
     this.end = options.base + options.segmentBytes
     this.#file = options.file
     this.#filledBytes = Math.min(options.filledBytes, segmentHeaderBytes + options.segmentBytes)
+    this.#preparedBytes = this.#filledBytes
     this.begun = false
   }
 
@@ -70,13 +73,9 @@ export class Segment {
     return new Segment({ ...options, disk, path, file, filledBytes: await file.size() })
   }
 
-  /** Frames may be written up to here. */
-  get filledEnd(): Position {
-    return this.base + Math.max(0, this.#filledBytes - segmentHeaderBytes)
-  }
-
-  get filledBytes(): number {
-    return this.#filledBytes
+  /** Frames may be written up to here: the space exists, holds zeros, and both are durable. */
+  get preparedEnd(): Position {
+    return this.base + Math.max(0, this.#preparedBytes - segmentHeaderBytes)
   }
 
   readHeader(): Promise<Buffer> {
@@ -105,13 +104,13 @@ export class Segment {
 
   writeFrames(buffers: readonly Uint8Array[], position: Position, end: Position): Promise<void> {
     invariant(this.begun, 'S1: the header of a segment is durable before its frames')
-    invariant(position >= this.base && end <= this.filledEnd, 'frames go into prepared space only')
+    invariant(position >= this.base && end <= this.preparedEnd, 'frames go into prepared space only')
     return this.#file.write(buffers, this.#offsetOf(position))
   }
 
   /** Overwrites prepared space with zeros again. */
   async writeZeros(from: Position, to: Position): Promise<void> {
-    invariant(from >= this.base && to <= this.filledEnd, 'zeros stay inside prepared space')
+    invariant(from >= this.base && to <= this.preparedEnd, 'zeros stay inside prepared space')
     let position = from
     while (position < to) {
       const length = Math.min(to - position, zeroWriteBytesMax)
@@ -132,8 +131,10 @@ export class Segment {
   }
 
   async syncFilled(): Promise<void> {
+    const filledBytes = this.#filledBytes
     await this.#filler?.sync()
-    if (this.filledEnd < this.end) return
+    this.#preparedBytes = filledBytes
+    if (this.preparedEnd < this.end) return
     await this.#filler?.close()
     this.#filler = null
   }
