@@ -1,0 +1,130 @@
+/**
+ * Compares the logs of stopped replicas of one group: everything that any of them knows to be committed must be the
+ * same bytes on all of them (S2). Called by `ledgermq debug verify`; changes nothing in the folders.
+ */
+import { createHash } from 'node:crypto'
+import {
+  type Disk,
+  frameTypes,
+  inspectLog,
+  type KeyValueEngine,
+  openHardState,
+  openStateStore,
+} from '../../store/index.ts'
+import { LedgerError } from '../common/errors.ts'
+import type { FirstConfiguration } from '../rpc/methods.ts'
+import { FolderRecords, type Identity } from './replica/identity.ts'
+
+export interface VerifiedReplica {
+  readonly directory: string
+  readonly node: string
+  readonly lastIndex: number
+  /** Highest index that this replica knew to be committed. */
+  readonly commitIndex: number
+  readonly sha256: string
+  /** What is wrong at the end of its good entries, null when nothing is. */
+  readonly defect: string | null
+}
+
+export interface VerifyResult {
+  /** End of the compared range: committed according to one replica and present on all. */
+  readonly commitIndex: number
+  /** Bytes compared on each replica. */
+  readonly bytes: number
+  readonly sha256: string
+  readonly equal: boolean
+  readonly replicas: readonly VerifiedReplica[]
+}
+
+interface Subject {
+  readonly directory: string
+  readonly identity: Identity
+  readonly configuration: FirstConfiguration
+  readonly commitIndex: number
+  readonly lastIndex: number
+  readonly defect: string | null
+}
+
+/** Rejects with FOREIGN_FOLDER when the folders do not belong together, FOLDER_IN_USE when one is running. */
+export async function verifyReplicas(
+  directories: readonly string[],
+  ports: { readonly disk: Disk; readonly engine: KeyValueEngine },
+): Promise<VerifyResult> {
+  const subjects: Subject[] = []
+  for (const directory of directories) subjects.push(await examine(directory, ports))
+  assertOneGroup(subjects)
+  const known = Math.max(...subjects.map((subject) => subject.commitIndex))
+  const commitIndex = Math.min(known, ...subjects.map((subject) => subject.lastIndex))
+  const hashes: { readonly sha256: string; readonly bytes: number }[] = []
+  for (const subject of subjects) hashes.push(await hashUpTo(subject, commitIndex, ports.disk))
+  const [first] = hashes
+  return {
+    commitIndex,
+    bytes: first?.bytes ?? 0,
+    sha256: first?.sha256 ?? '',
+    equal: hashes.every((hash) => hash.sha256 === first?.sha256),
+    replicas: subjects.map(({ directory, identity, lastIndex, commitIndex: own, defect }, index) => ({
+      directory,
+      node: identity.node,
+      lastIndex,
+      commitIndex: own,
+      sha256: hashes[index]?.sha256 ?? '',
+      defect,
+    })),
+  }
+}
+
+async function examine(
+  directory: string,
+  { disk, engine }: { readonly disk: Disk; readonly engine: KeyValueEngine },
+): Promise<Subject> {
+  const records = new FolderRecords(disk, directory)
+  const identity = await records.identity()
+  const configuration = await records.configuration()
+  if (!identity || !configuration) throw new LedgerError('FOREIGN_FOLDER', `${directory} is no data folder of a broker`)
+  // The state store is the lock: a running broker has it open.
+  const store = await openStateStore({ engine, disk, directory: `${directory}/state`, trusted: true })
+  try {
+    const hardState = await openHardState(disk, `${directory}/hard-state`)
+    const commitIndex = Math.max(hardState.current?.commit ?? 0, store.appliedIndex)
+    await hardState.close()
+    const { lastIndex, defect } = await inspectLog(disk, locate(directory, configuration), () => {})
+    return { directory, identity, configuration, commitIndex, lastIndex, defect }
+  } finally {
+    await store.close()
+  }
+}
+
+function assertOneGroup(subjects: readonly Subject[]): void {
+  const [first] = subjects
+  const stranger = subjects.find((subject) => subject.configuration.incarnation !== first?.configuration.incarnation)
+  if (stranger && first)
+    throw new LedgerError(
+      'FOREIGN_FOLDER',
+      `${stranger.directory} and ${first.directory} belong to different broker groups or incarnations`,
+    )
+}
+
+/** Entries one behind the other, and the padding between them, which their positions account for. */
+async function hashUpTo(
+  subject: Subject,
+  commitIndex: number,
+  disk: Disk,
+): Promise<{ readonly sha256: string; readonly bytes: number }> {
+  const hash = createHash('sha256')
+  let bytes = 0
+  await inspectLog(disk, locate(subject.directory, subject.configuration), ({ header, bytes: frame }) => {
+    if (header.index > commitIndex || header.type === frameTypes.padding) return
+    hash.update(frame)
+    bytes = header.position + header.frameLength
+  })
+  return { sha256: hash.digest('hex'), bytes }
+}
+
+function locate(
+  directory: string,
+  configuration: FirstConfiguration,
+): { readonly directory: string; readonly segmentBytes: number; readonly incarnation: string } {
+  const { segmentBytes, incarnation } = configuration
+  return { directory: `${directory}/log`, segmentBytes, incarnation }
+}

@@ -1,0 +1,240 @@
+/**
+ * `ledgermq fast-try`: a local cluster of real processes. Without a terminal it runs the demonstration and ends; on a
+ * terminal it stays open with a live table; `start|status|kill|restart|stop` manage one in the background.
+ */
+import { resolve } from 'node:path'
+import { type Command, Option } from 'commander'
+import { sleep, systemClock } from '../../common/clock.ts'
+import { LedgerError } from '../../common/errors.ts'
+import { banner } from '../fast-try/banner.ts'
+import { isHealthy, LocalCluster, type NodeView } from '../fast-try/cluster.ts'
+import { connectWhenUp } from '../fast-try/connect.ts'
+import { demonstrate, verdict } from '../fast-try/demonstration.ts'
+import { type ClusterPlan, loadPlan, planCluster, savePlan } from '../fast-try/layout.ts'
+import { runLive } from '../fast-try/live.ts'
+import { Load } from '../fast-try/load.ts'
+import { Processes } from '../fast-try/processes.ts'
+import { type ScriptName, scriptNames } from '../fast-try/scripts.ts'
+import { type Session, withSession } from '../fast-try/session.ts'
+import { formatTable, type OutputFormat, printData, printJson, printTalk } from '../output.ts'
+import { atLeast, positiveInteger } from '../parse.ts'
+
+interface AttachedFlags {
+  readonly data?: string
+  readonly nodes: number
+  readonly groups: number
+  readonly namesrvs: number
+  readonly script?: ScriptName
+  readonly runs: number
+  readonly rate: number
+  readonly input?: string
+  readonly json?: boolean
+  readonly demonstration?: boolean
+}
+
+const defaultBackgroundDirectory = '.fast-try'
+const steadyMs = 1000
+const pauseMs = 10_000
+const startTimeoutMs = 30_000
+
+export function registerFastTry(program: Command): void {
+  const fastTry = program
+    .command('fast-try')
+    .description('start a local cluster of real processes, break its leader, watch it recover')
+    .option('--data <folder>', 'keep the data in this folder (default: a temporary one, thrown away)')
+    .option('--nodes <n>', 'replicas in a broker group', positiveInteger, 3)
+    .option('--groups <n>', 'broker groups', positiveInteger, 1)
+    .option('--namesrvs <n>', 'namesrv processes', positiveInteger, 1)
+    .addOption(new Option('--script <name>', 'repeat this fault under load and count').choices([...scriptNames]))
+    .option('--runs <n>', 'how often', positiveInteger, 1)
+    .option('--rate <n>', 'messages per second of the load', positiveInteger, 1000)
+    .option('--input <file>', 'file whose lines are sent')
+    .option('--json', 'print the result as one line of JSON on stdout')
+    .option('--demonstration', 'run the demonstration and end, also on a terminal')
+    .action(async (flags: AttachedFlags) => {
+      const interactive = process.stdin.isTTY && process.stdout.isTTY && !flags.script && !flags.demonstration
+      await (interactive ? stayOpen(flags) : runDemonstration(flags))
+    })
+  registerBackground(fastTry)
+}
+
+async function runDemonstration(flags: AttachedFlags): Promise<void> {
+  const say = flags.json ? printTalk : printData
+  const good = await withSession(sessionOptions(flags), systemClock, async (session) => {
+    say(await bannerOf(session, false))
+    const result = await demonstrate(session, systemClock, {
+      script: flags.script ?? 'kill-leader',
+      runs: flags.runs,
+      messagesPerSecond: flags.rate,
+      steadyMs,
+      pauseMs,
+      input: flags.input,
+      say,
+    })
+    say(verdict(result))
+    if (flags.json) printJson(result.report)
+    return result.good
+  })
+  if (!good) process.exitCode = 1
+}
+
+async function stayOpen(flags: AttachedFlags): Promise<void> {
+  await withSession(sessionOptions(flags), systemClock, async (session) => {
+    const topic = 'FastTry'
+    await session.client.admin().createTopic({ topic, queues: 8 })
+    const producer = session.client.producer()
+    const lines = [Buffer.from('hello from fast-try')]
+    const load = new Load(producer, systemClock, { topic, lines, messagesPerSecond: flags.rate })
+    load.start()
+    try {
+      await runLive(session.cluster, load, systemClock)
+    } finally {
+      await load.stop()
+      await producer.close()
+    }
+  })
+}
+
+function sessionOptions(flags: AttachedFlags): Parameters<typeof withSession>[0] {
+  return {
+    dataDirectory: flags.data,
+    nodesPerGroup: atLeast('--nodes', flags.nodes, 1),
+    groups: flags.groups,
+    namesrvs: flags.namesrvs,
+  }
+}
+
+async function bannerOf(session: Session, background: boolean): Promise<string> {
+  const { plan, kept, readyMs } = session
+  return banner({ plan, kept, readyMs, leaders: leadersOf(await session.cluster.view()), background })
+}
+
+function leadersOf(view: readonly NodeView[]): readonly string[] {
+  return view.filter((node) => node.status?.role === 'leader').map((node) => node.plan.name)
+}
+
+interface BackgroundFlags {
+  readonly data: string
+  readonly nodes: number
+  readonly groups: number
+  readonly namesrvs: number
+  readonly output: OutputFormat
+}
+
+function registerBackground(fastTry: Command): void {
+  const verb = (name: string, description: string): Command =>
+    fastTry
+      .command(name)
+      .description(description)
+      .option('--data <folder>', 'data folder of the cluster', defaultBackgroundDirectory)
+  verb('start', 'start a cluster in the background; its data is kept')
+    .option('--nodes <n>', 'replicas in a broker group', positiveInteger, 3)
+    .option('--groups <n>', 'broker groups', positiveInteger, 1)
+    .option('--namesrvs <n>', 'namesrv processes', positiveInteger, 1)
+    .action(async (_flags: unknown, command: Command) => startBackground(command.optsWithGlobals()))
+  verb('status', 'processes and replicas of the background cluster')
+    .addOption(new Option('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table'))
+    .action(async (_flags: unknown, command: Command) => printStatus(command.optsWithGlobals()))
+  verb('kill', 'kill -9 a process: n0, n1, …, namesrv, or leader')
+    .argument('<name>')
+    .action(async (name: string, _flags: unknown, command: Command) => {
+      const target = await inBackground(command.optsWithGlobals(), (cluster) => resolveName(cluster, name))
+      target.processes.signal(target.value, 'SIGKILL')
+      await target.processes.waitGone(target.value, startTimeoutMs)
+      printData(`${target.value} was killed`)
+    })
+  verb('restart', 'start a process that is down again')
+    .argument('<name>')
+    .action(async (name: string, _flags: unknown, command: Command) => {
+      const { plan, processes } = openBackground(command.optsWithGlobals())
+      processes.start(name)
+      printData(`${name} runs as process ${processes.pid(name)} on ${plan.cluster}`)
+    })
+  verb('stop', 'stop every process of the background cluster; the data stays').action(
+    async (_flags: unknown, command: Command) => {
+      const { processes } = openBackground(command.optsWithGlobals())
+      await processes.stopAll()
+      printData('stopped')
+    },
+  )
+}
+
+async function startBackground(flags: BackgroundFlags): Promise<void> {
+  const dataDirectory = resolve(flags.data)
+  const startedMs = systemClock.monotonicMs()
+  const layout = { dataDirectory, nodesPerGroup: flags.nodes, groups: flags.groups, namesrvs: flags.namesrvs }
+  const plan = loadPlan(dataDirectory) ?? (await planCluster(layout))
+  savePlan(plan)
+  const processes = new Processes(plan, systemClock, { attached: false })
+  processes.startAll()
+  await withClient(plan, processes, async (cluster) => {
+    await cluster.waitHealthy(startTimeoutMs)
+    const readyMs = Math.round(systemClock.monotonicMs() - startedMs)
+    printData(banner({ plan, kept: true, readyMs, leaders: leadersOf(await cluster.view()), background: true }))
+  })
+}
+
+async function printStatus(flags: BackgroundFlags): Promise<void> {
+  const { value: view } = await inBackground(flags, (cluster) => cluster.view())
+  if (flags.output === 'json') {
+    printJson(view.map((node) => ({ name: node.plan.name, process: node.process, pid: node.pid, status: node.status })))
+  } else {
+    printData(
+      formatTable(view, [
+        { head: 'NODE', cell: (row) => row.plan.name },
+        { head: 'PROCESS', cell: (row) => row.process },
+        { head: 'PID', cell: (row) => row.pid },
+        { head: 'ROLE', cell: (row) => row.status?.role },
+        { head: 'TERM', cell: (row) => row.status?.term },
+        { head: 'COMMIT', cell: (row) => row.status?.commitIndex },
+        { head: 'APPLIED', cell: (row) => row.status?.appliedIndex },
+      ]),
+    )
+  }
+  if (!isHealthy(view)) process.exitCode = 10
+}
+
+async function resolveName(cluster: LocalCluster, name: string): Promise<string> {
+  if (name !== 'leader') return name
+  const leader = await cluster.leader(cluster.plan.nodes[0]?.group ?? '')
+  if (!leader) throw new LedgerError('NO_QUORUM', 'there is no leader to kill')
+  return leader.plan.name
+}
+
+function openBackground(flags: { readonly data: string }): {
+  readonly plan: ClusterPlan
+  readonly processes: Processes
+} {
+  const plan = loadPlan(resolve(flags.data))
+  if (!plan)
+    throw new LedgerError(
+      'CONFIG_INVALID',
+      `${resolve(flags.data)} holds no cluster; start one with: ledgermq fast-try start`,
+    )
+  return { plan, processes: new Processes(plan, systemClock, { attached: false }) }
+}
+
+async function inBackground<T>(
+  flags: { readonly data: string },
+  use: (cluster: LocalCluster) => Promise<T>,
+): Promise<{ readonly value: T; readonly processes: Processes }> {
+  const { plan, processes } = openBackground(flags)
+  return { value: await withClient(plan, processes, use), processes }
+}
+
+async function withClient<T>(
+  plan: ClusterPlan,
+  processes: Processes,
+  use: (cluster: LocalCluster) => Promise<T>,
+): Promise<T> {
+  const client = await connectWhenUp(plan, systemClock, startTimeoutMs)
+  const cluster = new LocalCluster(plan, processes, client, systemClock)
+  try {
+    return await use(cluster)
+  } finally {
+    cluster.close()
+    await client.close()
+    // Lets the last answers of the transport settle before the process looks for open handles.
+    await sleep(systemClock, 0)
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * A local cluster seen from outside: its processes, its status as the replicas tell it, its events as they happen.
+ * Used by the demonstration, the scripts and the live table. Kills and pauses real processes, nothing else.
+ */
+import type { Client, NodeEvent, ReplicaStatus } from '../../client/mod.ts'
+import { type Clock, sleep } from '../../common/clock.ts'
+import { LedgerError } from '../../common/errors.ts'
+import type { ClusterPlan, NodePlan } from './layout.ts'
+import type { Processes } from './processes.ts'
+
+export interface NodeView {
+  readonly plan: NodePlan
+  readonly process: 'running' | 'paused' | 'down'
+  readonly pid: number | null
+  /** Null when the node did not answer. */
+  readonly status: ReplicaStatus | null
+}
+
+const statusTimeoutMs = 500
+const pollMs = 20
+
+export class LocalCluster {
+  readonly plan: ClusterPlan
+  readonly processes: Processes
+  readonly client: Client
+  readonly #clock: Clock
+  readonly #listeners = new Set<(event: NodeEvent) => void>()
+  readonly #stop = new AbortController()
+  #watching = false
+
+  constructor(plan: ClusterPlan, processes: Processes, client: Client, clock: Clock) {
+    this.plan = plan
+    this.processes = processes
+    this.client = client
+    this.#clock = clock
+  }
+
+  async view(): Promise<readonly NodeView[]> {
+    return Promise.all(
+      this.plan.nodes.map(async (node) => {
+        const process = this.processes.state(node.name)
+        const status =
+          process === 'running'
+            ? await this.client
+                .admin()
+                .replicaStatus(`127.0.0.1:${node.clientPort}`, { timeoutMs: statusTimeoutMs })
+                .catch(() => null)
+            : null
+        return { plan: node, process, pid: this.processes.pid(node.name), status }
+      }),
+    )
+  }
+
+  /** The node that leads this group according to the highest term seen, null when nobody claims to. */
+  async leader(group: string): Promise<NodeView | null> {
+    const claims = (await this.view()).filter((node) => node.plan.group === group && node.status?.role === 'leader')
+    return claims.sort((a, b) => (b.status?.term ?? 0) - (a.status?.term ?? 0))[0] ?? null
+  }
+
+  /** Resolves when every group has a leader and every replica has applied what its leader has committed. */
+  async waitHealthy(timeoutMs: number): Promise<void> {
+    await this.waitFor('all replicas are up and caught up', timeoutMs, async () => isHealthy(await this.view()))
+  }
+
+  /** Polls until the condition holds; rejects with TIMEOUT, naming what was waited for and what died. */
+  async waitFor(what: string, timeoutMs: number, condition: () => Promise<boolean>): Promise<void> {
+    const end = this.#clock.monotonicMs() + timeoutMs
+    while (!(await condition())) {
+      if (this.#clock.monotonicMs() > end)
+        throw new LedgerError('TIMEOUT', `waited ${timeoutMs} ms in vain until ${what}\n${this.#describeDown()}`)
+      await sleep(this.#clock, pollMs)
+    }
+  }
+
+  /** Calls back for every event of every node from now on, across restarts. Returns the removal. */
+  onEvent(listener: (event: NodeEvent) => void): () => void {
+    this.#watch()
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  close(): void {
+    this.#stop.abort()
+  }
+
+  #watch(): void {
+    if (this.#watching) return
+    this.#watching = true
+    for (const node of this.plan.nodes) void this.#watchNode(node)
+  }
+
+  /** A node that is down is asked again until it is back: restarts begin a new ring. */
+  async #watchNode(node: NodePlan): Promise<void> {
+    const { signal } = this.#stop
+    while (!signal.aborted) {
+      try {
+        const events = this.client.admin().watchEvents({ address: `127.0.0.1:${node.clientPort}`, signal })
+        for await (const event of events) for (const listener of this.#listeners) listener(event)
+      } catch {
+        // The node died or is not up yet.
+      }
+      await sleep(this.#clock, pollMs, signal).catch(() => {})
+    }
+  }
+
+  #describeDown(): string {
+    return this.processes.names
+      .filter((name) => this.processes.state(name) === 'down')
+      .map((name) => `${name} is down; the end of its log:\n${this.processes.logTail(name, 15)}`)
+      .join('\n')
+  }
+}
+
+export function isHealthy(view: readonly NodeView[]): boolean {
+  return view.every((node) => {
+    const leader = view.find((other) => other.plan.group === node.plan.group && other.status?.role === 'leader')
+    if (!node.status || !leader?.status) return false
+    return node.status.leader === leader.plan.node && node.status.appliedIndex >= leader.status.commitIndex - lagAllowed
+  })
+}
+
+/** Entries a replica may be behind while a load runs and still count as caught up. */
+const lagAllowed = 200

@@ -1,0 +1,121 @@
+/**
+ * The plan of a local cluster: which processes with which ports and folders. Made once, written to `cluster.json` in
+ * the data folder, and read back by `fast-try status|kill|restart|stop`.
+ */
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { LedgerError } from '../../common/errors.ts'
+import { type FoundPort, findPorts, type PortWish } from './ports.ts'
+
+export interface NodePlan {
+  /** Unique in the cluster: `n0` with one group, `RaftNode01/n0` style names are made of group and node. */
+  readonly name: string
+  readonly group: string
+  readonly node: string
+  readonly clientPort: number
+  readonly raftPort: number
+}
+
+export interface NamesrvPlan {
+  readonly name: string
+  readonly port: number
+}
+
+export interface ClusterPlan {
+  readonly version: 1
+  readonly cluster: string
+  readonly dataDirectory: string
+  readonly namesrvs: readonly NamesrvPlan[]
+  readonly nodes: readonly NodePlan[]
+  readonly segmentBytes: number
+  /** Ports that differ from the documented ones, for the banner. */
+  readonly replacedPorts: readonly FoundPort[]
+}
+
+export interface LayoutOptions {
+  readonly dataDirectory: string
+  readonly nodesPerGroup: number
+  readonly groups: number
+  readonly namesrvs: number
+}
+
+export const clusterName = 'RaftCluster'
+const namesrvPort = 9876
+const clientPortBase = 30_911
+const raftPortBase = 30_912
+const segmentBytes = 64 * 1024 * 1024
+
+export async function planCluster(options: LayoutOptions): Promise<ClusterPlan> {
+  const namesrvNames = range(options.namesrvs).map((index) => (options.namesrvs === 1 ? 'namesrv' : `namesrv${index}`))
+  const members = range(options.groups).flatMap((group) =>
+    range(options.nodesPerGroup).map((node) => ({
+      group: `RaftNode${String(group).padStart(2, '0')}`,
+      node: `n${node}`,
+      name: options.groups === 1 ? `n${node}` : `g${group}-n${node}`,
+      slot: group * options.nodesPerGroup + node,
+    })),
+  )
+  const wishes: PortWish[] = [
+    ...namesrvNames.map((name, index) => ({ name, port: namesrvPort + index * 10 })),
+    ...members.flatMap((member) => [
+      { name: `${member.name} client`, port: clientPortBase + member.slot * 10 },
+      { name: `${member.name} raft`, port: raftPortBase + member.slot * 10 },
+    ]),
+  ]
+  const ports = await findPorts(wishes)
+  const portOf = (name: string): number => ports.find((port) => port.name === name)?.port ?? 0
+  return {
+    version: 1,
+    cluster: clusterName,
+    dataDirectory: options.dataDirectory,
+    namesrvs: namesrvNames.map((name) => ({ name, port: portOf(name) })),
+    nodes: members.map(({ group, node, name }) => ({
+      name,
+      group,
+      node,
+      clientPort: portOf(`${name} client`),
+      raftPort: portOf(`${name} raft`),
+    })),
+    segmentBytes,
+    replacedPorts: ports.filter((port) => port.insteadOf !== null),
+  }
+}
+
+export function namesrvAddresses(plan: ClusterPlan): readonly string[] {
+  return plan.namesrvs.map((namesrv) => `127.0.0.1:${namesrv.port}`)
+}
+
+export function nodeDirectory(plan: ClusterPlan, node: NodePlan): string {
+  return join(plan.dataDirectory, 'groups', node.group, node.node)
+}
+
+const planFile = 'cluster.json'
+
+/** Written whole or not at all: a reader never sees half a plan. */
+export function savePlan(plan: ClusterPlan): void {
+  mkdirSync(plan.dataDirectory, { recursive: true })
+  const path = join(plan.dataDirectory, planFile)
+  writeFileSync(`${path}.new`, `${JSON.stringify(plan, null, 2)}\n`)
+  renameSync(`${path}.new`, path)
+}
+
+/** Null when there is no cluster in this folder. */
+export function loadPlan(dataDirectory: string): ClusterPlan | null {
+  let text: string
+  try {
+    text = readFileSync(join(dataDirectory, planFile), 'utf8')
+  } catch {
+    return null
+  }
+  const plan = JSON.parse(text) as ClusterPlan
+  if (plan.version !== 1)
+    throw new LedgerError(
+      'CONFIG_INVALID',
+      `${join(dataDirectory, planFile)} has version ${plan.version}, this build knows 1`,
+    )
+  return plan
+}
+
+function range(count: number): readonly number[] {
+  return Array.from({ length: count }, (_, index) => index)
+}

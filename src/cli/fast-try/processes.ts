@@ -1,0 +1,191 @@
+/**
+ * Starts, signals and watches the processes of a local cluster. Every process has a pid file with its start time, so
+ * that a pid that the system gave to somebody else is never signalled; nothing is ever found by searching.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type Clock, sleep } from '../../common/clock.ts'
+import { LedgerError } from '../../common/errors.ts'
+import { type ClusterPlan, type NamesrvPlan, type NodePlan, namesrvAddresses, nodeDirectory } from './layout.ts'
+
+export type ProcessState = 'running' | 'paused' | 'down'
+
+interface PidRecord {
+  readonly pid: number
+  /** Start time as the kernel tells it, null where it does not. */
+  readonly started: string | null
+}
+
+const entry = fileURLToPath(new URL('../main.js', import.meta.url))
+
+export class Processes {
+  readonly #plan: ClusterPlan
+  readonly #clock: Clock
+  /** True: children end with this process, however it ends. */
+  readonly #attached: boolean
+  readonly #children = new Map<string, ChildProcess>()
+
+  constructor(plan: ClusterPlan, clock: Clock, options: { readonly attached: boolean }) {
+    this.#plan = plan
+    this.#clock = clock
+    this.#attached = options.attached
+    mkdirSync(join(plan.dataDirectory, 'run'), { recursive: true })
+    mkdirSync(join(plan.dataDirectory, 'logs'), { recursive: true })
+  }
+
+  get names(): readonly string[] {
+    return [...this.#plan.namesrvs, ...this.#plan.nodes].map((member) => member.name)
+  }
+
+  /** Starts a namesrv or a node by its name; harmless when it runs already. */
+  start(name: string): void {
+    if (this.state(name) !== 'down') return
+    const namesrv = this.#plan.namesrvs.find((member) => member.name === name)
+    const node = this.#plan.nodes.find((member) => member.name === name)
+    if (namesrv) this.#spawn(name, this.#namesrvArguments(namesrv))
+    else if (node) this.#spawn(name, this.#brokerArguments(node))
+    else throw new LedgerError('INVALID_PARAMETER', `no process ${name}; there are ${this.names.join(', ')}`)
+  }
+
+  startAll(): void {
+    for (const name of this.names) this.start(name)
+  }
+
+  pid(name: string): number | null {
+    const record = this.#read(name)
+    return record && isSame(record) ? record.pid : null
+  }
+
+  state(name: string): ProcessState {
+    const pid = this.pid(name)
+    if (pid === null) return 'down'
+    return kernelState(pid) === 'T' ? 'paused' : 'running'
+  }
+
+  /** False when it was not running. */
+  signal(name: string, signal: NodeJS.Signals): boolean {
+    const pid = this.pid(name)
+    if (pid === null) return false
+    try {
+      process.kill(pid, signal)
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  /** Resolves when the process is gone; rejects with TIMEOUT after `timeoutMs`. */
+  async waitGone(name: string, timeoutMs: number): Promise<void> {
+    const end = this.#clock.monotonicMs() + timeoutMs
+    while (this.pid(name) !== null) {
+      if (this.#clock.monotonicMs() > end) throw new LedgerError('TIMEOUT', `${name} still runs after ${timeoutMs} ms`)
+      await sleep(this.#clock, 5)
+    }
+    rmSync(this.#pidFile(name), { force: true })
+  }
+
+  /** Graceful first, then by force: no process of this cluster is left when it resolves. */
+  async stopAll(): Promise<void> {
+    const brokersFirst = [...this.#plan.nodes, ...this.#plan.namesrvs].map((member) => member.name)
+    for (const name of brokersFirst) {
+      this.signal(name, 'SIGCONT')
+      this.signal(name, 'SIGTERM')
+    }
+    for (const name of brokersFirst) {
+      await this.waitGone(name, 10_000).catch(async () => {
+        this.signal(name, 'SIGKILL')
+        await this.waitGone(name, 5000)
+      })
+    }
+  }
+
+  /** Last lines of a process's log, for the error that says why it did not come up. */
+  logTail(name: string, lines: number): string {
+    const path = this.#logFile(name)
+    return existsSync(path) ? readFileSync(path, 'utf8').trimEnd().split('\n').slice(-lines).join('\n') : ''
+  }
+
+  #spawn(name: string, args: readonly string[]): void {
+    const log = openSync(this.#logFile(name), 'a')
+    const child = spawn(process.execPath, [entry, ...args, ...(this.#attached ? ['--exit-with-stdin'] : [])], {
+      detached: true,
+      stdio: [this.#attached ? 'pipe' : 'ignore', log, log],
+    })
+    if (child.pid === undefined) throw new LedgerError('SYSTEM_ERROR', `cannot start ${name}`)
+    // A child that dies closes the pipe; that is not an error of ours.
+    child.stdin?.on('error', () => {})
+    this.#children.set(name, child)
+    child.unref()
+    const record: PidRecord = { pid: child.pid, started: startTime(child.pid) }
+    writeFileSync(this.#pidFile(name), JSON.stringify(record))
+  }
+
+  #namesrvArguments(namesrv: NamesrvPlan): readonly string[] {
+    return ['namesrv', '--listen', `127.0.0.1:${namesrv.port}`]
+  }
+
+  #brokerArguments(node: NodePlan): readonly string[] {
+    const peers = this.#plan.nodes.filter((peer) => peer.group === node.group)
+    return [
+      'broker',
+      ...['--cluster', this.#plan.cluster],
+      ...['--group', node.group],
+      ...['--node', node.node],
+      ...['--listen', `127.0.0.1:${node.clientPort}`],
+      ...['--raft-listen', `127.0.0.1:${node.raftPort}`],
+      ...['--peers', peers.map((peer) => `${peer.node}=127.0.0.1:${peer.raftPort}`).join(',')],
+      ...['--namesrv', namesrvAddresses(this.#plan).join(',')],
+      ...['--data', nodeDirectory(this.#plan, node)],
+      ...['--segment-bytes', String(this.#plan.segmentBytes)],
+      '--bootstrap',
+    ]
+  }
+
+  #read(name: string): PidRecord | null {
+    try {
+      return JSON.parse(readFileSync(this.#pidFile(name), 'utf8')) as PidRecord
+    } catch {
+      return null
+    }
+  }
+
+  #pidFile(name: string): string {
+    return join(this.#plan.dataDirectory, 'run', `${name}.pid`)
+  }
+
+  #logFile(name: string): string {
+    return join(this.#plan.dataDirectory, 'logs', `${name}.log`)
+  }
+}
+
+/** The same process that the record was written for, and still alive. */
+function isSame(record: PidRecord): boolean {
+  try {
+    process.kill(record.pid, 0)
+  } catch {
+    return false
+  }
+  const state = kernelState(record.pid)
+  if (state === 'Z' || state === 'X') return false
+  return record.started === null || startTime(record.pid) === record.started
+}
+
+/** Fields after the command of /proc/pid/stat; null where there is no /proc. */
+function kernelFields(pid: number): readonly string[] | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  } catch {
+    return null
+  }
+}
+
+function kernelState(pid: number): string | null {
+  return kernelFields(pid)?.[0] ?? null
+}
+
+function startTime(pid: number): string | null {
+  return kernelFields(pid)?.[19] ?? null
+}

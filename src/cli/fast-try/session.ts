@@ -1,0 +1,73 @@
+/**
+ * One attached local cluster from start to end: lays it out, starts it, waits until it serves, and leaves no process,
+ * port or (unless asked to keep it) folder behind, whatever happens in between.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { Client } from '../../client/mod.ts'
+import type { Clock } from '../../common/clock.ts'
+import { LocalCluster } from './cluster.ts'
+import { connectWhenUp } from './connect.ts'
+import { type ClusterPlan, loadPlan, planCluster, savePlan } from './layout.ts'
+import { Processes } from './processes.ts'
+
+export interface SessionOptions {
+  /** Kept when given; a temporary folder that is thrown away otherwise. */
+  readonly dataDirectory: string | undefined
+  readonly nodesPerGroup: number
+  readonly groups: number
+  readonly namesrvs: number
+}
+
+export interface Session {
+  readonly plan: ClusterPlan
+  readonly cluster: LocalCluster
+  readonly client: Client
+  readonly kept: boolean
+  readonly readyMs: number
+}
+
+const startTimeoutMs = 30_000
+
+/** Runs `use` with a healthy cluster and cleans up afterwards, also on Ctrl-C. */
+export async function withSession<T>(
+  options: SessionOptions,
+  clock: Clock,
+  use: (session: Session) => Promise<T>,
+): Promise<T> {
+  const kept = options.dataDirectory !== undefined
+  const dataDirectory = resolve(options.dataDirectory ?? mkdtempSync(join(tmpdir(), 'ledgermq-fast-try-')))
+  const startedMs = clock.monotonicMs()
+  const plan = loadPlan(dataDirectory) ?? (await planCluster({ ...options, dataDirectory }))
+  savePlan(plan)
+  const processes = new Processes(plan, clock, { attached: true })
+  const interrupted = new AbortController()
+  const onSignal = (): void => interrupted.abort(new Error('interrupted'))
+  process.once('SIGINT', onSignal)
+  process.once('SIGTERM', onSignal)
+  try {
+    processes.startAll()
+    const client = await connectWhenUp(plan, clock, startTimeoutMs)
+    const cluster = new LocalCluster(plan, processes, client, clock)
+    try {
+      await cluster.waitHealthy(startTimeoutMs)
+      const session: Session = { plan, cluster, client, kept, readyMs: Math.round(clock.monotonicMs() - startedMs) }
+      return await Promise.race([use(session), rejectOnAbort(interrupted.signal)])
+    } finally {
+      cluster.close()
+      await client.close()
+    }
+  } finally {
+    process.off('SIGINT', onSignal)
+    process.off('SIGTERM', onSignal)
+    await processes.stopAll()
+    if (!kept) rmSync(dataDirectory, { recursive: true, force: true })
+  }
+}
+
+function rejectOnAbort(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  })
+}
