@@ -50,7 +50,11 @@ export interface StreamHandlers<In> {
   onMessage(message: In): void
   /** The sink can take more. */
   onDrain?(): void
-  /** Called exactly once, whatever ended the stream: undefined after a clean end of the other side. */
+  /**
+   * Called exactly once, whatever ended the stream: undefined after a clean end of the other side, the error given to
+   * `cancel` (ABORTED without one) after an own cancel. Never called from inside a call of the sink. After the clean
+   * end of its client a server may still write what it owes, and must `end` (the transport does after 30 s).
+   */
   onClosed(error: LedgerError | undefined): void
 }
 

@@ -102,8 +102,10 @@ describe('hostile connections', () => {
       socket.on('error', () => {})
       socket.resume()
       await once(socket, 'connect')
+      const start = performance.now()
       socket.write(input)
       await once(socket, 'close')
+      expect(performance.now() - start, 'the handshake has a time limit').toBeLessThan(1500)
     }
     expect(await connect(server.address).call(brokerMethods.probe, {}, soon)).toEqual(reply)
   })
