@@ -12,11 +12,11 @@ import { LedgerError } from '../../common/errors.ts'
 import type { Logger } from '../../common/logger.ts'
 import type { Empty, GroupHeartbeatReply, GroupHeartbeatRequest, LeaveGroupRequest } from '../../rpc/methods.ts'
 import { type AssignedMember, encodeCommand } from '../apply/command.ts'
-import type { GroupAssignment, ProposeOptions, ReplicaApi, StateMachineApi } from '../contract.ts'
+import type { ProposeOptions, ReplicaApi } from '../contract.ts'
 import type { EventSink } from '../events.ts'
 import { failureOf, throwBug } from '../handler/failure.ts'
 import { becomeCurrent, notLeader } from '../handler/leadership.ts'
-import { assignQueues } from './assign.ts'
+import { desiredMembers, findTooLarge, sameMembers } from './desired.ts'
 import { checkHeartbeat, checkMember, sessionTimeoutMsDefault } from './heartbeat-check.ts'
 import { Membership } from './membership.ts'
 
@@ -215,18 +215,19 @@ export class GroupCoordinator {
     const term = this.#activeTerm
     const { group: name } = group.membership
     const current = this.#replica.machine.assignment(name)
+    const tooLarge = findTooLarge(group.membership, this.#replica.machine)
+    if (tooLarge) return this.#onProposeFailed(group, tooLarge)
     const members = desiredMembers(group.membership, current, this.#replica.machine)
-    if (sameMembers(members, current.members)) return this.#forgetIfEmpty(group)
+    if (sameMembers(members, current.members)) return this.#settle(group)
     group.proposing = true
     const failure = await this.#propose(name, current.generation, members)
     group.proposing = false
     // Another term has another set of groups: this one is no longer in use.
     if (this.#activeTerm !== term || this.#groups.get(name) !== group) return
     if (failure) this.#onProposeFailed(group, failure)
-    else group.refusal = null
     if (group.changedMeanwhile) this.#plan(group)
     group.changedMeanwhile = false
-    if (!failure) this.#forgetIfEmpty(group)
+    if (!failure) this.#settle(group)
   }
 
   /** Returns what went wrong, null when the assignment is in force. */
@@ -255,7 +256,9 @@ export class GroupCoordinator {
     if (transient) this.#plan(group, retryDelayMs)
   }
 
-  #forgetIfEmpty(group: Group): void {
+  /** The assignment in force is the desired one. */
+  #settle(group: Group): void {
+    group.refusal = null
     if (group.membership.count === 0 && !group.planned && !group.proposing) this.#groups.delete(group.membership.group)
   }
 
@@ -266,38 +269,4 @@ export class GroupCoordinator {
   ): void {
     this.#events.emit(kind, this.#replica.term, { consumerGroup, ...details })
   }
-}
-
-/** Who should own what: an even share of the readable queues of the topics that the group subscribes to. */
-function desiredMembers(
-  membership: Membership,
-  current: GroupAssignment,
-  machine: StateMachineApi,
-): readonly AssignedMember[] {
-  if (membership.count === 0) return []
-  const readable = 4
-  const queues = membership.topics.flatMap((name) => {
-    const topic = machine.topic(name)
-    if (!topic || (topic.config.permission & readable) === 0) return []
-    return Array.from({ length: topic.config.readQueues }, (_, queue) => ({ topicId: topic.topicId, queue }))
-  })
-  const held = new Map(current.members.map(({ member, queues: mine }) => [member, mine]))
-  const assigned = assignQueues(membership.names, queues, held)
-  return membership.names.map((member) => ({
-    member,
-    topics: membership.topics,
-    queues: assigned.get(member) ?? [],
-  }))
-}
-
-function sameMembers(a: readonly AssignedMember[], b: GroupAssignment['members']): boolean {
-  return fingerprint(a) === fingerprint(b)
-}
-
-function fingerprint(members: GroupAssignment['members']): string {
-  const lines = members.map(({ member, topics, queues }) => {
-    const owned = queues.map(({ topicId, queue }) => `${topicId}/${queue}`).sort()
-    return JSON.stringify([member, [...topics].sort(), owned])
-  })
-  return lines.sort().join('\n')
 }

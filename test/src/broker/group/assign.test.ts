@@ -33,6 +33,14 @@ test('a balanced assignment stays as it is', () => {
   expect(assignQueues(['a', 'b', 'c'], queues(8), before)).toEqual(before)
 })
 
+test('the larger share stays with the member that has it, whatever its name', () => {
+  const before = new Map([
+    ['a', queues(2)],
+    ['b', queues(5).slice(2)],
+  ])
+  expect(assignQueues(['a', 'b'], queues(5), before)).toEqual(before)
+})
+
 test('a member that joins takes only what makes the shares even; one that leaves gives only its own', () => {
   const two = assignQueues(['a', 'b'], queues(8), nobody)
   const three = assignQueues(['a', 'b', 'c'], queues(8), two)

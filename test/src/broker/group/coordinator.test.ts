@@ -233,6 +233,18 @@ test('what the state machine refuses for good is told to the members', async () 
   await expect(beat('a')).rejects.toThrow(/at most 1 members/)
 })
 
+test('an assignment too large for one entry is refused with the reason, until it fits again', async () => {
+  const topics = Array.from({ length: 1000 }, (_, number) => `${'x'.repeat(100)}${number}`)
+  const { clock, beat, leave } = await open()
+  const members = Array.from({ length: 12 }, (_, number) => `m${number}`)
+  for (const member of members) await beat(member, { topics })
+  await clock.advance(200)
+  await expect(beat('m0', { topics })).rejects.toThrow(/use several groups/)
+  for (const member of members.slice(5)) await leave(member)
+  await clock.advance(200)
+  expect(await beat('m0', { topics })).toMatchObject({ generation: 1 })
+})
+
 test('a coordinator that slept drops nobody whose heartbeat it could not hear', async () => {
   const { clock, beat, kinds } = await open()
   await beat('a')
