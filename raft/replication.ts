@@ -49,7 +49,9 @@ function isDue(progress: Progress, log: RaftLog): boolean {
   if (progress.isCheckDue && (progress.state === 'replicate' || progress.canSend())) return true
   if (!progress.canSend() || progress.state === 'snapshot') return false
   if (progress.next <= log.lastIndex) return true
-  return progress.state === 'replicate' && progress.sentCommit < Math.min(log.commit, progress.next - 1)
+  // Under load a commit rides on the next append; only when nothing is under way does it get one of its own.
+  if (progress.state !== 'replicate' || progress.inflights.messages > 0) return false
+  return progress.sentCommit < Math.min(log.commit, progress.next - 1)
 }
 
 function sendAppend(replica: Replica, to: NodeId, progress: Progress): void {

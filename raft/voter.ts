@@ -4,15 +4,22 @@
  * Used by `core.ts`. Grants and refusals leave only after the Ready is durable: a vote that a crash could undo
  * might be given twice in one term (R1).
  */
-import { awaitLeader } from './election-timer.ts'
+import { awaitLeader, retryAfterSplit } from './election-timer.ts'
 import type { PreVoteRequest, VoteRefusal, VoteRequest } from './messages.ts'
 import type { Replica } from './replica.ts'
 import { becomeFollower } from './roles.ts'
 import type { NodeId } from './types.ts'
 
-/** Changes neither term nor vote nor timers. */
+/**
+ * Changes neither term nor vote. Of two that ask at the same time one gives way here, so that they do not split the
+ * vote that follows.
+ */
 export function answerPreVote(replica: Replica, request: PreVoteRequest): void {
   const refusal = preVoteRefusal(replica, request)
+  if (refusal === null && replica.role === 'pre_candidate' && request.from < replica.id) {
+    becomeFollower(replica, replica.term, null, 'pre_vote_lost')
+    retryAfterSplit(replica)
+  }
   replica.outbox.sendAfterPersist({
     kind: 'pre_vote_response',
     from: replica.id,
