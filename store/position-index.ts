@@ -9,8 +9,8 @@ import { invariant } from './assert.ts'
 import type { FrameHeader, Position } from './types.ts'
 
 /** At least so many of the last entries are known exactly (20 bytes each). */
-export const exactEntriesMax = 262_144
-const chunkEntries = 4096
+export const exactEntriesMax = 131_072
+const chunkEntries = 1024
 /** A sample is taken when either is reached since the last one. */
 const sampleBytes = 64 * 1024
 const sampleEntries = 256

@@ -24,7 +24,7 @@ export interface RecoveredLog {
   readonly recovery: LogRecovery
 }
 
-interface FoundSegments {
+export interface FoundSegments {
   readonly segments: readonly ScannedSegment[]
   readonly mark: DurableMark
   /** Position below which everything was synced, as far as headers tell. */
@@ -131,7 +131,7 @@ async function unbegunDefect(segments: readonly ScannedSegment[]): Promise<Found
   return (await dirtyEndOf(segments.slice(first), base)) > base ? defect : null
 }
 
-function holeOf(found: FoundSegments, scan: LogScan): LogRecovery['hole'] {
+export function holeOf(found: FoundSegments, scan: LogScan): LogRecovery['hole'] {
   const fromIndex = scan.last.index + 1
   if (found.defect !== null && found.defect.position <= scan.stop) {
     return { fromIndex, position: scan.stop, reason: found.defect.reason }

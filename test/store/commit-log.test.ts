@@ -96,7 +96,7 @@ describe('appending and reading', () => {
     const disk = new MemoryDisk()
     const big = { segmentBytes: 64 * 1024 * 1024, zeroAheadBytes: 1024 * 1024 }
     const log = await openTestLog(disk, big)
-    const count = 280_000
+    const count = 140_000
     for (let index = 1; index <= count; index++) {
       log.append({ index, term: 1, type: 3, storeTime: 0, body: index % 1000 === 0 ? [Buffer.alloc(700)] : [] })
     }

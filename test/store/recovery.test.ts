@@ -132,7 +132,7 @@ describe('a torn last flush', () => {
     }
     for await (const { disk } of crashEverywhere(base, work)) {
       crashes++
-      for (const left of powerCuts(disk, crashes, 6)) {
+      for (const left of powerCuts(disk, crashes, 4)) {
         const entries = await expectUsable(left)
         expect(entries).toEqual(all.slice(0, entries.length))
         expect(entries.length).toBeGreaterThanOrEqual(Math.max(2, promised))
@@ -180,7 +180,7 @@ describe('a cut of the log', () => {
     for await (const { disk } of crashEverywhere(base, work)) {
       crashes++
       const line = [...kept, `${from}/2:500`, `${from + 1}/2:3000`, `${from + 2}/2:14000`, `${from + 3}/2:20`]
-      for (const left of powerCuts(disk, crashes, 6)) {
+      for (const left of powerCuts(disk, crashes, 4)) {
         const entries = await expectUsable(left)
         const ofOld = entries.every((entry, at) => entry === old[at])
         const ofNew = entries.every((entry, at) => entry === line[at])
