@@ -18,7 +18,10 @@ interface PidRecord {
   readonly started: string | null
 }
 
-const entry = fileURLToPath(new URL('../main.js', import.meta.url))
+/** The compiled command line, also when this file itself runs from its source. */
+const entry = fileURLToPath(
+  new URL(import.meta.url.endsWith('.ts') ? '../../../dist/src/cli/main.js' : '../main.js', import.meta.url),
+)
 
 export class Processes {
   readonly #plan: ClusterPlan
