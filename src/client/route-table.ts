@@ -118,7 +118,9 @@ export class RouteTable {
   #mergeGroup(claim: GroupRoute): LeaderChange | null {
     const key = `${claim.group}/${claim.incarnation}`
     const best = this.#highest.get(key) ?? { term: 0, leader: null }
-    const newer = claim.term > best.term || (claim.term === best.term && claim.leader !== null)
+    // One leader per term (R1): who claims another one for the same term is wrong, only its address may be news.
+    const isSame = claim.leader !== null && (best.leader === null || best.leader.node === claim.leader.node)
+    const newer = claim.term > best.term || (claim.term === best.term && isSame)
     const term = Math.max(claim.term, best.term)
     const leader = newer ? claim.leader : (claim.nodes.find((node) => node.node === best.leader?.node) ?? best.leader)
     invariant(term >= best.term, `N1: the route of ${key} went back from term ${best.term} to ${term}`)
