@@ -157,6 +157,7 @@ export function encodePullRequest(request: PullRequest): Buffer {
   })
 }
 
+/** Topic id, queue, offset and the two limits are as they came: the handler judges them (29), the stream lives. */
 export function decodePullRequest(bytes: Buffer): PullRequest {
   const reader = new WireReader(bytes)
   const request: Mutable<PullRequest> = {
@@ -174,11 +175,11 @@ export function decodePullRequest(bytes: Buffer): PullRequest {
     if (reader.field === 1) request.requestId = reader.uint()
     else if (reader.field === 2) request.cancel = reader.flag()
     else if (reader.field === 3) request.topic = reader.text()
-    else if (reader.field === 4) request.topicId = reader.uint()
-    else if (reader.field === 5) request.queue = reader.uint32()
-    else if (reader.field === 6) request.offset = reader.uint()
-    else if (reader.field === 7) request.bytesMax = reader.uint32()
-    else if (reader.field === 8) request.waitMs = reader.uint32()
+    else if (reader.field === 4) request.topicId = reader.unchecked()
+    else if (reader.field === 5) request.queue = reader.unchecked()
+    else if (reader.field === 6) request.offset = reader.unchecked()
+    else if (reader.field === 7) request.bytesMax = reader.unchecked()
+    else if (reader.field === 8) request.waitMs = reader.unchecked()
     else if (reader.field === 9) request.consumerGroup = reader.text()
     else reader.skip()
   }

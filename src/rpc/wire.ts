@@ -164,6 +164,15 @@ export class WireReader {
     return value
   }
 
+  /**
+   * The value as it came, inexact beyond 2^53: for a number whose judgement is the answer to one request of a stream,
+   * where an error would end all of them. Whoever uses it must check it.
+   */
+  unchecked(): number {
+    this.#expect(varintType)
+    return this.#varint()
+  }
+
   uint32(): number {
     const value = this.uint()
     if (value > 0xffffffff) throw malformed(`field ${this.field} exceeds 32 bits`)

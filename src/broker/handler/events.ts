@@ -4,13 +4,13 @@
  * The ring is the only buffer: a watcher that reads slowly is served from it later, and is cut off when the ring has
  * moved on or when it stays silent. It never holds up the node that the events are about.
  */
-import type { Cancel, Clock } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
 import { adminMethods, type NodeEvent, type WatchEventsRequest } from '../../rpc/methods.ts'
 import type { ServerRoutes, StreamHandlers, StreamSink } from '../../rpc/transport.ts'
 import type { EventRing } from '../events.ts'
 import type { HandlerContext } from './context.ts'
 import { isCount } from './numbers.ts'
+import { UnreadGuard } from './unread-guard.ts'
 
 export function registerEventHandlers(routes: ServerRoutes, context: HandlerContext): { close(): void } {
   const watchers = new Set<EventWatcher>()
@@ -42,11 +42,8 @@ export function registerEventHandlers(routes: ServerRoutes, context: HandlerCont
 class EventWatcher {
   readonly #sink: StreamSink<NodeEvent>
   readonly #ring: EventRing
-  readonly #clock: Clock
-  readonly #unreadMsMax: number
+  readonly #guard: UnreadGuard<NodeEvent>
   #unsubscribe: (() => void) | null = null
-  /** Set while the buffer of the stream is full. */
-  #giveUp: Cancel | null = null
   /** Sequence that the watcher gets next; 0 before the first. */
   #next = 0
   #stopped = false
@@ -54,8 +51,12 @@ class EventWatcher {
   constructor(sink: StreamSink<NodeEvent>, context: HandlerContext) {
     this.#sink = sink
     this.#ring = context.events
-    this.#clock = context.clock
-    this.#unreadMsMax = context.settings.unreadMsMax
+    this.#guard = new UnreadGuard({
+      sink,
+      clock: context.clock,
+      unreadMsMax: context.settings.unreadMsMax,
+      onGivenUp: (error) => this.cut(error),
+    })
   }
 
   start(request: WatchEventsRequest): void {
@@ -66,21 +67,20 @@ class EventWatcher {
     }
     if (this.#stopped) return
     this.#unsubscribe = this.#ring.subscribe((event) => {
-      if (!this.#giveUp) this.#write(event)
+      if (!this.#guard.full) this.#write(event)
     })
     this.#writeFrom(request.fromSequence)
   }
 
   onDrain(): void {
-    this.#giveUp?.()
-    this.#giveUp = null
+    this.#guard.onDrain()
     this.#writeFrom(this.#next)
   }
 
   stop(): void {
     this.#stopped = true
     this.#unsubscribe?.()
-    this.#giveUp?.()
+    this.#guard.stop()
   }
 
   cut(error: LedgerError): void {
@@ -95,18 +95,13 @@ class EventWatcher {
         return
       }
       this.#write(event)
-      if (this.#giveUp) return
+      if (this.#guard.full) return
     }
   }
 
   #write(event: NodeEvent): void {
     if (this.#stopped) return
     this.#next = event.sequence + 1
-    if (this.#sink.write(event)) return
-    this.#giveUp = this.#clock.after(
-      this.#unreadMsMax,
-      () => this.cut(new LedgerError('OVERLOADED', `the watcher read nothing for ${this.#unreadMsMax} ms`)),
-      { background: true },
-    )
+    this.#guard.write(event)
   }
 }

@@ -7,7 +7,6 @@
  */
 import { frameTypes } from '../../../store/index.ts'
 import { invariant } from '../../common/assert.ts'
-import type { Cancel } from '../../common/clock.ts'
 import { errorTable, LedgerError } from '../../common/errors.ts'
 import {
   decodeProduceRequest,
@@ -22,6 +21,7 @@ import type { Applied } from '../contract.ts'
 import type { HandlerContext } from './context.ts'
 import { failureOf, throwBug } from './failure.ts'
 import { checkProducedBatch, findTopicProblem } from './produce-check.ts'
+import { UnreadGuard } from './unread-guard.ts'
 
 /** RocketMQ: sendMsgTimeout, for a client that names no time. */
 const timeoutMsDefault = 3000
@@ -44,13 +44,12 @@ export function registerProduceHandler(routes: ServerRoutes, context: HandlerCon
 class ProduceStream {
   readonly #sink: StreamSink<Buffer>
   readonly #context: HandlerContext
+  readonly #guard: UnreadGuard<Buffer>
   readonly #waits = new Set<AbortController>()
   #bytesInFlight = 0
   /** Replies of this turn, or all since the client stopped reading. */
   #ready: ProduceReply[] = []
   #writePlanned = false
-  /** Set while the client does not read: breaks the stream when it fires. */
-  #giveUp: Cancel | null = null
   /** The client sends no more: the stream ends when everything is answered. */
   #ending = false
   #stopped = false
@@ -58,6 +57,12 @@ class ProduceStream {
   constructor(sink: StreamSink<Buffer>, context: HandlerContext) {
     this.#sink = sink
     this.#context = context
+    this.#guard = new UnreadGuard({
+      sink,
+      clock: context.clock,
+      unreadMsMax: context.settings.unreadMsMax,
+      onGivenUp: (error) => this.#cut(error),
+    })
   }
 
   onMessage(bytes: Buffer): void {
@@ -75,8 +80,7 @@ class ProduceStream {
   }
 
   onDrain(): void {
-    this.#giveUp?.()
-    this.#giveUp = null
+    this.#guard.onDrain()
     this.#writeReady()
   }
 
@@ -87,7 +91,7 @@ class ProduceStream {
 
   stop(): void {
     this.#stopped = true
-    this.#giveUp?.()
+    this.#guard.stop()
     for (const wait of this.#waits) wait.abort()
     this.#waits.clear()
     this.#ready = []
@@ -138,7 +142,7 @@ class ProduceStream {
   #answer(reply: ProduceReply): void {
     if (this.#stopped) return
     this.#ready.push(reply)
-    if (this.#giveUp) {
+    if (this.#guard.full) {
       // Answers to refused requests cost the client nothing, so they need a limit of their own.
       if (this.#ready.length > 2 * this.#context.settings.produceRequestsMax)
         this.#cut(new LedgerError('OVERLOADED', 'the client sends without reading its replies'))
@@ -153,17 +157,10 @@ class ProduceStream {
   }
 
   #writeReady(): void {
-    if (this.#stopped || this.#giveUp || this.#ready.length === 0) return
+    if (this.#stopped || this.#guard.full || this.#ready.length === 0) return
     const replies = this.#ready
     this.#ready = []
-    if (!this.#sink.write(encodeProduceReplies(replies))) {
-      const { unreadMsMax } = this.#context.settings
-      this.#giveUp = this.#context.clock.after(
-        unreadMsMax,
-        () => this.#cut(new LedgerError('OVERLOADED', `the client read no replies for ${unreadMsMax} ms`)),
-        { background: true },
-      )
-    }
+    this.#guard.write(encodeProduceReplies(replies))
     this.#endIfAnswered()
   }
 

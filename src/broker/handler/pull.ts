@@ -17,6 +17,7 @@ import type { HandlerContext } from './context.ts'
 import { failureOf, throwBug } from './failure.ts'
 import { emptyReply, judgePull, type PullVerdict, readPull } from './pull-read.ts'
 import type { ReadAdvice } from './read-advice.ts'
+import { UnreadGuard } from './unread-guard.ts'
 
 /** Longest wait for a first message. */
 export const pullWaitMsMax = 30_000
@@ -64,6 +65,7 @@ class PullStream {
   readonly #sink: StreamSink<Buffer>
   readonly #ports: PullPorts
   readonly #context: HandlerContext
+  readonly #guard: UnreadGuard<Buffer>
   readonly #abort = new AbortController()
   readonly #pending = new Map<number, PendingPull>()
   /** Those of the pending ones that are to be judged next, in the order they came or woke. */
@@ -73,14 +75,18 @@ class PullStream {
   #bytesThisTurn = 0
   #turnPlanned = false
   #unreadRefusals = 0
-  /** Set while the client does not read: breaks the stream when it fires. */
-  #giveUp: Cancel | null = null
   #stopped = false
 
   constructor(sink: StreamSink<Buffer>, ports: PullPorts) {
     this.#sink = sink
     this.#ports = ports
     this.#context = ports.context
+    this.#guard = new UnreadGuard({
+      sink,
+      clock: ports.context.clock,
+      unreadMsMax: ports.context.settings.unreadMsMax,
+      onGivenUp: (error) => this.#cut(error),
+    })
   }
 
   onMessage(bytes: Buffer): void {
@@ -97,15 +103,14 @@ class PullStream {
   }
 
   onDrain(): void {
-    this.#giveUp?.()
-    this.#giveUp = null
+    this.#guard.onDrain()
     this.#unreadRefusals = 0
     this.#pump()
   }
 
   stop(): void {
     this.#stopped = true
-    this.#giveUp?.()
+    this.#guard.stop()
     this.#abort.abort()
     for (const pull of this.#pending.values()) pull.withdraw?.()
     this.#pending.clear()
@@ -132,7 +137,7 @@ class PullStream {
 
   /** Nothing is held for such a pull, so nothing but this count bounds its answer. */
   #refuseAtOnce(requestId: number, problem: LedgerError): void {
-    if (this.#giveUp) this.#unreadRefusals += 1
+    if (this.#guard.full) this.#unreadRefusals += 1
     if (this.#unreadRefusals <= unreadRefusalsMax) this.#write(refusalReply(requestId, problem))
     else this.#cut(new LedgerError('OVERLOADED', 'the client sends without reading its replies'))
   }
@@ -151,7 +156,7 @@ class PullStream {
 
   /** Takes up pulls while the client reads and others get their turn. */
   #pump(): void {
-    while (this.#queue.length > 0 && !this.#giveUp && this.#reading < readsAtOnceMax) {
+    while (this.#queue.length > 0 && !this.#guard.full && this.#reading < readsAtOnceMax) {
       if (this.#readsThisTurn >= readsPerTurnMax || this.#bytesThisTurn >= bytesPerTurnMax) {
         this.#planTurn()
         return
@@ -275,13 +280,7 @@ class PullStream {
     if (this.#stopped) return
     const bytes = encodePullReply(reply)
     this.#bytesThisTurn += bytes.length
-    if (this.#sink.write(bytes) || this.#giveUp) return
-    const { unreadMsMax } = this.#context.settings
-    this.#giveUp = this.#context.clock.after(
-      unreadMsMax,
-      () => this.#cut(new LedgerError('OVERLOADED', `the client read nothing for ${unreadMsMax} ms`)),
-      { background: true },
-    )
+    this.#guard.write(bytes)
   }
 
   #cut(error: LedgerError): void {

@@ -314,6 +314,24 @@ test('a client that floods without reading is cut off at once', async () => {
   expect((await pull.log.end())?.code).toBe('OVERLOADED')
 })
 
+test.each([
+  ['topicId', 4],
+  ['queue', 5],
+  ['offset', 6],
+  ['bytesMax', 7],
+  ['waitMs', 8],
+])('a negative %s, as other clients encode it, is refused with 29 and the stream lives', async (field, number) => {
+  const bench = await openBench()
+  bench.topic('t')
+  const pull = bench.pull()
+  const minusOne = Buffer.from('ffffffffffffffffff01', 'hex')
+  pull.sink.write(Buffer.concat([Buffer.from([8, 77, 0x1a, 1, 0x74, number * 8]), minusOne]))
+  const reply = await pull.reply(77)
+  expect(reply).toMatchObject({ code: 29 })
+  expect(reply.status?.message).toContain(field)
+  expect(await pull.pull({})).toMatchObject({ code: 0 })
+})
+
 test('garbage in place of an envelope ends this stream with INVALID_REQUEST, and no other', async () => {
   const bench = await openBench()
   bench.topic('t')
