@@ -37,6 +37,8 @@ export interface LayoutOptions {
   readonly nodesPerGroup: number
   readonly groups: number
   readonly namesrvs: number
+  /** No documented ports, so that many clusters can start side by side. */
+  readonly anyPorts?: boolean
 }
 
 export const clusterName = 'RaftCluster'
@@ -62,7 +64,7 @@ export async function planCluster(options: LayoutOptions): Promise<ClusterPlan> 
       { name: `${member.name} raft`, port: raftPortBase + member.slot * 10 },
     ]),
   ]
-  const ports = await findPorts(wishes)
+  const ports = await findPorts(wishes, { anyPorts: options.anyPorts ?? false })
   const portOf = (name: string): number => ports.find((port) => port.name === name)?.port ?? 0
   return {
     version: 1,

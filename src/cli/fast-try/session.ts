@@ -18,6 +18,8 @@ export interface SessionOptions {
   readonly nodesPerGroup: number
   readonly groups: number
   readonly namesrvs: number
+  /** No documented ports, so that many clusters can start side by side. */
+  readonly anyPorts?: boolean
 }
 
 export interface Session {
