@@ -89,11 +89,11 @@ export class QueueTable implements StateTable {
     invariant(batch.recordCount > 0, 'B2: a batch holds at least one record')
     invariant(batch.index > this.#lastAppended, 'B2: batches reach the queues in the order of the log')
     invariant(batch.storeTime >= state.lastTime, 'B1: log time never goes back')
-    const row: QueueRow = { ...batch, baseOffset }
-    state.tail.push(row, this.#rowsPerTail())
-    state.max = baseOffset + batch.recordCount
-    state.lastTime = batch.storeTime
-    this.#lastAppended = batch.index
+    const { recordCount, index, position, storeTime, bytes } = batch
+    state.tail.push({ baseOffset, recordCount, index, position, storeTime, bytes }, this.#rowsPerTail())
+    state.max = baseOffset + recordCount
+    state.lastTime = storeTime
+    this.#lastAppended = index
     this.#untakenCount++
     this.#markDirty(state)
     return baseOffset

@@ -35,6 +35,18 @@ describe('producer sequences', () => {
     expect(original).toMatchObject({ baseOffset: 0 })
   })
 
+  test('B3: every newer sequence reaches the rows, not only the first', async () => {
+    const bench = await benchWithTopic()
+    bench.send(first)
+    await bench.flush()
+    for (const sequence of [3, 5, 7]) {
+      const stored = bench.send({ ...next, sequence })
+      await bench.flush()
+      await bench.restart()
+      expect(bench.send({ ...next, sequence })).toEqual({ ...stored, duplicate: true })
+    }
+  })
+
   test('a higher sequence is stored, with or without a gap', async () => {
     const bench = await benchWithTopic()
     bench.send(first)
@@ -137,6 +149,21 @@ describe('producer sequences', () => {
     expect(bench.machine.producerCount).toBe(10)
     const known = (producer: number): boolean => bench.send({ ...next, producer, sequence: 1000 }).kind === 'stored'
     expect([1, 2, 7, 8, 16].map(known)).toEqual([true, false, false, true, true])
+  })
+
+  test('B1: the age of a producer is that of its newest queue, also after a restart', async () => {
+    const bench = await benchWithTopic()
+    bench.command({ kind: 'set_limits', limits: { producersMax: 1 } })
+    bench.send({ ...first, producer: 1, queue: 3 })
+    bench.send({ ...first, producer: 2, queue: 0 })
+    bench.send({ ...first, producer: 1, queue: 0 })
+    bench.send({ ...first, producer: 2, queue: 3 })
+    bench.send({ ...first, producer: 1, queue: 1 })
+    await bench.flush()
+    await bench.restart()
+    bench.command({ kind: 'expire_producers', idleBefore: 0, removeMax: 1 })
+    expect(bench.send({ ...next, producer: 1, queue: 3, sequence: 3 })).toMatchObject({ kind: 'stored' })
+    expect(bench.send({ ...next, producer: 2, queue: 3, sequence: 3 })).toMatchObject({ code: 'UNKNOWN_PRODUCER' })
   })
 
   test('twice the limit is the end: new producers are refused until old ones are expired', async () => {

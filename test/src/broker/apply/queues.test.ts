@@ -1,5 +1,8 @@
 import { describe, expect, test } from 'vitest'
+import { rowKinds } from '../../../../src/broker/apply/keys.ts'
+import { openStateMachine } from '../../../../src/broker/apply/state-machine.ts'
 import type { QueueRow } from '../../../../src/broker/contract.ts'
+import type { StateStoreApi } from '../../../../store/index.ts'
 import { Bench, readQueue } from './support.ts'
 
 /** `count` batches of 1 to 5 records, a millisecond of log time apart, every second time none. */
@@ -93,6 +96,38 @@ describe('ConsumeQueue', () => {
     const found = await pending
     expect(found.length).toBeGreaterThan(0)
     expect(found).toEqual(rows.slice(0, found.length))
+  })
+
+  test('B2: an answer that waited long while memory let rows go has no gap', async () => {
+    const bench = await Bench.open()
+    bench.topic('t')
+    const rows = fill(bench, 60)
+    await bench.flush()
+    let open = (): void => {}
+    const gate = new Promise<void>((resolve) => {
+      open = resolve
+    })
+    // The real store, whose answers about rows arrive late.
+    const slow = new Proxy(bench.store, {
+      get: (store, name) => {
+        const member: unknown = Reflect.get(store, name, store)
+        if (name !== 'range') return typeof member === 'function' ? member.bind(store) : member
+        return async (range: Parameters<StateStoreApi['range']>[0]) => {
+          const found = await store.range(range)
+          if (range.from[0] === rowKinds.queueRow) await gate
+          return found
+        }
+      },
+    })
+    bench.machine = await openStateMachine(slow, { tailRowsMax: 32 })
+    const pending = bench.machine.findRows(1, 0, 0, 1000)
+    rows.push(...fill(bench, 100))
+    await bench.flush()
+    rows.push(...fill(bench, 100))
+    open()
+    const found = await pending
+    expect(found).toEqual(rows.slice(0, 60))
+    expect(await readQueue(bench.machine, 1, 0)).toEqual(rows)
   })
 
   test('a read that waited while its topic was deleted answers nothing', async () => {

@@ -70,6 +70,8 @@ export interface MachineOptions {
 
 export class Bench {
   readonly log: CommittedEntry[] = []
+  /** What `feed` gave, in order. */
+  readonly results: ApplyResult[] = []
   readonly #options: MachineOptions
   #engine = new MemoryKeyValueEngine()
   #disk = new MemoryDisk()
@@ -97,7 +99,9 @@ export class Bench {
     const index = this.log.length + 1
     const entry = { index, term: this.term, type, storeTime: this.time, body, position: index * 4096 }
     this.log.push(entry)
-    return this.machine.apply(entry)
+    const result = this.machine.apply(entry)
+    this.results.push(result)
+    return result
   }
 
   command(command: Command): ApplyResult {

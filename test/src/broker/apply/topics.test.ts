@@ -53,6 +53,13 @@ describe('topics', () => {
     expect(bench.send({ topic: 'orders', queue: 3 })).toMatchObject({ kind: 'stored', baseOffset: 0 })
   })
 
+  test('a queue that may only be read takes no new messages', async () => {
+    const bench = await Bench.open()
+    bench.command({ kind: 'create_topic', config })
+    expect(bench.send({ topic: 'orders', queue: 1 })).toMatchObject({ kind: 'stored' })
+    expect(bench.send({ topic: 'orders', queue: 2 })).toMatchObject({ code: 'INVALID_PARAMETER' })
+  })
+
   test('queues kept by a smaller update are still there after a restart', async () => {
     const bench = await Bench.open()
     const topicId = bench.topic('orders', 3)
