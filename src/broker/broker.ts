@@ -21,8 +21,9 @@ import { type BrokerOptions, type BrokerPorts, checkBrokerOptions, limitsOf } fr
 import { Registrar } from './registrar.ts'
 import { Bootstrap } from './replica/bootstrap.ts'
 import { type Folder, openFolder } from './replica/folder.ts'
+import { handOver } from './replica/hand-over.ts'
 import { type OwnIdentity, registerPeerServer } from './replica/peer-server.ts'
-import { type Recovered, recover } from './replica/recovery.ts'
+import { prepareHardState, type Recovered, recover } from './replica/recovery.ts'
 import { RefusalLog } from './replica/refusal-log.ts'
 import { Replica } from './replica/replica.ts'
 import { strangerStatus } from './replica/status.ts'
@@ -243,7 +244,10 @@ class BrokerNode implements Broker {
         logger: this.#logger,
         options: this.#options,
         identity: folder.identity,
-        save: (configuration) => folder.records.saveConfiguration(configuration),
+        save: async (configuration) => {
+          await prepareHardState(this.#ports.disk, folder.directory)
+          await folder.records.saveConfiguration(configuration)
+        },
       },
       folder.configuration,
     )
@@ -290,7 +294,8 @@ class BrokerNode implements Broker {
   async #close(): Promise<void> {
     this.events.emit('node_stopping', this.#replica?.term ?? 0, {})
     this.#bootstrap?.stop()
-    if (this.#replica) await this.#handOver(this.#replica)
+    const { transferMsMax } = limitsOf(this.#options)
+    if (this.#replica) await handOver(this.#replica, this.#ports.clock, transferMsMax, this.#hurry.signal)
     this.#registrar?.close()
     for (const handlers of this.#handlers) handlers.close()
     const graceMs = this.#hurry.signal.aborted ? 0 : closeGraceMs
@@ -302,31 +307,17 @@ class BrokerNode implements Broker {
 
   /** True when everything on disk is complete, so that the next start may trust it. */
   async #closeStorage(): Promise<boolean> {
-    const failed = this.#damage !== null
-    if (this.#replica && !failed) await this.#replica.close()
-    else if (this.#recovered) {
-      await this.#recovered.log.close().catch(() => {})
-      await this.#recovered.hardState.close().catch(() => {})
+    let clean = this.#damage === null
+    try {
+      if (this.#replica && clean) await this.#replica.close()
+    } catch (error) {
+      clean = false
+      this.#logger.error('the storage could not be closed cleanly', { error })
     }
+    // After a failure these refuse or fail again; the files are let go all the same.
+    await this.#recovered?.log.close().catch(() => {})
+    await this.#recovered?.hardState.close().catch(() => {})
     await this.#folder?.store.close()
-    return !failed
-  }
-
-  async #handOver(replica: Replica): Promise<void> {
-    if (!replica.transferAway()) return
-    const { clock } = this.#ports
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        cancel()
-        remove()
-        resolve()
-      }
-      const cancel = clock.after(limitsOf(this.#options).transferMsMax, done)
-      const remove = replica.onRoleChanged(() => {
-        if (replica.role !== 'leader') done()
-      })
-      if (this.#hurry.signal.aborted) done()
-      else this.#hurry.signal.addEventListener('abort', done, { once: true })
-    })
+    return clean
   }
 }

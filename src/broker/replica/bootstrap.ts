@@ -9,13 +9,7 @@
 import { type Clock, type Random, sleep } from '../../common/clock.ts'
 import { LedgerError, toLedgerError } from '../../common/errors.ts'
 import type { Logger } from '../../common/logger.ts'
-import {
-  type BootstrapReply,
-  type BootstrapRequest,
-  type FirstConfiguration,
-  type Member,
-  raftMethods,
-} from '../../rpc/methods.ts'
+import { type BootstrapReply, type BootstrapRequest, type FirstConfiguration, raftMethods } from '../../rpc/methods.ts'
 import type { Channel, Transport } from '../../rpc/transport.ts'
 import type { BrokerOptions, MemberAddress } from '../options.ts'
 import {
@@ -180,14 +174,4 @@ export class Bootstrap {
     this.#ports.logger.error('the initial replicas were started with different settings', { difference })
     return error
   }
-}
-
-/** The other members, at the addresses this node was started with, else at those of the configuration. */
-export function otherMembers(configuration: FirstConfiguration, options: BrokerOptions): readonly Member[] {
-  return configuration.members
-    .filter((member) => member.node !== options.node)
-    .map((member) => {
-      const given = options.members.find((candidate) => candidate.node === member.node)
-      return given ? { ...member, raftAddress: given.raftAddress } : member
-    })
 }

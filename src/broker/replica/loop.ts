@@ -183,6 +183,8 @@ export class ReplicaLoop {
     if (this.#stopped) return
     this.#ports.core.step({ kind: 'persisted', ready }, this.#ports.clock.monotonicMs())
     for (const message of messages) {
+      // What was acknowledged in an older term may have been cut since by the log of a newer leader.
+      if (message.kind === 'append_response' && message.term < this.#term) continue
       if (message.kind === 'append_response' && message.rejected === null) {
         const durable = this.#ports.log.durableIndex
         invariant(

@@ -113,9 +113,10 @@ function acceptPeer(sink: StreamSink<Buffer>, ports: PeerServerPorts): StreamHan
         refuse(from, error instanceof Error ? error.message : String(error))
       }
     },
-    onClosed: () => {
+    onClosed: (error) => {
       closed = true
       cancelTimer()
+      if (error === undefined) sink.end()
     },
   }
 }

@@ -81,7 +81,9 @@ export class Persister {
 
   async #persistQueued(): Promise<void> {
     const batch: Ready[] = []
-    await this.#saveHardState(batch)
+    this.#take(batch)
+    while (this.#unsaved() && !this.#failed) await this.#saveTerm(batch)
+    // No await between here and the start of the flush: what it covers has its term on disk.
     if (batch.some((ready) => ready.mustSync)) await this.#flush(batch)
     if (this.#failed) return
     const last = batch.at(-1)
@@ -90,25 +92,28 @@ export class Persister {
     this.#ports.persisted(last.number, messages)
   }
 
-  /**
-   * Takes over what is queued. Saves term and vote first, again if they changed meanwhile, so that no entry of a
-   * term is on disk before the term itself.
-   */
-  async #saveHardState(batch: Ready[]): Promise<void> {
-    for (;;) {
-      for (const ready of this.#queue.splice(0)) {
-        batch.push(ready)
-        if (ready.hardState) this.#wanted = ready.hardState
-      }
-      const wanted = this.#wanted
-      if (!wanted || (wanted.term === this.#saved.term && wanted.vote === this.#saved.vote)) return
-      invariant(wanted.term >= this.#saved.term, 'R1: a saved term never goes back')
-      // Never claim a commit that the own disk cannot show after a power cut.
-      const commit = Math.min(wanted.commit, this.#ports.log.durableIndex)
-      await this.#ports.hardState.save({ term: wanted.term, vote: wanted.vote, commit })
-      this.#saved = { term: wanted.term, vote: wanted.vote }
-      if (this.#failed) return
+  /** Saves the newest term and vote, then takes over what came meanwhile. */
+  async #saveTerm(batch: Ready[]): Promise<void> {
+    const wanted = this.#unsaved()
+    if (!wanted) return
+    invariant(wanted.term >= this.#saved.term, 'R1: a saved term never goes back')
+    // Never claim a commit that the own disk cannot show after a power cut.
+    const commit = Math.min(wanted.commit, this.#ports.log.durableIndex)
+    await this.#ports.hardState.save({ term: wanted.term, vote: wanted.vote, commit })
+    this.#saved = { term: wanted.term, vote: wanted.vote }
+    this.#take(batch)
+  }
+
+  #take(batch: Ready[]): void {
+    for (const ready of this.#queue.splice(0)) {
+      batch.push(ready)
+      if (ready.hardState) this.#wanted = ready.hardState
     }
+  }
+
+  #unsaved(): HardState | null {
+    const wanted = this.#wanted
+    return wanted && (wanted.term !== this.#saved.term || wanted.vote !== this.#saved.vote) ? wanted : null
   }
 
   /** One flush for all that is staged. A full disk is waited out: staged entries stay staged, nothing is lost. */
@@ -125,7 +130,8 @@ export class Persister {
         if (!(error instanceof StoreError) || error.code !== 'DISK_FULL') throw error
         this.#ports.diskFull()
         await sleep(this.#ports.clock, this.#ports.limits.diskFullRetryMs)
-        await this.#saveHardState(batch)
+        this.#take(batch)
+        while (this.#unsaved() && !this.#failed) await this.#saveTerm(batch)
       }
     }
   }

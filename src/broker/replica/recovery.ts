@@ -7,6 +7,7 @@
 import type { Boot } from '../../../raft/index.ts'
 import {
   type CommitLogApi,
+  type Disk,
   type HardStateApi,
   openCommitLog,
   openHardState,
@@ -44,12 +45,26 @@ export async function recover(
     tailCacheBytes: limits.tailCacheBytes,
     blockCacheBytes: limits.blockCacheBytes,
   })
-  const hardState = await openHardState(ports.disk, `${folder.directory}/hard-state`)
+  const hardState = await openHardState(ports.disk, hardStatePath(folder.directory))
   const machine = await openStateMachine(folder.store)
   const damage = findDamage(log, hardState.current, folder.store.appliedIndex)
   const boot = bootOf(log, hardState.current, machine.appliedIndex, configuration)
   const lastStoreTime = damage === null ? await storeTimeOfLast(log) : 0
   return { log, hardState, machine, boot, lastStoreTime, damage }
+}
+
+/**
+ * Makes the file of term and vote, before the first configuration is stored: a member without one has lost it, and a
+ * vote with it.
+ */
+export async function prepareHardState(disk: Disk, directory: string): Promise<void> {
+  const hardState = await openHardState(disk, hardStatePath(directory))
+  if (hardState.current === null) await hardState.save({ term: 0, vote: null, commit: 0 })
+  await hardState.close()
+}
+
+function hardStatePath(directory: string): string {
+  return `${directory}/hard-state`
 }
 
 /** Compares what the log holds with what hard state and state store prove that it once held. */
@@ -60,7 +75,7 @@ export function findDamage(
 ): string | null {
   const { hole } = log.recovery
   if (hole) return `LOG_DAMAGED: ${hole.reason} at position ${hole.position}, from entry ${hole.fromIndex} on`
-  if (saved === null && log.lastIndex > 0) return 'HARD_STATE_LOST: the log has entries but term and vote are gone'
+  if (saved === null) return 'HARD_STATE_LOST: this folder belongs to a member, but its term and vote are gone'
   const committed = Math.max(saved?.commit ?? 0, appliedIndex)
   if (committed > log.lastIndex) return `LOG_DAMAGED: it ends at ${log.lastIndex}, but ${committed} was committed here`
   return null

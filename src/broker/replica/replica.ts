@@ -5,11 +5,11 @@
  * order of effects is the loop's, decisions are the core's. Nothing in it is shared with another replica.
  */
 import { defaultRaftConfig, type PeerMessage, RaftCore, type RaftEvent } from '../../../raft/index.ts'
-import type { CommitLogApi, Frame, FrameType, HardStateApi } from '../../../store/index.ts'
+import type { CommitLogApi, Frame, FrameType } from '../../../store/index.ts'
+import { sleep } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
 import type { Logger } from '../../common/logger.ts'
-import type { FirstConfiguration, Member, ReplicaStatusReply } from '../../rpc/methods.ts'
-import type { Hello } from '../../rpc/peer-codec.ts'
+import type { FirstConfiguration, ReplicaStatusReply } from '../../rpc/methods.ts'
 import type {
   Applied,
   ApplyResult,
@@ -20,21 +20,21 @@ import type {
   StateMachineApi,
 } from '../contract.ts'
 import type { EventSink } from '../events.ts'
-import { type BrokerOptions, type BrokerPorts, limitsOf } from '../options.ts'
+import { type BrokerOptions, type BrokerPorts, limitsOf, type ReplicaLimits } from '../options.ts'
 import { Admission, notLeader } from './admission.ts'
 import { Applier } from './applier.ts'
-import { otherMembers } from './bootstrap.ts'
 import type { Folder } from './folder.ts'
 import { ReplicaLoop } from './loop.ts'
-import { buildName, featureLevel, protocolVersion } from './peer-server.ts'
-import { Peers } from './peers.ts'
+import { Members } from './members.ts'
 import { publishRaftEvent } from './raft-events.ts'
 import type { Recovered } from './recovery.ts'
 import { RoleView } from './role-view.ts'
 import { SpaceWatch } from './space-watch.ts'
 import { StateWriter } from './state-writer.ts'
 import { replicaStatus } from './status.ts'
-import { VoterClocks } from './voter-clocks.ts'
+
+/** Longest wait on a graceful stop for what is staged to become durable, milliseconds. */
+const drainMsMax = 5000
 
 export interface ReplicaParts {
   readonly options: BrokerOptions
@@ -60,17 +60,15 @@ export class Replica implements ReplicaApi {
   readonly log: CommitLogApi
   readonly machine: StateMachineApi
   readonly #parts: ReplicaParts
-  readonly #hardState: HardStateApi
+  readonly #limits: ReplicaLimits
   readonly #core: RaftCore
   readonly #loop: ReplicaLoop
   readonly #admission: Admission
   readonly #applier: Applier
   readonly #writer: StateWriter
-  readonly #peers: Peers
+  readonly #members: Members
   readonly #space: SpaceWatch
-  readonly #clocks: VoterClocks
   readonly #view = new RoleView()
-  readonly #addresses = new Map<string, string>()
   readonly #appliedListeners = new Set<(entry: CommittedEntry, result: ApplyResult) => void>()
   readonly #roleListeners = new Set<() => void>()
   readonly #startedMs: number
@@ -80,88 +78,29 @@ export class Replica implements ReplicaApi {
 
   constructor(parts: ReplicaParts) {
     const { options, ports, recovered, configuration } = parts
-    const { clock, random } = ports
-    const { log, machine, hardState } = recovered
-    const limits = limitsOf(options)
     this.#parts = parts
+    this.#limits = limitsOf(options)
     this.cluster = options.cluster
     this.group = options.group
     this.node = options.node
     this.incarnation = configuration.incarnation
-    this.log = log
-    this.machine = machine
-    this.#hardState = hardState
-    this.#startedMs = clock.monotonicMs()
+    this.log = recovered.log
+    this.machine = recovered.machine
+    this.#startedMs = ports.clock.monotonicMs()
     this.#commitIndex = recovered.boot.hardState.commit
-    this.#addresses.set(options.node, parts.address)
-    this.#clocks = new VoterClocks(clock, parts.events)
     const config = { ...defaultRaftConfig, ...options.raft, id: options.node }
-    this.#core = new RaftCore(config, recovered.boot, () => random.next(), clock.monotonicMs())
-    this.#loop = new ReplicaLoop(
-      {
-        clock,
-        limits,
-        core: this.#core,
-        log,
-        hardState,
-        stamp: (previous) => this.#clocks.stamp(previous, this.term),
-        send: (message) => this.#peers.send(message),
-        event: (event) => this.#onEvent(event),
-        readConfirmed: (context, index) => this.#admission.reads.confirmed(context, index, machine.appliedIndex),
-        committed: (index) => this.#onCommitted(index),
-        turnEnded: () => this.#onTurnEnded(),
-        diskFull: () => this.#space.notice(),
-        slowFsync: (tookMs) => parts.events.emit('slow_fsync', this.term, { tookMs: Math.round(tookMs) }),
-        failed: (error) => this.#fail(error),
-      },
-      { lastStoreTime: recovered.lastStoreTime, term: recovered.boot.hardState.term },
-    )
-    this.#admission = new Admission({
-      clock,
-      limits,
+    this.#core = new RaftCore(config, recovered.boot, () => ports.random.next(), this.#startedMs)
+    this.#loop = this.#makeLoop()
+    this.#admission = this.#makeAdmission()
+    this.#space = this.#makeSpaceWatch()
+    this.#writer = this.#makeWriter()
+    this.#applier = this.#makeApplier()
+    this.#members = new Members({
+      ...parts,
+      disk: parts.folder.identity.disk,
+      log: this.log,
+      term: () => this.term,
       step: (input) => this.#loop.step(input),
-      leader: () => this.leader(),
-      diskFull: () => this.#isDiskFull(),
-      stopped: () => this.#stopped,
-      keepBody: (index, term, type, body) => this.#loop.keepBody(index, term, type, body),
-    })
-    this.#space = new SpaceWatch({
-      clock,
-      log,
-      retryMs: limits.diskFullRetryMs,
-      changed: (full) => parts.events.emit(full ? 'disk_full' : 'disk_space_back', this.term, {}),
-      failed: (error) => this.#loop.storageFailed(error),
-    })
-    this.#writer = new StateWriter({
-      clock,
-      machine,
-      store: parts.folder.store,
-      limits,
-      durableIndex: () => log.durableIndex,
-      written: () => this.#applier.resume(),
-      failed: (error) => this.#loop.storageFailed(error),
-    })
-    this.#applier = new Applier({
-      clock,
-      log,
-      machine,
-      limits,
-      applied: (entry, result) => this.#onApplied(entry, result),
-      progressed: (index) => this.#onProgressed(index),
-      failed: (error) => this.#loop.storageFailed(error),
-    })
-    this.#peers = new Peers(otherMembers(configuration, options), {
-      clock,
-      random,
-      transport: ports.transport,
-      logger: parts.logger,
-      log,
-      limits,
-      hello: (to) => this.#hello(to),
-      connected: (node) => parts.events.emit('peer_connected', this.term, { node }),
-      lost: (node, error) => this.#onPeerLost(node, error),
-      refused: (node, error) => this.#onPeerRefused(node, error),
-      unreachable: (node) => clock.defer(() => this.#loop.step({ kind: 'unreachable', peer: node })),
     })
   }
 
@@ -182,12 +121,12 @@ export class Replica implements ReplicaApi {
   }
 
   get nodes(): readonly { readonly node: string; readonly address: string }[] {
-    return [...this.#addresses].map(([node, address]) => ({ node, address }))
+    return this.#members.nodes
   }
 
   leader(): LeaderView | null {
     const leader = this.#view.leader
-    return leader && { ...leader, address: this.#addresses.get(leader.node) ?? '' }
+    return leader && { ...leader, address: this.#members.addressOf(leader.node) }
   }
 
   propose(type: FrameType, body: readonly Uint8Array[], options: ProposeOptions): Promise<Applied> {
@@ -209,22 +148,20 @@ export class Replica implements ReplicaApi {
   }
 
   start(): void {
-    this.#peers.open()
+    this.#members.open()
     this.#loop.start()
   }
 
   /** A message of a member whose Hello was checked. */
   receive(message: PeerMessage, wallMs: number, frames: readonly Frame[]): void {
     if (this.#stopped) return
-    this.#clocks.heard(message.from, wallMs)
+    this.#members.heard(message.from, wallMs)
     this.#loop.receive(message, frames)
   }
 
   /** A member dialled us and told where clients reach it. */
   greeted(node: string, address: string): void {
-    if (address === '' || this.#addresses.get(node) === address) return
-    this.#addresses.set(node, address)
-    this.#notifyRole()
+    if (this.#members.greeted(node, address)) this.#notifyRole()
   }
 
   status(): ReplicaStatusReply {
@@ -240,7 +177,7 @@ export class Replica implements ReplicaApi {
       pid: ports.pid ?? 0,
       uptimeMs: nowMs - this.#startedMs,
       address,
-      isConnected: (node) => this.#peers.isConnected(node),
+      isConnected: (node) => this.#members.isConnected(node),
     })
   }
 
@@ -249,7 +186,7 @@ export class Replica implements ReplicaApi {
     const raft = this.#core.status(this.#parts.ports.clock.monotonicMs())
     if (raft.role !== 'leader') return false
     const [best] = raft.peers
-      .filter((peer) => peer.id !== this.node && this.#peers.isConnected(peer.id))
+      .filter((peer) => peer.id !== this.node && this.#members.isConnected(peer.id))
       .sort((a, b) => b.match - a.match)
     return best !== undefined && this.#loop.step({ kind: 'transfer', to: best.id }).kind === 'done'
   }
@@ -262,42 +199,98 @@ export class Replica implements ReplicaApi {
   async close(): Promise<void> {
     this.#stopped = new LedgerError('SERVICE_NOT_AVAILABLE', 'this replica is stopping')
     this.#loop.pump()
-    await this.#loop.drained()
+    // A full disk may never take what is staged; nobody was promised it.
+    await Promise.race([this.#loop.drained(), sleep(this.#parts.ports.clock, drainMsMax)])
     this.#loop.stop()
     this.#space.stop()
     this.#applier.stop()
     this.#admission.failAll('this replica stopped')
-    this.#peers.close()
+    this.#members.close()
     await this.#writer.finish()
     const raft = this.#core.status(this.#parts.ports.clock.monotonicMs())
     const commit = Math.min(raft.commit, this.log.durableIndex)
-    await this.#hardState.save({ term: raft.term, vote: raft.vote, commit })
+    await this.#parts.recovered.hardState.save({ term: raft.term, vote: raft.vote, commit })
     await this.log.close()
-    await this.#hardState.close()
+    await this.#parts.recovered.hardState.close()
     this.#notifyRole()
   }
 
-  #hello(to: Member): Hello {
-    const { folder, address } = this.#parts
-    return {
-      cluster: this.cluster,
-      group: this.group,
-      incarnation: this.incarnation,
-      fromNode: this.node,
-      fromDisk: folder.identity.disk,
-      toNode: to.node,
-      toDisk: to.disk,
-      fromAddress: address,
-      protocolMin: protocolVersion,
-      protocolMax: protocolVersion,
-      build: buildName,
-      featureLevel,
-    }
+  #makeLoop(): ReplicaLoop {
+    const { ports, recovered, events } = this.#parts
+    return new ReplicaLoop(
+      {
+        clock: ports.clock,
+        limits: this.#limits,
+        core: this.#core,
+        log: this.log,
+        hardState: recovered.hardState,
+        stamp: (previous) => this.#members.stamp(previous),
+        send: (message) => this.#members.send(message),
+        event: (event) => this.#onEvent(event),
+        readConfirmed: (context, index) => this.#admission.reads.confirmed(context, index, this.appliedIndex),
+        committed: (index) => this.#onCommitted(index),
+        turnEnded: () => this.#onTurnEnded(),
+        diskFull: () => this.#space.notice(),
+        slowFsync: (tookMs) => events.emit('slow_fsync', this.term, { tookMs: Math.round(tookMs) }),
+        failed: (error) => this.#fail(error),
+      },
+      { lastStoreTime: recovered.lastStoreTime, term: recovered.boot.hardState.term },
+    )
+  }
+
+  #makeAdmission(): Admission {
+    return new Admission({
+      clock: this.#parts.ports.clock,
+      limits: this.#limits,
+      step: (input) => this.#loop.step(input),
+      leader: () => this.leader(),
+      diskFull: () => this.#refusesWrites(),
+      stopped: () => this.#stopped,
+      keepBody: (index, term, type, body) => this.#loop.keepBody(index, term, type, body),
+    })
+  }
+
+  #makeSpaceWatch(): SpaceWatch {
+    return new SpaceWatch({
+      clock: this.#parts.ports.clock,
+      log: this.log,
+      retryMs: this.#limits.diskFullRetryMs,
+      changed: (full) => this.#parts.events.emit(full ? 'disk_full' : 'disk_space_back', this.term, {}),
+      failed: (error) => this.#loop.storageFailed(error),
+    })
+  }
+
+  #makeWriter(): StateWriter {
+    return new StateWriter({
+      clock: this.#parts.ports.clock,
+      machine: this.machine,
+      store: this.#parts.folder.store,
+      limits: this.#limits,
+      durableIndex: () => this.log.durableIndex,
+      written: () => this.#applier.resume(),
+      failed: (error) => this.#loop.storageFailed(error),
+    })
+  }
+
+  #makeApplier(): Applier {
+    return new Applier({
+      clock: this.#parts.ports.clock,
+      log: this.log,
+      machine: this.machine,
+      limits: this.#limits,
+      applied: (entry, result) => this.#onApplied(entry, result),
+      progressed: (index) => this.#onProgressed(index),
+      failed: (error) => this.#loop.storageFailed(error),
+    })
   }
 
   #onEvent(event: RaftEvent): void {
     publishRaftEvent(event, this.term, this.#parts.events)
     const changed = this.#view.take(event)
+    if (event.kind === 'role_changed') {
+      const { from, to, term, leader, reason } = event
+      this.#parts.logger.info('role changed', { from, to, term, leader, reason })
+    }
     if (event.kind === 'role_changed' && event.from === 'leader') {
       const { commit } = this.#core.status(this.#parts.ports.clock.monotonicMs())
       this.#admission.proposals.deposed(commit, this.leader())
@@ -306,9 +299,10 @@ export class Replica implements ReplicaApi {
     if (changed) this.#notifyRole()
   }
 
-  #isDiskFull(): boolean {
+  /** Only a leader says so: others refuse for a better reason. */
+  #refusesWrites(): boolean {
     if (this.log.diskFull) this.#space.notice()
-    return this.log.diskFull
+    return this.log.diskFull && this.#view.role === 'leader'
   }
 
   #readsDropped(): LedgerError {
@@ -338,16 +332,6 @@ export class Replica implements ReplicaApi {
   #onTurnEnded(): void {
     this.#admission.reads.endTurn()
     this.#admission.retryHeld()
-  }
-
-  #onPeerLost(node: string, error: LedgerError | undefined): void {
-    this.#parts.events.emit('peer_lost', this.term, { node, why: error?.code ?? 'ended' })
-    this.#loop.step({ kind: 'peer_lost', peer: node })
-  }
-
-  #onPeerRefused(node: string, error: LedgerError): void {
-    if (error.code === 'WRONG_CLUSTER') this.#parts.refused(node, error.message)
-    else this.#parts.logger.debug('peer not reached', { node, code: error.code, why: error.message })
   }
 
   #notifyRole(): void {

@@ -7,6 +7,9 @@
  */
 import type { Cancel, Clock } from '../../common/clock.ts'
 
+/** A timer that fires later than this was held up by a busy or paused process. */
+const lateMsMax = 20
+
 export interface TickerPorts {
   readonly clock: Clock
   /** Monotonic time at which the next tick is due, Infinity for none. */
@@ -45,8 +48,19 @@ export class Ticker {
   #fire(): void {
     this.#cancel = null
     this.#armedFor = Number.POSITIVE_INFINITY
+    // After a stall the sockets may hold the very heartbeat that this tick would find missing: they go first.
+    if (this.#lateMs() > lateMsMax) this.#ports.clock.defer(() => this.#tick())
+    else this.#tick()
+  }
+
+  #tick(): void {
     if (this.#stopped) return
-    if (this.#ports.deadline() <= this.#ports.clock.monotonicMs()) this.#ports.tick()
+    if (this.#lateMs() >= 0) this.#ports.tick()
     this.update()
+  }
+
+  /** How long the deadline has passed, negative while it has not. */
+  #lateMs(): number {
+    return this.#ports.clock.monotonicMs() - this.#ports.deadline()
   }
 }
