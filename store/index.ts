@@ -25,7 +25,6 @@ export { frameBody, frameLengthOf } from './frame.ts'
 export { splitFrames } from './frame-split.ts'
 export { openHardState } from './hard-state.ts'
 export { inspectCommitLog } from './inspect.ts'
-export { inspectLog, type LogInspection } from './inspect-log.ts'
 export type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation } from './key-value.ts'
 export { LevelKeyValueEngine } from './level-key-value.ts'
 export {

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import {
   type Disk,
   frameTypes,
-  inspectLog,
+  inspectCommitLog,
   type KeyValueEngine,
   openHardState,
   openStateStore,
@@ -22,12 +22,12 @@ export interface VerifiedReplica {
   /** Highest index that this replica knew to be committed. */
   readonly commitIndex: number
   readonly sha256: string
-  /** What is wrong at the end of its good entries, null when nothing is. */
+  /** Why it lacks entries that it had once on its disk, null when it has them all. */
   readonly defect: string | null
 }
 
 export interface VerifyResult {
-  /** End of the compared range: committed according to one replica and present on all. */
+  /** End of the compared range: committed according to one replica, and present on all that lost nothing. */
   readonly commitIndex: number
   /** Bytes compared on each replica. */
   readonly bytes: number
@@ -54,15 +54,23 @@ export async function verifyReplicas(
   for (const directory of directories) subjects.push(await examine(directory, ports))
   assertOneGroup(subjects)
   const known = Math.max(...subjects.map((subject) => subject.commitIndex))
-  const commitIndex = Math.min(known, ...subjects.map((subject) => subject.lastIndex))
+  // A replica that is late has less to compare. One that lost what it had must not shorten the range: it differs.
+  const sound = subjects.filter((subject) => subject.defect === null)
+  const commitIndex = Math.min(known, ...sound.map((subject) => subject.lastIndex))
   const hashes: { readonly sha256: string; readonly bytes: number }[] = []
   for (const subject of subjects) hashes.push(await hashUpTo(subject, commitIndex, ports.disk))
-  const [first] = hashes
+  const model =
+    hashes[
+      Math.max(
+        0,
+        subjects.findIndex((subject) => subject.defect === null),
+      )
+    ]
   return {
     commitIndex,
-    bytes: first?.bytes ?? 0,
-    sha256: first?.sha256 ?? '',
-    equal: hashes.every((hash) => hash.sha256 === first?.sha256),
+    bytes: model?.bytes ?? 0,
+    sha256: model?.sha256 ?? '',
+    equal: sound.length === subjects.length && hashes.every((hash) => hash.sha256 === model?.sha256),
     replicas: subjects.map(({ directory, identity, lastIndex, commitIndex: own, defect }, index) => ({
       directory,
       node: identity.node,
@@ -88,7 +96,9 @@ async function examine(
     const hardState = await openHardState(disk, `${directory}/hard-state`)
     const commitIndex = Math.max(hardState.current?.commit ?? 0, store.appliedIndex)
     await hardState.close()
-    const { lastIndex, defect } = await inspectLog(disk, locate(directory, configuration), () => {})
+    const { lastIndex, hole } = await inspectCommitLog(disk, locate(directory, configuration), () => {})
+    const isShort = lastIndex < commitIndex
+    const defect = hole?.reason ?? (isShort ? `its log ends before entry ${commitIndex}, which it committed` : null)
     return { directory, identity, configuration, commitIndex, lastIndex, defect }
   } finally {
     await store.close()
@@ -113,7 +123,7 @@ async function hashUpTo(
 ): Promise<{ readonly sha256: string; readonly bytes: number }> {
   const hash = createHash('sha256')
   let bytes = 0
-  await inspectLog(disk, locate(subject.directory, subject.configuration), ({ header, bytes: frame }) => {
+  await inspectCommitLog(disk, locate(subject.directory, subject.configuration), ({ header, bytes: frame }) => {
     if (header.index > commitIndex || header.type === frameTypes.padding) return
     hash.update(frame)
     bytes = header.position + header.frameLength
