@@ -10,7 +10,7 @@ import type { BrokerNode } from '../rpc/methods.ts'
 import type { UnaryMethod } from '../rpc/transport.ts'
 import type { ConnectionPool } from './connection.ts'
 import type { RouteCache } from './route-cache.ts'
-import { aborted, backoffMs } from './wait.ts'
+import { aborted, allowManyListeners, backoffMs } from './wait.ts'
 
 /** Most time one replica gets to answer. */
 export const callAttemptMsMax = 3_000
@@ -39,6 +39,7 @@ export async function callLeader<Request, Response>(
   const search = new LeaderSearch(ports, group)
   const deadlineMs = ports.clock.monotonicMs() + options.timeoutMs
   let last: LedgerError | null = null
+  if (options.signal) allowManyListeners(options.signal)
   while (true) {
     if (options.signal?.aborted) throw aborted(`${call.method.name} of ${group}`, options.signal)
     const remainingMs = deadlineMs - ports.clock.monotonicMs()

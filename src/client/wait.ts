@@ -1,6 +1,7 @@
 /**
  * Small waits on the injected clock that leave nothing behind. Used by every room of the client.
  */
+import { setMaxListeners } from 'node:events'
 import type { Clock } from '../common/clock.ts'
 import { LedgerError } from '../common/errors.ts'
 
@@ -11,6 +12,15 @@ export function delay(clock: Clock, ms: number): { readonly promise: Promise<voi
     cancel = clock.after(ms, resolve)
   })
   return { promise, cancel }
+}
+
+/**
+ * Many operations may wait for one signal; more than ten would make Node warn of a leak that is none. To be called
+ * before listening to a signal that others listen to as well.
+ */
+export function allowManyListeners(signal: AbortSignal): AbortSignal {
+  setMaxListeners(0, signal)
+  return signal
 }
 
 export function aborted(what: string, signal: AbortSignal): LedgerError {
@@ -30,7 +40,7 @@ export function withSignal<Value>(
   }
   return new Promise((resolve, reject) => {
     const onAbort = (): void => reject(aborted(what, signal))
-    signal.addEventListener('abort', onAbort, { once: true })
+    allowManyListeners(signal).addEventListener('abort', onAbort, { once: true })
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
   })
 }

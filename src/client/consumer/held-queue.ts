@@ -3,6 +3,7 @@
  * by the push consumer, which hands out the messages and commits.
  */
 import type { MessageQueue } from '../types.ts'
+import { allowManyListeners } from '../wait.ts'
 import type { Delivery, FlowLimits } from './process-queue.ts'
 import { ProcessQueue } from './process-queue.ts'
 import { QueueReader, type ReaderOptions, type ReaderPorts } from './queue-reader.ts'
@@ -23,6 +24,7 @@ export class HeldQueue {
     ports: ReaderPorts,
     options: ReaderOptions & { readonly limits: FlowLimits; readonly committed: number | undefined },
   ) {
+    allowManyListeners(this.abort.signal)
     this.queue = options.queue
     this.committed = options.committed
     this.process = new ProcessQueue(options.start === 'first' ? null : options.start, options.limits)

@@ -9,7 +9,7 @@ import { checkGroupName, checkTopicName } from '../../message/names.ts'
 import { checkCount } from '../options.ts'
 import type { RouteCache } from '../route-cache.ts'
 import type { MessageQueue, PollOptions, PullConsumerOptions, ReadFrom, StartFrom } from '../types.ts'
-import { aborted } from '../wait.ts'
+import { aborted, allowManyListeners } from '../wait.ts'
 import type { ConsumedBatch } from './consumed-batch.ts'
 import { byBrokerGroup, commitOffsets, fetchOffsets, type OffsetOfQueue, queueKey, resolveStart } from './offsets.ts'
 import { QueueReader, type ReadBudget, type ReaderPorts } from './queue-reader.ts'
@@ -273,7 +273,7 @@ export class PullConsumer {
         signal?.removeEventListener('abort', wake)
         resolve()
       }
-      signal?.addEventListener('abort', wake, { once: true })
+      if (signal) allowManyListeners(signal).addEventListener('abort', wake, { once: true })
       this.#wake.add(wake)
     })
   }

@@ -10,6 +10,7 @@ import { LedgerError, toLedgerError } from '../../common/errors.ts'
 import { checkGroupName, checkTopicName } from '../../message/names.ts'
 import { checkCount } from '../options.ts'
 import type { MessageQueue, PushConsumerOptions, ReadFrom, StartFrom } from '../types.ts'
+import { allowManyListeners } from '../wait.ts'
 import type { ConsumedMessage } from './consumed-batch.ts'
 import { type Assignment, GroupMember } from './group-member.ts'
 import { HeldQueue } from './held-queue.ts'
@@ -84,6 +85,7 @@ export class PushConsumer {
     checkGroupName(options.group)
     for (const topic of options.subscribe) checkTopicName(topic)
     if (options.subscribe.length === 0) throw new LedgerError('CONFIG_INVALID', '`subscribe` names no topic')
+    allowManyListeners(this.#stop.signal)
     this.group = options.group
     this.member = ports.random.bytes(12).toString('hex')
     this.#ports = ports

@@ -19,7 +19,7 @@ import { checkCount } from '../options.ts'
 import type { RouteCache } from '../route-cache.ts'
 import type { StatusHub } from '../status-hub.ts'
 import type { MessageQueue, ProducerOptions, QueueSelector, SendOptions, SendResult } from '../types.ts'
-import { aborted } from '../wait.ts'
+import { aborted, allowManyListeners } from '../wait.ts'
 import type { Unit } from './accumulator.ts'
 import { anonymousProducer } from './lane.ts'
 import { SendBuffer, type SendCallback, type SendItem, settle } from './send-item.ts'
@@ -252,7 +252,7 @@ export class Producer {
       for (const item of items) if (item.done) settle(item, aborted('send', signal), null)
       topic.onAborted(items)
     }
-    signal.addEventListener('abort', onAbort, { once: true })
+    allowManyListeners(signal).addEventListener('abort', onAbort, { once: true })
     const [first] = items
     if (!first) return
     const { done } = first

@@ -16,7 +16,7 @@ import {
 } from '../../../src/rpc/envelopes.ts'
 import type { RouteReply } from '../../../src/rpc/methods.ts'
 import { toWireStatus } from '../../../src/rpc/status.ts'
-import type { Channel, StreamHandlers, StreamMethod, Transport, UnaryMethod } from '../../../src/rpc/transport.ts'
+import type { Channel, StreamHandlers, StreamMethod, Transport } from '../../../src/rpc/transport.ts'
 
 export interface Produced {
   readonly address: string
@@ -90,7 +90,7 @@ export class ScriptedTransport implements Transport {
   connect(address: string): Channel {
     return {
       address,
-      call: (method, request, options) => this.#call(address, method, request, options.timeoutMs) as Promise<never>,
+      call: (method, request) => this.#call(address, method.name, request) as Promise<never>,
       open: (method, handlers) => this.#open(address, method as StreamMethod<unknown, unknown>, handlers as Handlers),
       close: () => {},
     }
@@ -100,12 +100,7 @@ export class ScriptedTransport implements Transport {
     throw new Error('a scripted transport does not listen')
   }
 
-  async #call(
-    address: string,
-    method: UnaryMethod<never, never>,
-    request: unknown,
-    _timeoutMs: number,
-  ): Promise<unknown> {
+  async #call(address: string, name: string, request: unknown): Promise<unknown> {
     await new Promise((resolve) => setImmediate(resolve))
     if (address.startsWith('ns')) {
       if (!this.namesrvUp) throw new LedgerError('UNAVAILABLE', `connect ECONNREFUSED ${address}`)
@@ -113,10 +108,10 @@ export class ScriptedTransport implements Transport {
     }
     const broker = this.brokers.get(address)
     if (!broker?.up) throw new LedgerError('UNAVAILABLE', `connect ECONNREFUSED ${address}`)
-    const scripted = broker.calls.get(method.name)
+    const scripted = broker.calls.get(name)
     if (scripted) return scripted(request as never)
-    if (method.name === 'Probe') return { group: broker.group, node: broker.node, leader: broker.leads }
-    throw new LedgerError('UNIMPLEMENTED', `${method.name} is not scripted`)
+    if (name === 'Probe') return { group: broker.group, node: broker.node, leader: broker.leads }
+    throw new LedgerError('UNIMPLEMENTED', `${name} is not scripted`)
   }
 
   #open(address: string, method: StreamMethod<unknown, unknown>, handlers: Handlers): ReturnType<Channel['open']> {

@@ -1,0 +1,189 @@
+/** The push consumer as a member of real consumer groups on a real broker group. */
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { Client } from '../../../src/client/client.ts'
+import type { ConsumedMessage } from '../../../src/client/consumer/consumed-batch.ts'
+import type { PushConsumer } from '../../../src/client/consumer/push-consumer.ts'
+import type { ClientStatus } from '../../../src/client/types.ts'
+import { eventually } from '../../support/eventually.ts'
+import { ClientCluster } from './client-cluster.ts'
+
+let cluster: ClientCluster
+let client: Client
+
+beforeEach(async () => {
+  cluster = new ClientCluster()
+  await cluster.start()
+  client = await cluster.connect()
+  await client.admin().createTopic({ topic: 'Orders', queues: 8 })
+})
+
+afterEach(async () => {
+  await cluster.end()
+})
+
+async function produce(count: number, prefix = 'm'): Promise<void> {
+  const producer = client.producer()
+  await Promise.all(
+    Array.from({ length: count }, (_, index) => producer.send({ topic: 'Orders', body: `${prefix}${index}` })),
+  )
+  await producer.close()
+}
+
+/** Runs a consumer and keeps what its listener got. */
+function run(consumer: PushConsumer): { readonly seen: string[]; readonly ended: Promise<void> } {
+  const seen: string[] = []
+  const ended = consumer.run((message) => {
+    seen.push(message.body.toString())
+  })
+  return { seen, ended }
+}
+
+test('every message reaches the listener, and a later member of the group goes on behind the committed ones', async () => {
+  await produce(200)
+  const first = client.pushConsumer({ group: 'G', subscribe: ['Orders'], from: 'first' })
+  const { seen, ended } = run(first)
+  await eventually('all messages were consumed', () => seen.length >= 200)
+  await first.close()
+  await ended
+  expect(new Set(seen).size).toBe(200)
+  await produce(50, 'later')
+  const second = client.pushConsumer({ group: 'G', subscribe: ['Orders'], from: 'first' })
+  const rest = run(second)
+  await eventually('the later messages were consumed', () => rest.seen.length >= 50)
+  await second.close()
+  expect(rest.seen.every((body) => body.startsWith('later'))).toBe(true)
+  expect(rest.seen).toHaveLength(50)
+})
+
+test('two members share the queues, and the one that leaves gives its queues to the other', async () => {
+  const options = { group: 'G', subscribe: ['Orders'], from: 'first' } as const
+  const a = client.pushConsumer(options)
+  const b = (await cluster.connect()).pushConsumer(options)
+  const consumed = [run(a), run(b)]
+  await eventually('both have four queues', () => a.assignment().length === 4 && b.assignment().length === 4)
+  const all = [...a.assignment(), ...b.assignment()].map((queue) => queue.queue)
+  expect(new Set(all).size).toBe(8)
+  await produce(100)
+  await eventually('all is consumed', () => consumed[0]!.seen.length + consumed[1]!.seen.length >= 100)
+  await a.close()
+  await eventually('the other one has all queues', () => b.assignment().length === 8)
+  await produce(100, 'later')
+  await eventually(
+    'the other one consumes all',
+    () => consumed[1]!.seen.filter((s) => s.startsWith('later')).length >= 100,
+  )
+})
+
+test('B5: over a leader kill the group goes on; repeats are only what was not committed', async () => {
+  const consumer = client.pushConsumer({ group: 'G', subscribe: ['Orders'], from: 'first', commitIntervalMs: 50 })
+  const offsets = new Map<number, number[]>()
+  const ended = consumer.run((message: ConsumedMessage) => {
+    const known = offsets.get(message.queue.queue) ?? []
+    offsets.set(message.queue.queue, [...known, message.offset])
+  })
+  await produce(200, 'before')
+  const consumed = (): number => [...offsets.values()].reduce((sum, list) => sum + new Set(list).size, 0)
+  await eventually('the first half is consumed', () => consumed() >= 200)
+  const leader = await cluster.brokers.leader()
+  cluster.brokers.kill(leader)
+  await produce(200, 'after')
+  await eventually('the second half is consumed', () => consumed() >= 400)
+  await consumer.close()
+  await ended
+  for (const list of offsets.values()) {
+    // The member never lost its queues, so nothing is delivered twice and every queue is in order.
+    expect(list).toEqual([...list.keys()])
+  }
+})
+
+test('a listener that throws gets the message again, and the commit waits for it', async () => {
+  await produce(20)
+  const consumer = client.pushConsumer({
+    group: 'G',
+    subscribe: ['Orders'],
+    from: 'first',
+    retryDelayMs: 30,
+    commitIntervalMs: 20,
+  })
+  const attempts: number[] = []
+  const ended = consumer.run((message, { attempt }) => {
+    if (message.body.toString() !== 'm7') return
+    attempts.push(attempt)
+    if (attempt < 4) throw new Error('not yet')
+  })
+  await eventually('it succeeded', () => attempts.length === 4)
+  await consumer.close()
+  await ended
+  expect(attempts).toEqual([1, 2, 3, 4])
+})
+
+test('P8: a message that is given up after attemptsMax is told, and does not hold back the others', async () => {
+  const statuses: ClientStatus[] = []
+  void (async () => {
+    for await (const status of client.status()) statuses.push(status)
+  })()
+  await produce(20)
+  const options = { group: 'G', subscribe: ['Orders'], from: 'first', retryDelayMs: 5, attemptsMax: 3 } as const
+  const consumer = client.pushConsumer({ ...options, commitIntervalMs: 20 })
+  let calls = 0
+  const ended = consumer.run((message) => {
+    if (message.body.toString() !== 'm7') return
+    calls++
+    throw new Error('poison')
+  })
+  await eventually('it was given up', () => statuses.some((status) => status.kind === 'messageGivenUp'))
+  await consumer.close()
+  await ended
+  expect(calls).toBe(3)
+  expect(statuses.find((status) => status.kind === 'messageGivenUp')).toMatchObject({ reason: 'poison' })
+  const again = client.pushConsumer(options)
+  const rest = run(again)
+  await eventually('it has its queues', () => again.assignment().length === 8)
+  await produce(1, 'last')
+  await eventually('only the new one comes', () => rest.seen.length > 0)
+  expect(rest.seen).toEqual(['last0'])
+})
+
+test('at most `concurrency` listeners run at a time, and close waits for them and commits', async () => {
+  await produce(60)
+  const consumer = client.pushConsumer({ group: 'G', subscribe: ['Orders'], from: 'first', concurrency: 5 })
+  let running = 0
+  let most = 0
+  let done = 0
+  const release: (() => void)[] = []
+  const ended = consumer.run(async () => {
+    running++
+    most = Math.max(most, running)
+    await new Promise<void>((resolve) => release.push(resolve))
+    running--
+    done++
+  })
+  await eventually('five run', () => running === 5)
+  const closing = consumer.close()
+  for (const letGo of release.splice(0)) letGo()
+  await closing
+  await ended
+  expect([most, done]).toEqual([5, 5])
+  const rest = run(client.pushConsumer({ group: 'G', subscribe: ['Orders'], from: 'first' }))
+  await eventually('the others come', () => rest.seen.length >= 55)
+  expect(rest.seen.length).toBeGreaterThanOrEqual(55)
+})
+
+test('a new group starts at the end by default', async () => {
+  await produce(50, 'old')
+  const consumer = client.pushConsumer({ group: 'Fresh', subscribe: ['Orders'] })
+  const { seen } = run(consumer)
+  await eventually('it has its queues', () => consumer.assignment().length === 8)
+  await produce(10, 'new')
+  await eventually('the new ones come', () => seen.length >= 10)
+  expect(seen.every((body) => body.startsWith('new'))).toBe(true)
+})
+
+test('a member with another subscription than its group is refused with the reason', async () => {
+  await client.admin().createTopic({ topic: 'Other', queues: 2 })
+  const member = client.pushConsumer({ group: 'G', subscribe: ['Orders'] })
+  run(member)
+  await eventually('it has its queues', () => member.assignment().length === 8)
+  const stranger = client.pushConsumer({ group: 'G', subscribe: ['Other'] })
+  await expect(stranger.run(() => {})).rejects.toMatchObject({ code: 'INVALID_PARAMETER' })
+})
