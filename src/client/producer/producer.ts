@@ -19,7 +19,7 @@ import { checkCount } from '../options.ts'
 import type { RouteCache } from '../route-cache.ts'
 import type { StatusHub } from '../status-hub.ts'
 import type { MessageQueue, ProducerOptions, QueueSelector, SendOptions, SendResult } from '../types.ts'
-import { aborted, allowManyListeners } from '../wait.ts'
+import { aborted, allowManyListeners, withSignal } from '../wait.ts'
 import type { Unit } from './accumulator.ts'
 import { anonymousProducer } from './lane.ts'
 import { SendBuffer, type SendCallback, type SendItem, settle } from './send-item.ts'
@@ -165,12 +165,8 @@ export class Producer {
   /** Resolves when the buffer has room again: for streaming as fast as backpressure lets it. */
   async ready(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
     while (!this.#buffer.hasRoom && this.#state === 'open') {
-      const { signal } = options
-      if (signal?.aborted) throw aborted('waiting for the producer', signal)
-      await new Promise<void>((resolve) => {
-        this.#buffer.onRoom(resolve)
-        signal?.addEventListener('abort', () => resolve(), { once: true })
-      })
+      const room = new Promise<void>((resolve) => this.#buffer.onRoom(resolve))
+      await withSignal(room, options.signal, 'waiting for the producer')
     }
   }
 
