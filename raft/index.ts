@@ -1,7 +1,7 @@
 /** The door of `raft/`: everything else in this folder is internal. */
 export { InvariantError, invariant, unreachable } from './assert.ts'
 export type { Boot, RaftConfig, Random } from './config.ts'
-export { defaultRaftConfig } from './config.ts'
+export { checkRaftConfig, defaultRaftConfig } from './config.ts'
 export { RaftCore } from './core.ts'
 export type {
   Append,

@@ -35,6 +35,7 @@ export interface VoteRequest extends Envelope {
   readonly transfer: boolean
 }
 
+/** `term` is the asked term, unless the own term of the voter is higher. */
 export interface VoteResponse extends Envelope {
   readonly kind: 'vote_response'
   readonly refusal: VoteRefusal | null
@@ -52,7 +53,10 @@ export interface HeartbeatResponse extends Envelope {
   readonly round: number
 }
 
-/** Entries (prevIndex, prevIndex + entries.length], contiguous; may be empty (probe, or carrying only `commit`). */
+/**
+ * Entries (prevIndex, prevIndex + entries.length], contiguous; may be empty (probe, or carrying only `commit`). An
+ * entry with `bytes: 0` that is no `noop` is one whose size the core no longer knows (README.md).
+ */
 export interface Append extends Envelope {
   readonly kind: 'append'
   readonly prevIndex: LogIndex

@@ -70,6 +70,19 @@ describe('Raft 5.1 and 5.2: terms and elections', () => {
     expect(node.eventsOf('leader_elected')).toMatchObject([{ term: 1, votes: ['n1', 'n2', 'n0'] }])
   })
 
+  test('R1 5.2: the fsync of an earlier Ready does not count the own vote', () => {
+    const node = new ManualNode()
+    node.receive(heartbeat('n1', 1))
+    const earlier = node.readies.at(-1)?.number as number
+    node.step({ kind: 'campaign' })
+    node.receive(preVoteGrant('n2', 2))
+    node.receive(voteGrant('n2', 2))
+    node.persist(earlier)
+    expect(node.status).toMatchObject({ role: 'candidate', term: 2 })
+    node.persist()
+    expect(node.status.role).toBe('leader')
+  })
+
   test('5.2: a candidate sends vote requests only after its own term and log are durable', () => {
     const node = new ManualNode()
     node.step({ kind: 'campaign' })
