@@ -55,8 +55,6 @@ export class Replica {
   votes: Map<NodeId, boolean> = new Map()
   /** The round was refused by someone, and its deadline moved up. */
   isRoundShortened = false
-  /** This candidacy was ordered by the old leader: it bypasses the leases. */
-  isTransferElection = false
 
   /** Present exactly while leader. */
   leadership: Leadership | null = null

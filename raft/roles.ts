@@ -18,7 +18,6 @@ export function becomeFollower(replica: Replica, term: Term, leader: NodeId | nu
   if (term !== replica.term) enterTerm(replica, term, null)
   if (replica.leadership !== null) endLeadership(replica, leader, reason)
   replica.votes.clear()
-  replica.isTransferElection = false
   if (leader !== null) {
     invariant(replica.termLeader === null || replica.termLeader === leader, 'R1: a second leader in one term')
     replica.termLeader = leader
@@ -68,7 +67,6 @@ export function becomeLeader(replica: Replica): void {
   outbox.emit({ kind: 'leader_elected', term: replica.term, tookMs: now - (replica.seriesStartedAt ?? now), votes })
   replica.votes.clear()
   replica.seriesStartedAt = null
-  replica.isTransferElection = false
 }
 
 /** Forgets the leader without a change of role, for example because it said that it stepped down. */
@@ -80,7 +78,6 @@ export function loseLeader(replica: Replica, leader: NodeId): void {
 function openRound(replica: Replica): void {
   replica.votes.clear()
   replica.isRoundShortened = false
-  replica.isTransferElection = false
   replica.seriesStartedAt ??= replica.now
   const { electionReason } = replica
   awaitLeader(replica)
