@@ -8,6 +8,7 @@ import type { BrokerOptions, MemberAddress } from '../broker/options.ts'
 import { type ConfigOf, type ConfigTable, key, readConfig } from '../common/config.ts'
 import { choiceKind, durationKind, flagKind, listKind, sizeKind, textKind } from '../common/config-values.ts'
 import { LedgerError } from '../common/errors.ts'
+import { refuseOpenAddresses } from './open-addresses.ts'
 
 const name = textKind({ pattern: /^[a-zA-Z0-9_-]{1,64}$/, explain: 'has characters other than a-z A-Z 0-9 _ -' })
 const address = textKind({ pattern: /^[^:\s]+:\d{1,5}$/, explain: 'is not host:port' })
@@ -98,19 +99,8 @@ function readFile(path: string): unknown {
   }
 }
 
-/** Whoever reaches an open port may send, read and administer: that must be a decision, not an accident. */
 function refuseOpenListeners(config: BrokerConfig): void {
   if (config.insecure) return
   const peers = config.peers.map((peer) => peer.slice(peer.indexOf('=') + 1))
-  const open = [config.listen, config.raftListen, ...peers].find((text) => text !== '' && !isLoopback(text))
-  if (open !== undefined)
-    throw new LedgerError(
-      'CONFIG_INVALID',
-      `${open} is reachable from other machines and there is no TLS yet: pass --insecure if the network is trusted`,
-    )
-}
-
-function isLoopback(text: string): boolean {
-  const host = text.slice(0, text.lastIndexOf(':'))
-  return host === 'localhost' || host === '[::1]' || /^127\./.test(host)
+  refuseOpenAddresses([config.listen, config.raftListen, ...peers])
 }

@@ -62,6 +62,7 @@ export interface TopicDescription extends GroupTopic {
 export interface ReplicaReport {
   readonly group: string
   readonly node: string
+  /** Where clients reach it; empty when no namesrv knows. */
   readonly address: string
   readonly status: ReplicaStatusReply | null
   readonly error: LedgerError | null
@@ -130,15 +131,18 @@ export class Admin {
     return lists.flat().sort((a, b) => name(a).localeCompare(name(b)) || a.group.localeCompare(b.group))
   }
 
-  /** Every replica that the namesrv knows, asked directly. One that does not answer is part of the answer. */
+  /**
+   * Every replica that the namesrv knows, asked directly, and every member that only its peers name. One that does
+   * not answer is part of the answer.
+   */
   async clusterStatus(options: AdminOptions = {}): Promise<readonly ReplicaReport[]> {
     const timeoutMs = options.timeoutMs ?? Math.min(2_000, this.#ports.requestTimeoutMs)
     const call = options.signal ? { timeoutMs, signal: options.signal } : { timeoutMs }
     const replicas = this.#ports.routes.table
       .groups()
       .flatMap((route) => route.nodes.map((node) => ({ group: route.group, ...node })))
-    return await Promise.all(
-      replicas.map(async (replica) => {
+    const reports = await Promise.all(
+      replicas.map(async (replica): Promise<ReplicaReport> => {
         try {
           const status = await this.#ports.pool.get(replica.address).call(adminMethods.getReplicaStatus, {}, call)
           return { ...replica, status, error: null }
@@ -147,6 +151,7 @@ export class Admin {
         }
       }),
     )
+    return [...reports, ...missingMembers(reports)]
   }
 
   /** Offsets of one queue, confirmed by its leader; with `time` also the first offset stored at or after it. */
@@ -249,6 +254,21 @@ export async function createTopicEverywhere(
   } catch (cause) {
     throw cause instanceof AggregateError ? cause.errors[0] : cause
   }
+}
+
+/** Members that registered with no namesrv (down, or strangers to their group), with what their peers say of them. */
+function missingMembers(reports: readonly ReplicaReport[]): readonly ReplicaReport[] {
+  const seen = new Set(reports.map(({ group, node }) => `${group}/${node}`))
+  const missing: ReplicaReport[] = []
+  for (const { group, status } of reports) {
+    for (const { node, raftAddress, problem } of status?.peers ?? []) {
+      if (seen.has(`${group}/${node}`)) continue
+      seen.add(`${group}/${node}`)
+      const text = `registered with no namesrv; ${status?.node} on ${raftAddress}: ${problem ?? 'connected'}`
+      missing.push({ group, node, address: '', status: null, error: new LedgerError('UNAVAILABLE', text) })
+    }
+  }
+  return missing
 }
 
 function toConfig(settings: TopicSettings): TopicConfig {

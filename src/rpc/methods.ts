@@ -211,6 +211,8 @@ export interface ReplicaPeer {
   readonly matchIndex: number
   readonly state: string
   readonly connected: boolean
+  /** Why there is no connection, in the words of the last attempt. */
+  readonly problem?: string
 }
 
 export interface ReplicaStatusReply {

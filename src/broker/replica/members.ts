@@ -93,6 +93,11 @@ export class Members {
     return this.#peers.isConnected(node)
   }
 
+  /** Why there is no connection to this member; null while there is one or nothing is known yet. */
+  problemOf(node: string): string | null {
+    return this.#peers.problemOf(node)
+  }
+
   open(): void {
     this.#peers.open()
   }

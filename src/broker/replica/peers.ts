@@ -41,6 +41,8 @@ interface Peer {
   readonly bulk: PeerLink
   readonly lane: BulkLane
   congestedWrites: number
+  /** Why the last attempt failed or the connection broke; null while it is up. */
+  problem: string | null
 }
 
 export class Peers {
@@ -62,6 +64,10 @@ export class Peers {
 
   isConnected(node: string): boolean {
     return this.#peers.get(node)?.control.up ?? false
+  }
+
+  problemOf(node: string): string | null {
+    return this.#peers.get(node)?.problem ?? null
   }
 
   /** Sends or drops; the core repeats what matters. */
@@ -98,9 +104,18 @@ export class Peers {
       channel: controlChannel,
       method: raftMethods.control,
       hello,
-      up: () => this.#ports.connected(node),
-      lost: (error) => this.#ports.lost(node, error),
-      failed: (error) => this.#ports.refused(node, error),
+      up: () => {
+        peer.problem = null
+        this.#ports.connected(node)
+      },
+      lost: (error) => {
+        peer.problem = error?.message ?? 'the peer ended the connection'
+        this.#ports.lost(node, error)
+      },
+      failed: (error) => {
+        peer.problem = error.message
+        this.#ports.refused(node, error)
+      },
       drained: () => {},
     })
     const bulk = new PeerLink({
@@ -122,7 +137,9 @@ export class Peers {
       encode: (message, frames) => this.#encode(message, frames),
       unreachable: () => this.#ports.unreachable(node),
     })
-    return { member, channels: [controlChannel, bulkChannel], control, bulk, lane, congestedWrites: 0 }
+    const channels = [controlChannel, bulkChannel]
+    const peer: Peer = { member, channels, control, bulk, lane, congestedWrites: 0, problem: null }
+    return peer
   }
 
   /** Followers in step get the same bytes (sender and receiver are told by the stream), so they are made once. */

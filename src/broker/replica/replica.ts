@@ -178,6 +178,7 @@ export class Replica implements ReplicaApi {
       uptimeMs: nowMs - this.#startedMs,
       address,
       isConnected: (node) => this.#members.isConnected(node),
+      problemOf: (node) => this.#members.problemOf(node),
     })
   }
 

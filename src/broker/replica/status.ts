@@ -15,6 +15,8 @@ export interface StatusFacts {
   readonly uptimeMs: number
   readonly address: string
   isConnected(node: string): boolean
+  /** Why there is no connection; null while there is one or nothing is known yet. */
+  problemOf(node: string): string | null
 }
 
 export function replicaStatus(facts: StatusFacts): ReplicaStatusReply {
@@ -45,12 +47,14 @@ export function replicaStatus(facts: StatusFacts): ReplicaStatusReply {
 
 function peerOf(member: { readonly node: string; readonly raftAddress: string }, facts: StatusFacts): ReplicaPeer {
   const progress = facts.raft.peers.find((peer) => peer.id === member.node)
+  const problem = facts.problemOf(member.node)
   return {
     node: member.node,
     raftAddress: member.raftAddress,
     matchIndex: progress?.match ?? 0,
     state: facts.raft.role === 'leader' ? (progress?.state ?? '') : '',
     connected: facts.isConnected(member.node),
+    ...(problem === null ? {} : { problem }),
   }
 }
 

@@ -11,7 +11,7 @@ export function registerCluster(program: Command): void {
   withClientOptions(cluster.command('list').description('every replica: role, term, indexes, lag')).action(
     async (flags: ClientFlags) => {
       const brokers = await withClient(flags, (client) => client.admin().clusterStatus())
-      if (flags.output === 'json') printJson(brokers)
+      if (flags.output === 'json') printJson(brokers.map(toJson))
       else printData(formatTable(brokers, columns(brokers)))
       if (brokers.length === 0 || brokers.some((broker) => !broker.status)) process.exitCode = unhealthyExitCode
     },
@@ -48,8 +48,13 @@ function columns(brokers: readonly ReplicaReport[]): Parameters<typeof formatTab
       },
     },
     { head: 'PID', cell: (row) => row.status?.pid },
-    { head: 'REASON', cell: (row) => row.status?.reason },
+    { head: 'REASON', cell: (row) => row.status?.reason ?? row.error?.message },
   ]
+}
+
+/** An Error as JSON would lose its message. */
+function toJson({ error, ...report }: ReplicaReport): unknown {
+  return { ...report, error: error && { code: error.code, message: error.message } }
 }
 
 function print(event: NodeEvent, flags: ClientFlags): void {

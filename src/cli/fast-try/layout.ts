@@ -14,6 +14,8 @@ export interface NodePlan {
   readonly node: string
   readonly clientPort: number
   readonly raftPort: number
+  /** Where clients are sent instead of to the client port: something in front of it that delays or cuts. */
+  readonly advertisedPort?: number
 }
 
 export interface NamesrvPlan {
@@ -28,6 +30,8 @@ export interface ClusterPlan {
   readonly namesrvs: readonly NamesrvPlan[]
   readonly nodes: readonly NodePlan[]
   readonly segmentBytes: number
+  /** How often brokers register with the namesrvs; their default when absent. */
+  readonly registerIntervalMs?: number
   /** Ports that differ from the documented ones, for the banner. */
   readonly replacedPorts: readonly FoundPort[]
 }

@@ -126,7 +126,7 @@ export class Processes {
   }
 
   #namesrvArguments(namesrv: NamesrvPlan): readonly string[] {
-    return ['namesrv', '--listen', `127.0.0.1:${namesrv.port}`]
+    return ['namesrv', '--listen', `127.0.0.1:${namesrv.port}`, ...this.#registerInterval()]
   }
 
   #brokerArguments(node: NodePlan): readonly string[] {
@@ -142,8 +142,15 @@ export class Processes {
       ...['--namesrv', namesrvAddresses(this.#plan).join(',')],
       ...['--data', nodeDirectory(this.#plan, node)],
       ...['--segment-bytes', String(this.#plan.segmentBytes)],
+      ...(node.advertisedPort === undefined ? [] : ['--advertised', `127.0.0.1:${node.advertisedPort}`]),
+      ...this.#registerInterval(),
       '--bootstrap',
     ]
+  }
+
+  #registerInterval(): readonly string[] {
+    const { registerIntervalMs } = this.#plan
+    return registerIntervalMs === undefined ? [] : ['--register-interval', String(registerIntervalMs)]
   }
 
   #read(name: string): PidRecord | null {

@@ -131,7 +131,7 @@ const adminSamples: Samples<typeof methods.adminMethods> = {
       stateHash: 'f',
       pid: 7,
       uptimeMs: 8,
-      peers: [{ node: 'n1', raftAddress: 'a', matchIndex: 1, state: 'replicate', connected: true }],
+      peers: [{ node: 'n1', raftAddress: 'a', matchIndex: 1, state: 'replicate', connected: true, problem: 'p' }],
       address: 'a:1',
     },
   },
