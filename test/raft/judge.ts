@@ -1,0 +1,89 @@
+/**
+ * Watches over a whole `Cluster` of tests: sees all logs, disks and commits at once, and throws when R1-R6 do not hold.
+ *
+ * Used by `support.ts`, which shows it every Ready before and after the driver took it.
+ */
+import type { LogIndex, NodeId, RaftCore, Ready, Term } from '../../raft/index.ts'
+import type { Cluster, RunningNode } from './support.ts'
+
+/** Sees everything at once and throws when an invariant of Raft does not hold. */
+export class Judge {
+  readonly committed = new Map<LogIndex, Term>()
+  /** The term in which each entry was committed first: only leaders of later terms must hold it (Raft figure 3). */
+  readonly #committedIn = new Map<LogIndex, Term>()
+  readonly #leaders = new Map<Term, NodeId>()
+  readonly #voters: readonly NodeId[]
+
+  constructor(voters: readonly NodeId[]) {
+    this.#voters = voters
+  }
+
+  onReady(_cluster: Cluster, node: RunningNode, ready: Ready): void {
+    if (ready.truncateFrom !== undefined) {
+      check(ready.truncateFrom > node.commitSeen, `R6: ${node.id} cuts committed entries`)
+    }
+  }
+
+  afterReady(cluster: Cluster, node: RunningNode, ready: Ready): void {
+    for (const event of ready.events) {
+      if (event.kind !== 'leader_elected') continue
+      const other = this.#leaders.get(event.term)
+      check(other === undefined || other === node.id, `R1: ${other} and ${node.id} lead term ${event.term}`)
+      this.#leaders.set(event.term, node.id)
+      for (const [index, term] of this.committed) {
+        if ((this.#committedIn.get(index) as Term) >= event.term) continue
+        check(node.log[index - 1]?.term === term, `R3: leader ${node.id} of term ${event.term} lacks entry ${index}`)
+      }
+    }
+    this.#checkCommit(cluster, node)
+    if (ready.committed !== undefined) {
+      for (let index = ready.committed.from; index <= ready.committed.to; index++) {
+        const term = node.log[index - 1]?.term as Term
+        check(this.committed.get(index) === term, `R3: ${node.id} applies entry ${index} of term ${term}`)
+        check(node.disk.entries[index - 1]?.term === term, `S4: ${node.id} applies ${index} before it is durable`)
+      }
+    }
+  }
+
+  /** R2: where two logs agree on one entry they agree on all before it. */
+  checkLogs(cluster: Cluster): void {
+    for (const a of cluster.ids) {
+      for (const b of cluster.ids) {
+        if (a >= b) continue
+        const [logA, logB] = [cluster.log(a), cluster.log(b)]
+        let common = Math.min(logA.length, logB.length)
+        while (common > 0 && logA[common - 1]?.term !== logB[common - 1]?.term) common--
+        for (let i = 0; i < common; i++) check(logA[i]?.term === logB[i]?.term, `R2: ${a} and ${b} differ at ${i + 1}`)
+      }
+    }
+  }
+
+  #checkCommit(cluster: Cluster, node: RunningNode): void {
+    const status = (node.core as RaftCore).status(cluster.now)
+    const { commit, role, term } = status
+    check(commit >= node.commitSeen, `R4: the commit of ${node.id} went back`)
+    check(commit <= status.lastIndex, `R4: the commit of ${node.id} is beyond its log`)
+    if (commit === node.commitSeen) return
+    if (role === 'leader' && !this.committed.has(commit)) {
+      const commitTerm = node.log[commit - 1]?.term
+      check(commitTerm === term, `R5: ${node.id} commits entry ${commit} of term ${commitTerm} in term ${term}`)
+      const holders = this.#voters.filter((id) => cluster.node(id).disk.entries[commit - 1]?.term === commitTerm)
+      check(holders.length > this.#voters.length / 2, `R5: entry ${commit} is committed, durable only on ${holders}`)
+    }
+    for (let index = commit; index > node.commitSeen; index--) {
+      const entryTerm = node.log[index - 1]?.term as Term
+      const known = this.committed.get(index)
+      check(
+        known === undefined || known === entryTerm,
+        `R3: entry ${index} is committed in terms ${known}, ${entryTerm}`,
+      )
+      this.committed.set(index, entryTerm)
+      if (known === undefined) this.#committedIn.set(index, term)
+    }
+    node.commitSeen = commit
+  }
+}
+
+function check(condition: boolean, message: string): void {
+  if (!condition) throw new Error(message)
+}
