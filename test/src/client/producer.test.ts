@@ -114,6 +114,26 @@ test('P3: a batch whose outcome is unknown never moves, even when a later attemp
   expect((sent.value as LedgerError).facts.attempts?.length).toBeGreaterThan(1)
 })
 
+test('P3: OUTCOME_UNKNOWN and a broken stream taint a batch just as silence does', async () => {
+  const unknowns: ((produced: Produced) => void)[] = [
+    ({ reply }) => reply(new LedgerError('OUTCOME_UNKNOWN', 'deposed')),
+    () => broker('a-n0:1').breakStreams(),
+  ]
+  for (const unknown of unknowns) {
+    transport = new ScriptedTransport()
+    const producer = await producerOn(routeOf({ a: {} }, { T: { a: 1 } }), { sendTimeoutMs: 1_000 })
+    broker('a-n0:1').onProduce = unknown
+    for (const node of ['n1', 'n2']) refuse(`a-${node}:1`, new LedgerError('NO_QUORUM', 'cannot'))
+    const sent = outcome(producer.send({ topic: 'T', body: 'x' }))
+    await settle(4)
+    transport.pushRoute(twoGroups)
+    addMissing('b')
+    await clock.advance(1_100)
+    expect(transport.produced.filter(({ address }) => address.startsWith('b'))).toEqual([])
+    expect(sent.value).toMatchObject({ code: 'OUTCOME_UNKNOWN', stored: 'unknown' })
+  }
+})
+
 function addMissing(group: string): void {
   for (const entry of transport.route.groups.filter((one) => one.group === group))
     for (const { node, address } of entry.nodes)
