@@ -3,7 +3,18 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { nodeDirectory } from '../../src/cli/fast-try/layout.ts'
 import type { Session } from '../../src/cli/fast-try/session.ts'
-import { cli, expectIntact, kill, nodeNames, patienceMs, start, startLoad, stop, until, withCluster } from './support.ts'
+import {
+  cli,
+  expectIntact,
+  kill,
+  nodeNames,
+  patienceMs,
+  start,
+  startLoad,
+  stop,
+  until,
+  withCluster,
+} from './support.ts'
 
 const topic = 'AllKilled'
 const rounds = 3

@@ -75,7 +75,6 @@ export class BatchSender {
   /** The next send follows a hint and is not counted. */
   #jump = false
   #tainted = false
-  #silentOnly = true
   #lastError: LedgerError | null = null
   #stallReported = false
   #attemptStartedMs = 0
@@ -107,7 +106,7 @@ export class BatchSender {
     this.#failed.clear()
     this.#rounds = 0
     if (this.#target?.address === change.to.address) return
-    if (this.#target) this.#taint(`${this.#target.address}: leader changed to ${change.to.node}`, false)
+    if (this.#target) this.#taint(`${this.#target.address}: leader changed to ${change.to.node}`)
     this.#send(null)
   }
 
@@ -242,7 +241,7 @@ export class BatchSender {
     const waitedMs = Math.round(this.#owner.clock.monotonicMs() - this.#attemptStartedMs)
     const text = `no answer from ${target.address} within ${waitedMs} ms`
     this.#lastError = new LedgerError('DEADLINE_EXCEEDED', text)
-    this.#taint(`${target.address}: ${text}`, true)
+    this.#taint(`${target.address}: ${text}`)
     this.#nextReplica(target)
   }
 
@@ -266,7 +265,7 @@ export class BatchSender {
         this.#follow(target, error)
         return
       case 'next_replica':
-        if (verdict.taints) this.#taint('', error.code === 'DEADLINE_EXCEEDED')
+        if (verdict.taints) this.#taint('')
         if (error.code !== 'ROLLED_BACK') this.#fault(sent && error.code !== 'UNAVAILABLE')
         this.#nextReplica(target)
         return
@@ -323,7 +322,6 @@ export class BatchSender {
     }
     this.#lane = lane
     this.#tainted = false
-    this.#silentOnly = true
     this.#failed.clear()
     this.#rounds = 0
     this.#bytes = this.#encode()
@@ -345,9 +343,8 @@ export class BatchSender {
     this.#cancelTimer = this.#owner.clock.after(ms, () => this.#send(null))
   }
 
-  #taint(note: string, silence: boolean): void {
+  #taint(note: string): void {
     this.#tainted = true
-    if (!silence) this.#silentOnly = false
     if (note) this.#note(note)
     if (this.#lastError) this.#reportStall(this.#lastError)
   }
@@ -396,7 +393,7 @@ export class BatchSender {
     const inFlight = this.#target !== null
     const tainted = this.#tainted || inFlight
     const last: ErrorCode | null = this.#lastError?.code ?? null
-    const code = finalCode({ tainted, silentOnly: this.#silentOnly, last })
+    const code = finalCode({ tainted, last })
     const { topic, group, queue } = this.#lane.queue
     const tookMs = Math.round(this.#owner.clock.monotonicMs() - this.#startedMs)
     const reason = this.#lastError ? `: ${this.#lastError.message}` : ''

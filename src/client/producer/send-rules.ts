@@ -82,16 +82,11 @@ export function judge(error: LedgerError, sent: boolean, state: BatchState): Ver
 }
 
 /**
- * The code the caller gets when the total time is up. Unknown outcomes: TIMEOUT when nobody ever answered,
- * OUTCOME_UNKNOWN when something broke. Definitely not stored: the last refusal, NO_QUORUM when nobody led.
+ * The code the caller gets when the total time is up: OUTCOME_UNKNOWN as soon as one attempt was not definitely
+ * refused, whether it broke or nobody ever answered. Else not stored: the last refusal, NO_QUORUM when nobody led.
  */
-export function finalCode(state: {
-  readonly tainted: boolean
-  readonly silentOnly: boolean
-  readonly last: ErrorCode | null
-}): ErrorCode {
-  const silent = state.silentOnly && (state.last === null || state.last === 'DEADLINE_EXCEEDED')
-  if (state.tainted) return silent ? 'TIMEOUT' : 'OUTCOME_UNKNOWN'
+export function finalCode(state: { readonly tainted: boolean; readonly last: ErrorCode | null }): ErrorCode {
+  if (state.tainted) return 'OUTCOME_UNKNOWN'
   switch (state.last) {
     case null:
     case 'UNAVAILABLE':

@@ -94,7 +94,7 @@ test('B3: every retry after an unknown outcome carries the same bytes to the sam
   for (const { batch } of toA) expect(batch.equals(toA[0]!.batch)).toBe(true)
   expect(transport.produced.filter(({ address }) => address.startsWith('b'))).toHaveLength(1)
   expect(sends.map(({ value }) => (value instanceof LedgerError ? value.code : value?.queue.group)).sort()).toEqual([
-    'TIMEOUT',
+    'OUTCOME_UNKNOWN',
     'b',
   ])
 })
@@ -164,7 +164,7 @@ test('a sequence is never used again: not after a refusal, not after an unknown 
   for (const node of ['n0', 'n1', 'n2']) silence(`a-${node}:1`)
   const lost = outcome(producer.send({ topic: 'T', body: '2' }))
   await clock.advance(2_100)
-  expect(lost.value).toMatchObject({ code: 'TIMEOUT', stored: 'unknown' })
+  expect(lost.value).toMatchObject({ code: 'OUTCOME_UNKNOWN', stored: 'unknown' })
   broker('a-n0:1').onProduce = ({ reply }) => reply({})
   await producer.send({ topic: 'T', body: '3' })
   await producer.send({ topic: 'T', body: '4' })
