@@ -16,6 +16,7 @@ import { defaultHandlerSettings, type HandlerContext } from './handler/context.t
 import { registerEventHandlers } from './handler/events.ts'
 import { type BrokerHandlers, registerBrokerHandlers } from './handler/register.ts'
 import { registerStatusHandlers } from './handler/status.ts'
+import { Housekeeper } from './housekeeper.ts'
 import { LateRoutes } from './late-routes.ts'
 import { type BrokerOptions, type BrokerPorts, checkBrokerOptions, limitsOf } from './options.ts'
 import { Registrar } from './registrar.ts'
@@ -86,6 +87,7 @@ class BrokerNode implements Broker {
   #recovered: Recovered | null = null
   #handlers: BrokerHandlers[] = []
   #registrar: Registrar | null = null
+  #housekeeper: Housekeeper | null = null
   /** Why this node takes no part although it is a member. */
   #damage: string | null = null
   #closing: Promise<void> | null = null
@@ -196,8 +198,15 @@ class BrokerNode implements Broker {
       address: this.address,
     }
     this.#registrar = new Registrar(intervalMs === undefined ? parts : { ...parts, intervalMs }, this.#options.namesrv)
+    this.#housekeeper = new Housekeeper({
+      replica,
+      clock,
+      logger: this.#logger,
+      settings: this.#options.housekeeping ?? {},
+    })
     replica.start()
     this.#registrar.start()
+    this.#housekeeper.start()
   }
 
   #report(folder: Folder, recovered: Recovered): void {
@@ -296,6 +305,7 @@ class BrokerNode implements Broker {
     this.#bootstrap?.stop()
     const { transferMsMax } = limitsOf(this.#options)
     if (this.#replica) await handOver(this.#replica, this.#ports.clock, transferMsMax, this.#hurry.signal)
+    this.#housekeeper?.close()
     this.#registrar?.close()
     for (const handlers of this.#handlers) handlers.close()
     const graceMs = this.#hurry.signal.aborted ? 0 : closeGraceMs

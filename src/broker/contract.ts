@@ -86,6 +86,12 @@ export interface StateMachineApi {
   topics(): readonly TopicInfo[]
   /** Whether clients may have topics created automatically. */
   readonly autoCreateTopics: boolean
+  /** Largest body of one message that producers may send. */
+  readonly bodyBytesMax: number
+  /** Log time without a stored batch after which a producer may be expired, milliseconds. */
+  readonly producerIdleMs: number
+  /** Whether producers should be expired as of this log time. Looks at all of them: ask seldom. */
+  producerExpiryDue(logTime: number): boolean
   /** Undefined for a queue that does not exist. max is one behind the last message. */
   queueRange(topicId: number, queue: number): { readonly min: number; readonly max: number } | undefined
   /** Row that holds `offset` and those after it, at most `limit`; empty when offset is at or beyond max. */

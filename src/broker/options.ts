@@ -10,6 +10,7 @@ import type { Clock, Random } from '../common/clock.ts'
 import { LedgerError } from '../common/errors.ts'
 import type { Logger } from '../common/logger.ts'
 import type { Transport } from '../rpc/transport.ts'
+import type { HousekeepingSettings } from './housekeeper.ts'
 
 /** An initial voter: its node id and where its peers reach it. */
 export interface MemberAddress {
@@ -40,6 +41,8 @@ export interface BrokerOptions {
   readonly segmentBytes?: number
   /** Registration period without changes, milliseconds. */
   readonly registerIntervalMs?: number
+  /** What the leader of the group sees to; give every replica the same. */
+  readonly housekeeping?: HousekeepingSettings
   /** Numbers of the consensus core that differ from its defaults. */
   readonly raft?: Partial<Omit<RaftConfig, 'id'>>
   readonly limits?: Partial<ReplicaLimits>

@@ -38,6 +38,10 @@ const table = {
     doc: 'How often to register with every namesrv',
     default: 30_000,
   }),
+  autoCreateTopics: key(choiceKind(['keep', 'on', 'off']), {
+    doc: 'Whether clients may have topics created by sending to them: keep what the group has, on, or off',
+    default: 'keep',
+  }),
   bootstrap: key(flagKind, { doc: 'Take part in making the group when the data folder is empty', default: false }),
   insecure: key(flagKind, { doc: 'Allow listening beyond this machine without TLS', default: false }),
   logLevel: key(choiceKind(['debug', 'info', 'warn', 'error']), { doc: 'debug, info, warn or error', default: 'info' }),
@@ -79,6 +83,9 @@ export function brokerOptionsFrom(
       namesrv: config.namesrv,
       segmentBytes: config.segmentBytes,
       registerIntervalMs: config.registerInterval,
+      ...(config.autoCreateTopics === 'keep'
+        ? {}
+        : { housekeeping: { autoCreateTopics: config.autoCreateTopics === 'on' } }),
     },
   }
 }

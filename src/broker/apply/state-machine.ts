@@ -79,6 +79,14 @@ export class StateMachine implements StateMachineApi {
     return this.#tables.limits.current.autoCreateTopics
   }
 
+  get bodyBytesMax(): number {
+    return this.#tables.limits.current.bodyBytesMax
+  }
+
+  get producerIdleMs(): number {
+    return this.#tables.limits.current.producerIdleMs
+  }
+
   /** Limits now in force in this broker group. */
   get limits(): Limits {
     return this.#tables.limits.current

@@ -6,6 +6,7 @@
  */
 import { type Disk, openStateStore, type StateStoreApi } from '../../../store/index.ts'
 import type { FirstConfiguration } from '../../rpc/methods.ts'
+import { stateFormatVersion } from '../apply/meta.ts'
 import type { BrokerOptions, BrokerPorts } from '../options.ts'
 import { checkIdentity, FolderRecords, type Identity, uuid } from './identity.ts'
 
@@ -36,6 +37,7 @@ export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Pr
     disk: ports.disk,
     directory: `${directory}/state`,
     trusted,
+    schema: stateFormatVersion,
   })
   try {
     const identity = found ?? (await createIdentity(records, options, ports))
