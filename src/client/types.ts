@@ -170,7 +170,7 @@ export type ClientStatus =
     }
   | { readonly kind: 'rebalanced'; readonly group: string; readonly queues: readonly MessageQueue[] }
   | {
-      /** Nothing moves: what, since when, and why. Repeated with a growing interval while it lasts. */
+      /** Nothing moves: what, since when, and why. Told once; `resumed` ends it. */
       readonly kind: 'stalled'
       readonly what: 'producer' | 'consumer'
       readonly where: string
