@@ -1,0 +1,32 @@
+import { expect, test } from 'vitest'
+import type { ScriptReport } from '../../src/cli/fast-try/demonstration.ts'
+import { findBroken } from './limits.ts'
+
+const spread = { p50: 100, p99: 150, max: 200 }
+const good: ScriptReport = {
+  script: 'stop-leader',
+  runs: 20,
+  acknowledged: 1000,
+  lost: 0,
+  duplicated: 0,
+  offsetGaps: 0,
+  sendErrors: 0,
+  electionMs: spread,
+  gapMs: spread,
+}
+
+test('a report within its limits breaks nothing', () => {
+  expect(findBroken(good, 20)).toEqual([])
+})
+
+test.each([
+  [{ lost: 1 }, 'lost is 1, not 0'],
+  [{ duplicated: 2 }, 'duplicated is 2, not 0'],
+  [{ offsetGaps: 3 }, 'offsetGaps is 3, not 0'],
+  [{ sendErrors: 4 }, 'sendErrors is 4, not 0'],
+  [{ runs: 19 }, '19 runs instead of 20'],
+  [{ acknowledged: 0 }, 'nothing was acknowledged'],
+  [{ gapMs: { ...spread, max: 201 } }, 'the longest gap is 201 ms, at most 200 are allowed'],
+])('a report with %j is refused', (change, complaint) => {
+  expect(findBroken({ ...good, ...change }, 20)).toEqual([complaint])
+})

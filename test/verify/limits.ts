@@ -1,0 +1,28 @@
+/**
+ * What a fault script may cost: the promises as numbers. Pure; the series in `main.ts` and nothing else calls it.
+ */
+import type { ScriptReport } from '../../src/cli/fast-try/demonstration.ts'
+import type { ScriptName } from '../../src/cli/fast-try/scripts.ts'
+
+/** Longest time between two acknowledgements, milliseconds (P2; a graceful stop hands over first). */
+export const gapMsMax: Readonly<Record<ScriptName, number>> = {
+  'kill-leader': 1500,
+  'pause-leader': 2500,
+  'stop-leader': 200,
+}
+
+/** What is wrong with this report, one line each; empty when every promise was kept. */
+export function findBroken(report: ScriptReport, runs: number): readonly string[] {
+  const zeros = (['lost', 'duplicated', 'offsetGaps', 'sendErrors'] as const)
+    .filter((name) => report[name] !== 0)
+    .map((name) => `${name} is ${report[name]}, not 0`)
+  const limitMs = gapMsMax[report.script]
+  return [
+    ...zeros,
+    ...(report.runs === runs ? [] : [`${report.runs} runs instead of ${runs}`]),
+    ...(report.acknowledged > 0 ? [] : ['nothing was acknowledged']),
+    ...(report.gapMs.max <= limitMs
+      ? []
+      : [`the longest gap is ${report.gapMs.max} ms, at most ${limitMs} are allowed`]),
+  ]
+}
