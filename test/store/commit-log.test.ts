@@ -282,6 +282,34 @@ describe('flushing', () => {
     await log.close()
   })
 
+  test('what is not durable stays in memory however small the cache is', async () => {
+    const log = await openTestLog(new MemoryDisk(), { tailCacheBytes: 0 })
+    appendTo(log, 1, 100)
+    const first = log.flush()
+    appendTo(log, 1, 200, 300)
+    expect(await first).toBe(1)
+    expect(log.cached(1, 1000)).toBeUndefined()
+    expect(described(log.cached(2, 10_000)!)).toEqual(['2/1:200', '3/1:300'])
+    expect(await entriesOf(log)).toEqual(['1/1:100', '2/1:200', '3/1:300'])
+    await log.close()
+  })
+
+  test('only one flush runs at a time, in whatever moment another is asked for', async () => {
+    const disk = new MemoryDisk()
+    const log = await openTestLog(disk, { segmentBytes: 1024 * 1024, zeroAheadBytes: 1024 * 1024 })
+    const flushes: Promise<number>[] = []
+    for (let turn = 0; turn < 500; turn++) {
+      if (turn % 7 === 0) appendTo(log, 1, 100)
+      flushes.push(log.flush())
+      await undefined
+    }
+    const durable = await Promise.all(flushes)
+    expect(durable.at(-1)).toBe(log.lastIndex)
+    expect(durable).toEqual([...durable].sort((a, b) => a - b))
+    await log.close()
+    expect(await entriesOf(await openTestLog(disk, { segmentBytes: 1024 * 1024 }))).toHaveLength(log.lastIndex)
+  })
+
   test('a flush is split at flushBytesMax and at segments, in order', async () => {
     const disk = new MemoryDisk()
     const log = await openTestLog(disk, { flushBytesMax: 4096 })

@@ -397,6 +397,21 @@ describe('rot', () => {
     }
   })
 
+  test('S1: damage in padding takes nothing along that was promised behind it', async () => {
+    const disk = await newDisk()
+    const log = await openTestLog(disk)
+    appendTo(log, 1, 16_000, 1000)
+    expect(await log.flush()).toBe(2)
+    // The newest mark ends at the first entry; that the second segment has begun says the rest.
+    const rotten = disk.clone()
+    rotten.flipBit(firstSegment, 4096 + 16_064 + 100, 3)
+    const left = await openTestLog(rotten)
+    expect(left.recovery).toMatchObject({ lastIndex: 1, tornBytes: 0, hole: { fromIndex: 2, position: 16_064 } })
+    expect(rotten.paths()).toHaveLength(2)
+    await left.close()
+    await log.close()
+  })
+
   test('two damaged marks are not the work of a torn write', async () => {
     const { disk, entries } = await closedLog([5, 100, 300])
     disk.flipBit(firstSegment, 512, 0)
