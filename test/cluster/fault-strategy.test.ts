@@ -23,14 +23,12 @@ test(`updateFaultItem: a group that became ${addedMs} ms slower gets under 10 % 
     )
 
     slow.proxy.delay(addedMs)
-    const slowedMs = systemClock.monotonicMs()
     await until(
       session,
       'the slow group is set aside',
       async () => (await share(session, load, slow.group)) < 0.1,
       adaptTimeoutMs,
     )
-    const adaptedMs = systemClock.monotonicMs() - slowedMs
     // It stays away: the detector's probes find it slow, no message has to. Without the fault strategy the limit of
     // batches in flight alone would still let one in a hundred go there.
     expect(await share(session, load, slow.group, 4 * windowSends)).toBeLessThan(0.003)
@@ -40,14 +38,10 @@ test(`updateFaultItem: a group that became ${addedMs} ms slower gets under 10 % 
     await until(
       session,
       'the healed group has its half again',
-      async () => isHalf(await share(session, load, slow.group)),
+      async () => isHalf(await share(session, load, slow.group, 4 * windowSends)),
       healTimeoutMs,
     )
-    const tookMs = systemClock.monotonicMs() - healedMs
-    expect(tookMs).toBeLessThan(healTimeoutMs)
-    // And it keeps it.
-    const after = await share(session, load, slow.group, 4 * windowSends)
-    expect(isHalf(after), `share ${after}, adapted in ${adaptedMs} ms, healed in ${tookMs} ms`).toBe(true)
+    expect(systemClock.monotonicMs() - healedMs).toBeLessThan(healTimeoutMs)
 
     await load.stop()
     await producer.close()
