@@ -195,6 +195,13 @@ export class MemoryDisk implements Disk {
     return this.#file(normal(path)).readDurable()
   }
 
+  /** A part of it; empty when the file itself would be gone. */
+  durableRangeOf(path: string, position: number, length: number): Buffer {
+    const entry = this.#durableEntries.get(normal(path))
+    if (entry === undefined || entry === 'directory') return Buffer.alloc(0)
+    return entry.readDurable(position, length)
+  }
+
   /** Rot: flips one stored bit, unnoticed. */
   flipBit(path: string, offset: number, bit: number): void {
     this.#file(normal(path)).flipBit(offset, bit)

@@ -63,8 +63,8 @@ export class MemoryFile {
     return readPages(this.#pages, position, Math.max(0, Math.min(length, this.size - position)))
   }
 
-  readDurable(): Buffer {
-    return readPages(this.#durable, 0, this.durableSize)
+  readDurable(position = 0, length: number = this.durableSize): Buffer {
+    return readPages(this.#durable, position, Math.max(0, Math.min(length, this.durableSize - position)))
   }
 
   write(buffers: readonly Uint8Array[], position: number): void {
