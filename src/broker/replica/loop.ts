@@ -86,7 +86,8 @@ export class ReplicaLoop {
     let result: StepResult = { kind: 'done' }
     this.#guard(() => {
       result = this.#ports.core.step(input, this.#ports.clock.monotonicMs())
-      this.#schedule()
+      // A refusal changed nothing: a turn for it would offer held requests again, only to be refused again, for ever.
+      if (result.kind !== 'refused' || this.#ports.core.hasReady()) this.#schedule()
     })
     return result
   }
