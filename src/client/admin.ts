@@ -261,10 +261,10 @@ function missingMembers(reports: readonly ReplicaReport[]): readonly ReplicaRepo
   const seen = new Set(reports.map(({ group, node }) => `${group}/${node}`))
   const missing: ReplicaReport[] = []
   for (const { group, status } of reports) {
-    for (const { node, raftAddress, problem } of status?.peers ?? []) {
+    for (const { node, problem } of status?.peers ?? []) {
       if (seen.has(`${group}/${node}`)) continue
       seen.add(`${group}/${node}`)
-      const text = `registered with no namesrv; ${status?.node} on ${raftAddress}: ${problem ?? 'connected'}`
+      const text = `registered with no namesrv; ${status?.node} says: ${problem ?? 'it is connected'}`
       missing.push({ group, node, address: '', status: null, error: new LedgerError('UNAVAILABLE', text) })
     }
   }
