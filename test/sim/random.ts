@@ -5,14 +5,21 @@
 import type { Random } from '../../src/common/clock.ts'
 
 export class SimRandom implements Random {
+  readonly #seed: string
   #a: number
   #b: number
   #c: number
   #d: number
 
   constructor(seed: string) {
+    this.#seed = seed
     ;[this.#a, this.#b, this.#c, this.#d] = spread(seed)
     for (let round = 0; round < 12; round++) this.next()
+  }
+
+  /** A stream of its own, decided by the seed and this name alone. */
+  fork(name: string): SimRandom {
+    return new SimRandom(`${this.#seed}/${name}`)
   }
 
   next(): number {
@@ -36,6 +43,16 @@ export class SimRandom implements Random {
     return min + this.next() * (max - min)
   }
 
+  /** Between min and max, small values as likely as large ones by order of magnitude. */
+  spread(min: number, max: number): number {
+    return min * (max / min) ** this.next()
+  }
+
+  /** Exponential with this mean, at most ten times as much. */
+  around(mean: number): number {
+    return Math.min(10, -Math.log(1 - this.next())) * mean
+  }
+
   /** Whole number in [0, below). */
   below(below: number): number {
     return Math.floor(this.next() * below)
@@ -43,6 +60,12 @@ export class SimRandom implements Random {
 
   chance(share: number): boolean {
     return this.next() < share
+  }
+
+  pick<Value>(values: readonly Value[]): Value {
+    const value = values[this.below(values.length)]
+    if (value === undefined) throw new RangeError('nothing to pick from')
+    return value
   }
 }
 

@@ -1,14 +1,19 @@
 /**
  * Virtual time: a heap of events ordered by time and then by the order in which they were made. One event runs at a
  * time, and everything it set going (promises) settles before the next: with one seed, one history.
+ *
+ * Promises settle without a turn of the real event loop: `nextTick` called from a microtask runs only when no
+ * microtask is left. That makes an event cost a microsecond instead of ten.
  */
-import { setImmediate as turnOfTheLoop } from 'node:timers/promises'
 
 interface Event {
   readonly atMs: number
   readonly order: number
   action: (() => void) | null
 }
+
+/** Now and then the real loop gets its turn, so that signals, reporters and rejected promises are heard. */
+const eventsPerTurn = 4096
 
 export class Scheduler {
   readonly #heap: Event[] = []
@@ -34,23 +39,41 @@ export class Scheduler {
     }
   }
 
-  /** Runs until virtual time `untilMs`, or until `isDone` holds after an event. Returns whether it did. */
-  async run(untilMs: number, isDone: () => boolean = () => false): Promise<boolean> {
-    await turnOfTheLoop()
-    while (!isDone()) {
+  /** Runs until virtual time `untilMs`, or until `isDone` holds after an event. Resolves to whether it did. */
+  run(untilMs: number, isDone: () => boolean = () => false): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      const step = (): void => {
+        try {
+          if (isDone()) resolve(true)
+          else if (this.#runNext(untilMs)) settle()
+          else resolve(isDone())
+        } catch (error) {
+          reject(error)
+        }
+      }
+      const settle = (): void => {
+        if (this.#executed % eventsPerTurn === 0) setImmediate(step)
+        else queueMicrotask(() => process.nextTick(step))
+      }
+      settle()
+    })
+  }
+
+  /** False when nothing is left to run up to `untilMs`. */
+  #runNext(untilMs: number): boolean {
+    for (;;) {
       const next = this.#heap[0]
       if (next === undefined || next.atMs > untilMs) {
         this.#nowMs = Math.max(this.#nowMs, untilMs)
-        return isDone()
+        return false
       }
       this.#pop()
       if (next.action === null) continue
       this.#nowMs = next.atMs
       this.#executed++
       next.action()
-      await turnOfTheLoop()
+      return true
     }
-    return true
   }
 
   #push(event: Event): void {

@@ -1,0 +1,138 @@
+/**
+ * What one run is like: every seed draws its own sizes, times and faults, small limits on purpose, so that the corners
+ * that production reaches once a year are reached all the time. Printed when a run fails.
+ */
+import type { RaftConfig } from '../../raft/index.ts'
+import type { ReplicaLimits } from '../../src/broker/options.ts'
+import type { SimRandom } from './random.ts'
+import type { NetworkOptions } from './sim-network.ts'
+
+export const faultKinds = [
+  'process_kill',
+  'power_loss',
+  'power_loss_at_operation',
+  'kill_all',
+  'power_loss_all',
+  'graceful_stop',
+  'pause',
+  'partition',
+  'one_way_cut',
+  'client_cut',
+  'connection_reset',
+  'slow_disk',
+  'clock_jump',
+  'namesrv_restart',
+] as const
+export type FaultKind = (typeof faultKinds)[number]
+
+export interface SimConfiguration {
+  /** Length of the phase with faults. */
+  readonly safetyMs: number
+  readonly faultMeanMs: number
+  /** How likely each kind is, relative to the others; kinds that are off are absent. */
+  readonly faults: Readonly<Partial<Record<FaultKind, number>>>
+  readonly downMeanMs: number
+  /** Faults begin before the group has been made. */
+  readonly faultsAtBirth: boolean
+  readonly network: NetworkOptions
+  readonly disk: DiskOptions
+  readonly raft: Partial<Omit<RaftConfig, 'id'>>
+  readonly limits: Partial<ReplicaLimits>
+  readonly segmentBytes: number
+  readonly queues: number
+  readonly senders: number
+  readonly thinkMeanMs: number
+  readonly bodyBytesMax: number
+  readonly batchShare: number
+  readonly sendTimeoutMs: number
+  /** Messages sent at most, so that no seed takes minutes. */
+  readonly messagesMax: number
+  readonly readFrom: 'leader' | 'follower' | 'suggested'
+  /** At the end everything un-synced is lost everywhere and all checks are made once more. */
+  readonly finalPowerLoss: boolean
+}
+
+export interface DiskOptions {
+  readonly syncMeanMs: number
+  readonly writeMeanMs: number
+  /** Share of writes and state operations that take any time. */
+  readonly lateShare: number
+  /** Syncs make nothing durable: the negative control. */
+  readonly lyingSync: boolean
+}
+
+const kibibyte = 1024
+
+export function drawConfiguration(random: SimRandom): SimConfiguration {
+  const heartbeatMs = Math.round(random.spread(15, 90))
+  const electionTimeoutMinMs = Math.round(heartbeatMs * random.between(3, 8))
+  return {
+    safetyMs: Math.round(random.between(4000, 10_000)),
+    faultMeanMs: Math.round(random.spread(200, 1200)),
+    faults: drawFaults(random.fork('faults')),
+    downMeanMs: Math.round(random.spread(30, 1500)),
+    faultsAtBirth: random.chance(0.15),
+    network: {
+      delayMeanMs: random.spread(0.05, 8),
+      slowShare: random.pick([0, 0.01, 0.05]),
+      keepaliveMs: Math.round(random.spread(300, 2000)),
+      bufferedBytesMax: random.pick([2 * kibibyte, 16 * kibibyte, 256 * kibibyte]),
+    },
+    disk: {
+      syncMeanMs: random.spread(0.1, 20),
+      writeMeanMs: random.spread(0.02, 2),
+      lateShare: random.pick([0, 0.2, 1]),
+      lyingSync: false,
+    },
+    raft: {
+      heartbeatMs,
+      electionTimeoutMinMs,
+      electionTimeoutMaxMs: Math.round(electionTimeoutMinMs * random.between(1.3, 2.2)),
+      connectionLostWaitMaxMs: random.pick([5, 30]),
+      transferTimeoutMs: Math.round(electionTimeoutMinMs * 2),
+      appendBytesMax: random.pick([1, 2 * kibibyte, 16 * kibibyte, 1024 * kibibyte]),
+      appendEntriesMax: random.pick([1, 3, 64, 4096]),
+      inflightMessagesMax: random.pick([1, 2, 8, 64]),
+      inflightBytesMax: random.pick([4 * kibibyte, 64 * kibibyte, 16_384 * kibibyte]),
+      uncommittedBytesMax: random.pick([8 * kibibyte, 64 * kibibyte, 65_536 * kibibyte]),
+      uncommittedEntriesMax: random.pick([8, 64, 65_536]),
+    },
+    limits: drawLimits(random.fork('limits')),
+    segmentBytes: random.pick([64, 64, 96, 256]) * kibibyte,
+    queues: 1 + random.below(4),
+    senders: 1 + random.below(8),
+    thinkMeanMs: random.spread(5, 60),
+    bodyBytesMax: Math.round(random.spread(40, 3000)),
+    batchShare: random.pick([0, 0.1, 0.5]),
+    sendTimeoutMs: random.pick([1500, 4000, 10_000]),
+    messagesMax: 600,
+    readFrom: random.pick(['leader', 'follower', 'suggested']),
+    finalPowerLoss: random.chance(0.5),
+  }
+}
+
+function drawLimits(random: SimRandom): Partial<ReplicaLimits> {
+  return {
+    flushBytesMax: random.pick([1, 2 * kibibyte, 16 * kibibyte, 8192 * kibibyte]),
+    zeroAheadBytes: random.pick([4, 8, 32]) * kibibyte,
+    tailCacheBytes: random.pick([1, 4 * kibibyte, 64 * kibibyte, 1024 * kibibyte]),
+    blockCacheBytes: random.pick([64, 256]) * kibibyte,
+    applySliceEntries: random.pick([1, 2, 16, 512]),
+    unwrittenMax: random.pick([2, 20, 50_000]),
+    stateWriteDelayMs: random.pick([1, 10, 50]),
+    checkpointMs: random.pick([50, 500, 5000]),
+    checkpointEntries: random.pick([5, 100, 100_000]),
+    proposalsMax: random.pick([4, 32, 16_384]),
+    peerQueueBytesMax: random.pick([4, 64, 32_768]) * kibibyte,
+    transferMsMax: 1000,
+  }
+}
+
+/** Some kinds are off in every run, so that each is also seen without the others. A leader dies in every run. */
+function drawFaults(random: SimRandom): SimConfiguration['faults'] {
+  const faults: Partial<Record<FaultKind, number>> = {}
+  const share = random.pick([0.2, 0.4, 0.7, 1])
+  for (const kind of faultKinds) if (random.chance(share)) faults[kind] = random.spread(0.2, 2)
+  if (Object.keys(faults).length === 0) faults[random.pick(faultKinds)] = 1
+  return faults
+}

@@ -1,0 +1,81 @@
+/**
+ * What must hold when a mended group has come to rest: equal bytes, equal state, and every queue readable on every
+ * replica, message by message.
+ */
+import { readRecords } from '../../src/message/batch.ts'
+import { isZero } from '../../store/frame.ts'
+import { frameBody } from '../../store/index.ts'
+import { segmentName } from '../../store/segment.ts'
+import { segmentHeaderBytes } from '../../store/segment-header.ts'
+import { type Judge, valueOf } from './judge.ts'
+import type { SimNode } from './sim-node.ts'
+import { topic } from './workload.ts'
+
+/** All replicas run and have applied and committed the same last entry. */
+export function hasConverged(nodes: readonly SimNode[]): boolean {
+  const first = nodes[0]?.broker?.replica
+  if (!first) return false
+  const last = first.log.lastIndex
+  return nodes.every((node) => {
+    const replica = node.broker?.replica
+    if (!replica || replica.log.lastIndex !== last || replica.log.durableIndex !== last) return false
+    return replica.commitIndex === last && replica.appliedIndex === last && replica.leader() !== null
+  })
+}
+
+/** Call at the instant of convergence: everything but the reading of messages is checked at once. */
+export async function checkAgreement(
+  nodes: readonly SimNode[],
+  judge: Judge,
+  options: { readonly segmentBytes: number },
+): Promise<void> {
+  const hashes = new Set(nodes.map((node) => node.broker?.replica?.machine.hash))
+  judge.check(hashes.size === 1, () => `B1: at rest the replicas have different states: ${[...hashes].join(' ')}`)
+  for (const node of nodes) {
+    const log = node.broker?.replica?.log
+    if (log) checkBytes(node, nodes[0] as SimNode, log.endPosition, judge, options.segmentBytes)
+    for (let index = 1; index <= judge.lastCommitted; index++) {
+      const entry = judge.committedAt(index)
+      judge.check(
+        !entry || judge.isDurableOn(node, entry),
+        () => `P1: entry ${index} is not on the disk of ${node.name}`,
+      )
+    }
+  }
+  await Promise.all(nodes.map((node) => checkQueues(node, judge)))
+}
+
+/** Equal logs are equal bytes, and behind the tail there are only zeros. */
+function checkBytes(node: SimNode, other: SimNode, end: number, judge: Judge, segmentBytes: number): void {
+  for (let base = 0; base < end; base += segmentBytes) {
+    const length = Math.min(segmentBytes, end - base)
+    const bytes = framesOf(node, base)
+    const same = bytes.subarray(0, length).equals(framesOf(other, base).subarray(0, length))
+    judge.check(same, () => `S2: the logs of ${node.name} and ${other.name} differ behind ${base}`)
+    judge.check(isZero(bytes.subarray(length)), () => `S2: ${node.name} has old bytes behind the tail at ${end}`)
+  }
+}
+
+function framesOf(node: SimNode, base: number): Buffer {
+  return node.disk.contentOf(`data/${node.name}/log/${segmentName(base)}`).subarray(segmentHeaderBytes)
+}
+
+/** Reads every queue from this replica's own state and log. */
+async function checkQueues(node: SimNode, judge: Judge): Promise<void> {
+  const replica = node.broker?.replica
+  const info = replica?.machine.topic(topic)
+  if (!replica || !info) return
+  for (const [queue, expected] of judge.queues.entries()) {
+    const found: string[] = []
+    while (found.length < (expected?.length ?? 0)) {
+      const rows = await replica.machine.findRows(info.topicId, queue, found.length, 64)
+      if (rows.length === 0) break
+      for (const row of rows) {
+        const frame = await replica.log.readAt(row.position)
+        for (const record of readRecords(frameBody(frame), 0)) found.push(valueOf(record.body))
+      }
+    }
+    const at = (expected ?? []).findIndex((value, offset) => found[offset] !== value)
+    judge.check(at < 0, () => `P1: ${node.name} has ${found[at]} at ${queue}/${at}, it should be ${expected?.[at]}`)
+  }
+}

@@ -1,0 +1,324 @@
+/**
+ * Watches everything a run does and knows what may never happen: the invariants of the whole group, checked at the
+ * instant at which they could break, against the bytes on the disks and not against what the replicas claim.
+ *
+ * The first entry that any replica applies at an index is the truth for that index; everybody else, acknowledgements
+ * and consumers included, is compared with it.
+ */
+import type { Broker } from '../../src/broker/broker.ts'
+import type { ApplyResult, CommittedEntry } from '../../src/broker/contract.ts'
+import { readBatchHeader, readRecords } from '../../src/message/batch.ts'
+import type { NodeEvent } from '../../src/rpc/methods.ts'
+import { decodePeerFrame } from '../../src/rpc/peer-codec.ts'
+import { frameHeaderBytes, frameLengthOf } from '../../store/frame.ts'
+import { type Frame, frameTypes } from '../../store/index.ts'
+import { segmentName } from '../../store/segment.ts'
+import { segmentHeaderBytes } from '../../store/segment-header.ts'
+import type { SimNode } from './sim-node.ts'
+
+/** Thrown to end a run that has failed. */
+export class Violation extends Error {
+  override readonly name = 'Violation'
+}
+
+/** What lies at one index of the log for ever. */
+export interface Committed {
+  readonly index: number
+  readonly term: number
+  readonly position: number
+  /** The frame. Compared as a whole: a CRC over a header that ends with its own CRC is the same for all headers. */
+  readonly bytes: Buffer
+  readonly hash: string
+}
+
+export interface JudgeOptions {
+  readonly nodes: () => readonly SimNode[]
+  readonly segmentBytes: number
+  readonly topic: string
+  readonly group: string
+}
+
+export class Judge {
+  readonly #options: JudgeOptions
+  readonly #committed: Committed[] = []
+  readonly #leaders = new Map<number, string>()
+  readonly #votes = new Map<string, string>()
+  /** Committed messages of the topic, by queue and offset. */
+  readonly queues: string[][] = []
+  readonly #stored = new Set<string>()
+  readonly #groupOffsets = new Map<number, number>()
+  /** By node: what it may never fall behind again. */
+  readonly #promised = new Map<string, number>()
+  readonly #progress = new Map<string, { commit: number; applied: number; term: number }>()
+  elections = 0
+  violation: Violation | null = null
+
+  constructor(options: JudgeOptions) {
+    this.#options = options
+  }
+
+  get lastCommitted(): number {
+    return this.#committed.length
+  }
+
+  committedAt(index: number): Committed | undefined {
+    return this.#committed[index - 1]
+  }
+
+  /** Notes the first violation; the run ends at the next event. */
+  fail(text: string): void {
+    this.violation ??= new Violation(text)
+  }
+
+  check(condition: boolean, text: () => string): void {
+    if (!condition) this.fail(text())
+  }
+
+  /** A broker has joined its group; its replica has not done anything yet. */
+  started(node: SimNode, broker: Broker): void {
+    broker.events.subscribe((event) => this.#onEvent(node, event))
+    const { replica } = broker
+    if (!replica) {
+      this.fail(`P6: ${node.name} takes no part: ${broker.status().reason}`)
+      return
+    }
+    this.#checkRecovery(node)
+    this.#progress.delete(node.name)
+    replica.onApplied((entry, result) => this.#onApplied(node, broker, entry, result))
+  }
+
+  /** A process is about to end; what its disk holds for sure is remembered. */
+  ending(node: SimNode): void {
+    const replica = node.broker?.replica
+    if (!replica) return
+    let promised = Math.min(replica.log.durableIndex, this.lastCommitted)
+    // What lies behind the own commit may be of a deposed leader and not what the group has committed.
+    while (promised > 0 && !this.isDurableOn(node, this.#committed[promised - 1] as Committed)) promised--
+    this.#promised.set(node.name, Math.max(promised, this.#promised.get(node.name) ?? 0))
+  }
+
+  /** Cheap look at every node, after every event or so. */
+  look(): void {
+    for (const node of this.#options.nodes()) {
+      const replica = node.broker?.replica
+      if (!replica) continue
+      const { commitIndex: commit, appliedIndex: applied, term } = replica
+      const before = this.#progress.get(node.name)
+      if (before && before.commit === commit && before.applied === applied && before.term === term) continue
+      this.#progress.set(node.name, { commit, applied, term })
+      this.check(commit <= replica.log.lastIndex, () => `R4: ${node.name} has commit ${commit} beyond its log`)
+      this.check(applied <= commit, () => `S4: ${node.name} applied ${applied} with commit ${commit}`)
+      if (!before) continue
+      this.check(commit >= before.commit, () => `R4: commit of ${node.name} fell from ${before.commit} to ${commit}`)
+      this.check(applied >= before.applied, () => `S4: applied of ${node.name} fell from ${before.applied}`)
+      this.check(term >= before.term, () => `R1: the term of ${node.name} fell from ${before.term} to ${term}`)
+    }
+  }
+
+  /** A message of a peer leaves: what it promises must be true now, on the disk. */
+  onPeerMessage(node: SimNode, to: string, bytes: Buffer): void {
+    const frame = decodePeerFrame(bytes, { from: node.name, to })
+    if (frame.kind === 'hello') return
+    const { message } = frame
+    if (message.kind === 'vote_request') this.#onVote(message.term, node.name, node.name)
+    if (message.kind === 'vote_response' && message.refusal === null) this.#onVote(message.term, node.name, to)
+    if (message.kind === 'append_response' && message.rejected === null) {
+      this.#checkAcknowledged(node, message.term, message.matchIndex)
+    }
+  }
+
+  /** A send was acknowledged. */
+  onAcknowledged(
+    value: string,
+    place: { readonly queue: number; readonly offset: number; readonly index: number },
+  ): void {
+    const { queue, offset, index } = place
+    const stored = this.queues[queue]?.[offset]
+    this.check(stored === value, () => `P1: ${value} was acknowledged at ${queue}/${offset}, where ${stored} lies`)
+    const entry = this.committedAt(index)
+    if (!entry) this.fail(`P1: ${value} was acknowledged with index ${index}, which nobody has applied`)
+    else this.#checkMajority(entry, 'S1: acknowledged')
+  }
+
+  /** A consumer got a message. */
+  onConsumed(value: string, place: { readonly queue: number; readonly offset: number; readonly index: number }): void {
+    const { queue, offset, index } = place
+    this.check(
+      index <= this.lastCommitted,
+      () => `B4: ${queue}/${offset} was consumed before its entry ${index} committed`,
+    )
+    const stored = this.queues[queue]?.[offset]
+    this.check(stored === value, () => `B4: ${value} was consumed at ${queue}/${offset}, where ${stored} lies`)
+  }
+
+  isStored(value: string): boolean {
+    return this.#stored.has(value)
+  }
+
+  groupOffset(queue: number): number | undefined {
+    return this.#groupOffsets.get(queue)
+  }
+
+  /** Whether the disk of this node would still hold the entry after a power cut. */
+  isDurableOn(node: SimNode, entry: Committed): boolean {
+    return this.#durableBytes(node, entry.position, entry.bytes.length).equals(entry.bytes)
+  }
+
+  #durableBytes(node: SimNode, position: number, length: number): Buffer {
+    const { segmentBytes } = this.#options
+    const base = position - (position % segmentBytes)
+    const path = `data/${node.name}/log/${segmentName(base)}`
+    return node.disk.durableRangeOf(path, segmentHeaderBytes + position - base, length)
+  }
+
+  #checkMajority(entry: Committed, what: string): void {
+    const nodes = this.#options.nodes()
+    const holders = nodes.filter((node) => this.isDurableOn(node, entry)).map((node) => node.name)
+    this.check(
+      holders.length * 2 > nodes.length,
+      () => `${what}, but entry ${entry.index} is durable only on: ${holders.join(' ') || 'none'}`,
+    )
+  }
+
+  #onEvent(node: SimNode, event: NodeEvent): void {
+    if (event.kind !== 'leader_elected') return
+    this.elections++
+    const known = this.#leaders.get(event.term)
+    this.check(
+      known === undefined || known === node.name,
+      () => `R1: ${known} and ${node.name} lead term ${event.term}`,
+    )
+    this.#leaders.set(event.term, node.name)
+    this.#checkCompleteness(node, event.term)
+  }
+
+  /** The chain of checksums makes one equal frame prove everything before it. */
+  #checkCompleteness(node: SimNode, term: number): void {
+    const last = this.committedAt(this.lastCommitted)
+    const log = node.broker?.replica?.log
+    if (!last || !log) return
+    this.check(
+      log.lastIndex >= last.index,
+      () => `R3: ${node.name} leads term ${term} with ${log.lastIndex} entries, ${last.index} are committed`,
+    )
+    this.#compareFrame(node, last, `R3: ${node.name} leads term ${term}`)
+  }
+
+  /** Nothing that was durable and committed is gone after a restart. */
+  #checkRecovery(node: SimNode): void {
+    const promised = this.#promised.get(node.name) ?? 0
+    const log = node.broker?.replica?.log
+    if (!log) return
+    this.check(
+      log.lastIndex >= promised,
+      () => `S1: ${node.name} came back with ${log.lastIndex} entries, ${promised} were durable and committed`,
+    )
+    const entry = this.committedAt(Math.min(promised, log.lastIndex))
+    if (entry) this.#compareFrame(node, entry, `S2: ${node.name} came back`)
+  }
+
+  #compareFrame(node: SimNode, entry: Committed, what: string): void {
+    const frame = this.#cachedFrame(node, entry.index)
+    if (!frame) return
+    const same = frame.header.position === entry.position && frame.bytes.equals(entry.bytes)
+    this.check(same, () => `${what} with another entry at ${entry.index} than the committed one`)
+  }
+
+  #cachedFrame(node: SimNode, index: number): Frame | undefined {
+    const log = node.broker?.replica?.log
+    if (!log || index > log.lastIndex) return undefined
+    const frames = log.cached(index, 1)
+    return frames?.find((frame) => frame.header.index === index && frame.header.type !== frameTypes.padding)
+  }
+
+  #onVote(term: number, voter: string, candidate: string): void {
+    const key = `${term} ${voter}`
+    const known = this.#votes.get(key)
+    this.check(
+      known === undefined || known === candidate,
+      () => `R1: ${voter} voted for ${known} and for ${candidate} in term ${term}`,
+    )
+    this.#votes.set(key, candidate)
+  }
+
+  #checkAcknowledged(node: SimNode, term: number, index: number): void {
+    if (index === 0 || node.broker?.replica?.term !== term) return
+    const frame = this.#cachedFrame(node, index)
+    if (!frame) return
+    const durable = this.#durableBytes(node, frame.header.position, frame.bytes.length)
+    this.check(
+      durable.equals(frame.bytes),
+      () => `S1: ${node.name} acknowledges entry ${index} before it is on its disk`,
+    )
+  }
+
+  #onApplied(node: SimNode, broker: Broker, entry: CommittedEntry, result: ApplyResult): void {
+    const { body } = entry
+    // The body is a view into its frame, behind the header.
+    const bytes = Buffer.from(Buffer.from(body.buffer, body.byteOffset - frameHeaderBytes, frameLengthOf(body.length)))
+    const hash = broker.replica?.machine.hash ?? ''
+    const committed = { ...pick(entry), bytes, hash }
+    const known = this.committedAt(entry.index)
+    this.check(
+      this.isDurableOn(node, committed),
+      () => `S4: ${node.name} applied entry ${entry.index} that is not on its own disk`,
+    )
+    if (known) {
+      const isSame = known.term === entry.term && known.bytes.equals(bytes)
+      this.check(isSame, () => `R2: ${node.name} applied another entry ${entry.index} than the group`)
+      this.check(known.position === entry.position, () => `S2: entry ${entry.index} lies elsewhere on ${node.name}`)
+      this.check(known.hash === hash, () => `B1: the state of ${node.name} differs after entry ${entry.index}`)
+      return
+    }
+    this.check(entry.index === this.lastCommitted + 1, () => `R2: ${node.name} applied ${entry.index} out of order`)
+    this.#committed.push(committed)
+    this.#checkMajority(committed, `R5: ${node.name} applied`)
+    this.#learn(broker, entry, result)
+  }
+
+  /** The first time that this entry is applied anywhere. */
+  #learn(broker: Broker, entry: CommittedEntry, result: ApplyResult): void {
+    if (result.kind === 'stored' && !result.duplicate) this.#learnBatch(entry, result)
+    if (result.kind !== 'offsets') return
+    const machine = broker.replica?.machine
+    const topic = machine?.topic(this.#options.topic)
+    if (!machine || !topic) return
+    for (let queue = 0; queue < this.queues.length; queue++) {
+      const offset = machine.committedOffset(this.#options.group, topic.topicId, queue)
+      if (offset === undefined) continue
+      const before = this.#groupOffsets.get(queue) ?? 0
+      this.check(offset >= before, () => `B5: the group's offset of queue ${queue} fell from ${before} to ${offset}`)
+      this.#groupOffsets.set(queue, offset)
+    }
+  }
+
+  #learnBatch(entry: CommittedEntry, result: Extract<ApplyResult, { readonly kind: 'stored' }>): void {
+    const header = readBatchHeader(entry.body)
+    if (header.topic !== this.#options.topic) return
+    this.queues[result.queue] ??= []
+    const messages = this.queues[result.queue] as string[]
+    this.check(
+      result.baseOffset === messages.length,
+      () => `B2: queue ${result.queue} goes on at ${result.baseOffset} after ${messages.length}`,
+    )
+    for (const record of readRecords(entry.body, 0)) {
+      const value = valueOf(record.body)
+      this.check(
+        !this.#stored.has(value),
+        () => `B3: ${value} is stored twice, again at ${result.queue}/${messages.length}`,
+      )
+      this.#stored.add(value)
+      messages.push(value)
+    }
+  }
+}
+
+/** The part of a body that tells it from all others; the rest is filling. */
+export function valueOf(body: Buffer): string {
+  const text = body.toString('latin1')
+  return text.slice(0, text.indexOf(' '))
+}
+
+function pick({ index, term, position }: CommittedEntry): { index: number; term: number; position: number } {
+  return { index, term, position }
+}

@@ -1,0 +1,194 @@
+/**
+ * One machine with a broker: its disk and state database outlive its processes. Starts the production broker on
+ * simulated ports, and ends it in all the ways in which processes and machines end.
+ */
+import { type Broker, startBroker } from '../../src/broker/broker.ts'
+import type { BrokerOptions } from '../../src/broker/options.ts'
+import { silentLogger } from '../../src/common/logger.ts'
+import { loseAllUnsynced, MemoryDisk, MemoryKeyValueEngine } from '../../store/index.ts'
+import { type DiskOperation, randomCrash } from '../../store/memory-disk.ts'
+import { loseAllUnsyncedBatches, randomBatchCrash } from '../../store/memory-key-value.ts'
+import type { DiskOptions } from './configuration.ts'
+import type { Digest } from './digest.ts'
+import type { SimRandom } from './random.ts'
+import type { Scheduler } from './scheduler.ts'
+import type { SimNetwork } from './sim-network.ts'
+import { SimProcess } from './sim-process.ts'
+
+export interface NodePorts {
+  readonly scheduler: Scheduler
+  readonly network: SimNetwork
+  readonly random: SimRandom
+  readonly digest: Digest
+  readonly disk: DiskOptions
+  /** The broker is up and, once it is a member, runs its replica. Called before the replica does anything. */
+  started(node: SimNode, broker: Broker): void
+  /** `fatal` was called, or something was thrown to the top of the process. */
+  failed(node: SimNode, error: unknown): void
+}
+
+/** Waits for operations that change what a power cut would leave. */
+const changing: ReadonlySet<DiskOperation> = new Set(['write', 'sync', 'syncDirectory', 'rename', 'truncate', 'unlink'])
+
+export class SimNode {
+  readonly name: string
+  disk: MemoryDisk
+  broker: Broker | null = null
+  /** Multiplies the latency of the disk. */
+  slowness = 1
+  wallOffsetMs: number
+  starts = 0
+  /** Something keeps it down on purpose. */
+  down = false
+  #engine: MemoryKeyValueEngine
+  #process: SimProcess | null = null
+  #bootId = 1
+  #trap: { left: number; spring: () => void } | null = null
+  readonly #ports: NodePorts
+  readonly #options: BrokerOptions
+  readonly #random: SimRandom
+
+  constructor(options: BrokerOptions, ports: NodePorts) {
+    this.name = options.node
+    this.#options = options
+    this.#ports = ports
+    this.#random = ports.random.fork(`node.${options.node}`)
+    this.wallOffsetMs = this.#random.between(-2000, 2000)
+    const schedule = (operation: DiskOperation): Promise<void> => this.#onDisk(operation)
+    this.disk = new MemoryDisk({ schedule: schedule, lyingSync: ports.disk.lyingSync })
+    this.#engine = new MemoryKeyValueEngine({ schedule: () => this.#onState() })
+  }
+
+  get running(): boolean {
+    return this.#process !== null
+  }
+
+  get process(): SimProcess | null {
+    return this.#process
+  }
+
+  get paused(): boolean {
+    return this.#process?.paused ?? false
+  }
+
+  async start(): Promise<void> {
+    if (this.#process) return
+    this.starts++
+    const { scheduler, network } = this.#ports
+    const lateness = this.#random.fork(`late.${this.starts}`)
+    const process = new SimProcess(this.name, {
+      scheduler,
+      wallMs: () => Math.floor(1_700_000_000_000 + scheduler.nowMs + this.wallOffsetMs),
+      latenessMs: () => lateness.next() * 0.5,
+      crashed: (error) => this.#ports.failed(this, error),
+    })
+    this.#process = process
+    try {
+      const broker = await startBroker(this.#options, {
+        clock: process,
+        random: this.#random.fork(`process.${this.starts}`),
+        transport: network.endpoint(process),
+        disk: this.disk,
+        engine: this.#engine,
+        logger: silentLogger,
+        bootId: async () => `boot-${this.#bootId}`,
+        fatal: (error) => this.#ports.failed(this, error),
+      })
+      if (this.#process !== process) return
+      this.broker = broker
+      broker.joined.then(() => {
+        if (this.#process === process) this.#ports.started(this, broker)
+      })
+    } catch (error) {
+      if (this.#process === process) this.#ports.failed(this, error)
+    }
+  }
+
+  /** SIGKILL: the machine with its page cache lives on. */
+  kill(): void {
+    if (!this.#end(false)) return
+    this.disk = this.disk.kill()
+    this.#engine = this.#engine.kill()
+  }
+
+  /** Power cut. `all`: everything un-synced is lost; else chance decides about every page and batch. */
+  crash(all: boolean): void {
+    this.#end(true)
+    const random = (): number => this.#random.next()
+    this.disk = this.disk.crash(all ? loseAllUnsynced : randomCrash(random))
+    this.#engine = this.#engine.crash(all ? loseAllUnsyncedBatches : randomBatchCrash(random))
+    this.#bootId++
+  }
+
+  /** SIGTERM; resolves when the process has ended by itself or was ended. */
+  async stop(): Promise<void> {
+    const [process, broker] = [this.#process, this.broker]
+    if (!process || !broker) return
+    await broker.close()
+    if (this.#process === process) this.kill()
+  }
+
+  pause(): void {
+    this.#process?.pause()
+  }
+
+  resume(): void {
+    this.#process?.resume()
+  }
+
+  /** Springs before the given number of changing disk operations has finished. */
+  setTrap(operations: number, spring: () => void): void {
+    this.#trap = { left: operations, spring }
+  }
+
+  clearTrap(): void {
+    this.#trap = null
+  }
+
+  #end(silent: boolean): boolean {
+    const process = this.#process
+    this.#trap = null
+    this.#process = null
+    this.broker = null
+    if (!process) return false
+    process.kill()
+    this.#ports.network.kill(process, silent)
+    return true
+  }
+
+  #onDisk(operation: DiskOperation): Promise<void> {
+    this.#ports.digest.addText(operation)
+    const { syncMeanMs, writeMeanMs, lateShare } = this.#ports.disk
+    if (!changing.has(operation)) return settled
+    const isSync = operation === 'sync' || operation === 'syncDirectory'
+    const latencyMs = isSync
+      ? this.#random.around(syncMeanMs)
+      : this.#random.chance(lateShare)
+        ? this.#random.around(writeMeanMs)
+        : 0
+    this.#springTrap(latencyMs * this.slowness)
+    return this.#wait(latencyMs * this.slowness)
+  }
+
+  #onState(): Promise<void> {
+    const { writeMeanMs, lateShare } = this.#ports.disk
+    return this.#wait(this.#random.chance(lateShare) ? this.#random.around(writeMeanMs) * this.slowness : 0)
+  }
+
+  #wait(latencyMs: number): Promise<void> {
+    const process = this.#process
+    if (latencyMs <= 0 || !process) return settled
+    return new Promise((resolve) => {
+      this.#ports.scheduler.after(latencyMs, () => process.run(resolve))
+    })
+  }
+
+  #springTrap(withinMs: number): void {
+    const trap = this.#trap
+    if (!trap || --trap.left > 0) return
+    this.#trap = null
+    this.#ports.scheduler.after(withinMs * this.#random.next() * 1.2, trap.spring)
+  }
+}
+
+const settled: Promise<void> = Promise.resolve()

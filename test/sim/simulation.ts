@@ -1,0 +1,309 @@
+/**
+ * One run of one seed: a broker group, a namesrv and a client of the production code under virtual time. First
+ * anything may break (safety), then everything is mended and the group must make progress and agree (liveness).
+ *
+ * Used by `main.ts`, by `sim.test.ts` and for planted bugs. The same seed gives the same run, down to every byte sent.
+ */
+
+import type { BrokerOptions } from '../../src/broker/options.ts'
+import { silentLogger } from '../../src/common/logger.ts'
+import { startNamesrv } from '../../src/namesrv/namesrv.ts'
+import { drawConfiguration, type FaultKind, type SimConfiguration } from './configuration.ts'
+import { Digest } from './digest.ts'
+import { Faults } from './faults.ts'
+import { checkAgreement, hasConverged } from './final-checks.ts'
+import { Judge } from './judge.ts'
+import { SimRandom } from './random.ts'
+import { Scheduler } from './scheduler.ts'
+import { SimNetwork } from './sim-network.ts'
+import { SimNode } from './sim-node.ts'
+import { SimProcess } from './sim-process.ts'
+import { consumerGroup, namesrvAddress, topic, Workload } from './workload.ts'
+
+export interface RunOptions {
+  readonly seed: string
+  /** Changes what the seed has drawn. */
+  readonly change?: (configuration: SimConfiguration) => SimConfiguration
+  /** Hears what happens, with the virtual time in milliseconds. */
+  readonly trace?: (atMs: number, text: string) => void
+}
+
+export interface RunResult {
+  readonly seed: string
+  readonly configuration: SimConfiguration
+  /** Null when all is well; else what was broken, or why the run proves nothing. */
+  readonly failure: string | null
+  readonly elections: number
+  readonly crashes: number
+  readonly acknowledged: number
+  readonly unknown: number
+  readonly consumed: number
+  readonly commits: number
+  readonly faults: number
+  readonly faultsByKind: Readonly<Partial<Record<FaultKind, number>>>
+  readonly errors: Readonly<Record<string, number>>
+  readonly events: number
+  readonly virtualMs: number
+  /** Of all effects: equal for equal seeds. */
+  readonly digest: string
+}
+
+/** Bounds of the liveness phase, virtual milliseconds. */
+const progressMsMax = 30_000
+const convergenceMsMax = 30_000
+const nodeNames = ['n0', 'n1', 'n2'] as const
+
+export async function runSeed(options: RunOptions): Promise<RunResult> {
+  const simulation = new Simulation(options)
+  const onRejection = (error: unknown): void => simulation.bug('somewhere', error)
+  process.on('unhandledRejection', onRejection)
+  try {
+    return await simulation.run()
+  } finally {
+    process.off('unhandledRejection', onRejection)
+  }
+}
+
+class Simulation {
+  readonly #seed: string
+  readonly #configuration: SimConfiguration
+  readonly #scheduler = new Scheduler()
+  readonly #digest = new Digest()
+  readonly #random: SimRandom
+  readonly #network: SimNetwork
+  readonly #nodes: readonly SimNode[]
+  readonly #judge: Judge
+  readonly #faults: Faults
+  readonly #workload: Workload
+  readonly #client: SimProcess
+  readonly #trace: (atMs: number, text: string) => void
+  #namesrvProcess: SimProcess | null = null
+
+  constructor(options: RunOptions) {
+    this.#seed = options.seed
+    this.#random = new SimRandom(options.seed)
+    const drawn = drawConfiguration(this.#random.fork('configuration'))
+    this.#configuration = options.change ? options.change(drawn) : drawn
+    this.#trace = options.trace ?? (() => {})
+    this.#network = new SimNetwork(
+      this.#scheduler,
+      this.#random.fork('network'),
+      this.#digest,
+      this.#configuration.network,
+    )
+    this.#nodes = nodeNames.map((name) => this.#makeNode(name))
+    const { segmentBytes } = this.#configuration
+    this.#judge = new Judge({ nodes: () => this.#nodes, segmentBytes, topic, group: consumerGroup })
+    this.#client = this.#process('client')
+    this.#network.onSent = (from, to, purpose, message) => this.#onSent(from, to, purpose, message)
+    this.#faults = this.#makeFaults()
+    this.#workload = new Workload({
+      process: this.#client,
+      network: this.#network,
+      random: this.#random.fork('workload'),
+      configuration: this.#configuration,
+      judge: this.#judge,
+    })
+  }
+
+  async run(): Promise<RunResult> {
+    this.#startNamesrv()
+    for (const node of this.#nodes) void node.start()
+    void this.#workload.start()
+    if (!this.#configuration.faultsAtBirth)
+      await this.#until(progressMsMax, () => this.#workload.acknowledged.length > 0)
+    this.#faults.start()
+    await this.#until(this.#configuration.safetyMs, () => false)
+    await this.#finish()
+    if (this.#configuration.finalPowerLoss && !this.#judge.violation) await this.#loseAllAndCheckAgain()
+    this.#end()
+    return this.#result()
+  }
+
+  /** What should have ended the process: a broken invariant, or an error nobody caught. */
+  bug(where: string, error: unknown): void {
+    this.#judge.fail(`${where} stopped: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+  }
+
+  /** Liveness: mended, the group must acknowledge, agree and show everything within bounded time. */
+  async #finish(): Promise<void> {
+    this.#note('mend')
+    this.#faults.mend()
+    this.#workload.stop()
+    let acknowledged = false
+    void this.#workload.sendLast().then(() => {
+      acknowledged = true
+    })
+    await this.#must(progressMsMax, 'a mended group acknowledges a message', () => acknowledged)
+    await this.#must(progressMsMax, 'every send and commit is answered', () => this.#workload.idle)
+    await this.#must(convergenceMsMax, 'the reader has read everything', () => this.#workload.caughtUp)
+    await this.#must(convergenceMsMax, 'all replicas apply the same', () => hasConverged(this.#nodes))
+    await this.#checkAll()
+  }
+
+  async #loseAllAndCheckAgain(): Promise<void> {
+    this.#note('power loss of all')
+    for (const node of this.#nodes) {
+      this.#judge.ending(node)
+      node.crash(true)
+    }
+    for (const node of this.#nodes) void node.start()
+    await this.#must(convergenceMsMax, 'after a power loss of all they apply the same', () => hasConverged(this.#nodes))
+    await this.#checkAll()
+  }
+
+  async #checkAll(): Promise<void> {
+    if (this.#judge.violation) return
+    this.#workload.checkAcknowledged()
+    let checked = false
+    checkAgreement(this.#nodes, this.#judge, this.#configuration).then(
+      () => {
+        checked = true
+      },
+      (error: unknown) => this.bug('reading at the end', error),
+    )
+    await this.#must(convergenceMsMax, 'everything can be read', () => checked)
+  }
+
+  async #must(withinMs: number, what: string, isDone: () => boolean): Promise<void> {
+    if (await this.#until(withinMs, isDone)) return
+    if (this.#judge.violation) return
+    this.#judge.fail(`P8: not reached within ${withinMs} ms: ${what}; ${JSON.stringify(this.#state())}`)
+  }
+
+  async #until(withinMs: number, isDone: () => boolean): Promise<boolean> {
+    const over = (): boolean => {
+      this.#judge.look()
+      return this.#judge.violation !== null || isDone()
+    }
+    await this.#scheduler.run(this.#scheduler.nowMs + withinMs, over)
+    return this.#judge.violation === null && isDone()
+  }
+
+  #makeNode(name: string): SimNode {
+    return new SimNode(this.#brokerOptions(name), {
+      scheduler: this.#scheduler,
+      network: this.#network,
+      random: this.#random,
+      digest: this.#digest,
+      disk: this.#configuration.disk,
+      started: (node, broker) => {
+        this.#note(`${node.name} joined`)
+        broker.events.subscribe((event) => this.#trace(this.#scheduler.nowMs, `${node.name} ${describe(event)}`))
+        this.#judge.started(node, broker)
+      },
+      failed: (node, error) => this.bug(node.name, error),
+    })
+  }
+
+  #brokerOptions(node: string): BrokerOptions {
+    const { raft, limits, segmentBytes } = this.#configuration
+    return {
+      cluster: 'RaftCluster',
+      group: 'RaftNode00',
+      node,
+      directory: `data/${node}`,
+      listen: `${node}:30911`,
+      members: nodeNames.map((member) => ({ node: member, raftAddress: `${member}:30912` })),
+      bootstrap: true,
+      namesrv: [namesrvAddress],
+      segmentBytes,
+      registerIntervalMs: 2000,
+      raft,
+      limits,
+    }
+  }
+
+  #makeFaults(): Faults {
+    return new Faults({
+      scheduler: this.#scheduler,
+      network: this.#network,
+      random: this.#random.fork('nemesis'),
+      configuration: this.#configuration,
+      nodes: this.#nodes,
+      clientHosts: ['client'],
+      ending: (node) => this.#judge.ending(node),
+      restartNamesrv: () => this.#startNamesrv(),
+      note: (text) => this.#note(text),
+    })
+  }
+
+  #startNamesrv(): void {
+    if (this.#namesrvProcess) {
+      this.#namesrvProcess.kill()
+      this.#network.kill(this.#namesrvProcess, false)
+    }
+    const process = this.#process('ns')
+    this.#namesrvProcess = process
+    const ports = { clock: process, transport: this.#network.endpoint(process), logger: silentLogger }
+    void startNamesrv({ listen: namesrvAddress, registerIntervalMs: 2000 }, ports)
+  }
+
+  #process(name: string): SimProcess {
+    const lateness = this.#random.fork(`late.${name}`)
+    return new SimProcess(name, {
+      scheduler: this.#scheduler,
+      wallMs: () => Math.floor(1_700_000_000_000 + this.#scheduler.nowMs),
+      latenessMs: () => lateness.next() * 0.5,
+      crashed: (error) => this.bug(name, error),
+    })
+  }
+
+  #onSent(from: SimProcess, to: string, purpose: string, message: unknown): void {
+    if (purpose !== 'control' || !Buffer.isBuffer(message)) return
+    const node = this.#nodes.find((candidate) => candidate.process === from)
+    if (node) this.#judge.onPeerMessage(node, to, message)
+  }
+
+  #note(text: string): void {
+    this.#digest.addText(text)
+    this.#trace(this.#scheduler.nowMs, text)
+  }
+
+  #state(): unknown {
+    return this.#nodes.map((node) => {
+      if (!node.broker) return { node: node.name, role: 'down' }
+      const { role, reason, term, lastIndex, durableIndex, commitIndex, appliedIndex } = node.broker.status()
+      return { node: node.name, role, reason, term, lastIndex, durableIndex, commitIndex, appliedIndex }
+    })
+  }
+
+  /** Nothing may act any more when the next run begins. */
+  #end(): void {
+    for (const node of this.#nodes) node.kill()
+    this.#client.kill()
+    this.#namesrvProcess?.kill()
+  }
+
+  #result(): RunResult {
+    const acknowledged = this.#workload.acknowledged.length
+    const { elections } = this.#judge
+    const { crashes } = this.#faults
+    let failure = this.#judge.violation?.message ?? null
+    if (failure === null && (elections < 2 || crashes === 0 || acknowledged < 2)) {
+      failure = `INVALID: ${elections} elections, ${crashes} crashes, ${acknowledged} acknowledged prove nothing`
+    }
+    return {
+      seed: this.#seed,
+      configuration: this.#configuration,
+      failure,
+      elections,
+      crashes,
+      acknowledged,
+      unknown: this.#workload.unknown,
+      consumed: this.#workload.consumed,
+      commits: this.#workload.commits,
+      faults: this.#faults.total,
+      faultsByKind: Object.fromEntries(this.#faults.counts),
+      errors: this.#workload.errors,
+      events: this.#scheduler.executed,
+      virtualMs: Math.round(this.#scheduler.nowMs),
+      digest: this.#digest.hex,
+    }
+  }
+}
+
+function describe(event: { readonly kind: string; readonly term: number; readonly details: object }): string {
+  const details = Object.entries(event.details).map(([key, value]) => `${key}=${value}`)
+  return [event.kind, `term=${event.term}`, ...details].join(' ')
+}

@@ -1,0 +1,278 @@
+/**
+ * What the users of a run do, with the production SDK: senders that wait for every acknowledgement, a reader that
+ * follows all queues, and a consumer group that commits, goes away and comes back.
+ *
+ * Everything that they are told goes to the judge. An error that no user should ever see fails the run.
+ */
+import { type Client, openClient } from '../../src/client/client.ts'
+import type { ConsumedBatch } from '../../src/client/consumer/consumed-batch.ts'
+import type { PullConsumer } from '../../src/client/consumer/pull-consumer.ts'
+import type { Producer } from '../../src/client/producer/producer.ts'
+import type { MessageQueue, SendResult } from '../../src/client/types.ts'
+import { sleep } from '../../src/common/clock.ts'
+import { LedgerError, toLedgerError } from '../../src/common/errors.ts'
+import type { SimConfiguration } from './configuration.ts'
+import { type Judge, valueOf } from './judge.ts'
+import type { SimRandom } from './random.ts'
+import type { SimNetwork } from './sim-network.ts'
+import type { SimProcess } from './sim-process.ts'
+
+export const topic = 'sim'
+export const consumerGroup = 'sim-group'
+export const namesrvAddress = 'ns:9876'
+
+export interface Acknowledged {
+  readonly value: string
+  readonly queue: number
+  readonly offset: number
+  readonly index: number
+}
+
+export class Workload {
+  readonly acknowledged: Acknowledged[] = []
+  /** Sends whose error said that nothing was stored. */
+  readonly refused: string[] = []
+  unknown = 0
+  consumed = 0
+  commits = 0
+  readonly #process: SimProcess
+  readonly #network: SimNetwork
+  readonly #random: SimRandom
+  readonly #configuration: SimConfiguration
+  readonly #judge: Judge
+  readonly #errors = new Map<string, number>()
+  /** By queue: what the group was told to be committed. */
+  readonly #committed = new Map<number, number>()
+  /** By queue: how far the reader has come. */
+  readonly #position = new Map<number, number>()
+  readonly #filling = Buffer.alloc(64 * 1024, '.').toString('latin1')
+  #client: Client | null = null
+  #producer: Producer | null = null
+  #sent = 0
+  /** Users that may still write something. */
+  #busy = 0
+  #stopping = false
+
+  constructor(parts: {
+    readonly process: SimProcess
+    readonly network: SimNetwork
+    readonly random: SimRandom
+    readonly configuration: SimConfiguration
+    readonly judge: Judge
+  }) {
+    this.#process = parts.process
+    this.#network = parts.network
+    this.#random = parts.random
+    this.#configuration = parts.configuration
+    this.#judge = parts.judge
+  }
+
+  /** Errors that senders and consumers got, by code. */
+  get errors(): Readonly<Record<string, number>> {
+    return Object.fromEntries(this.#errors)
+  }
+
+  get started(): boolean {
+    return this.#producer !== null
+  }
+
+  /** After `stop`: whether everything that was sent has been answered. */
+  get idle(): boolean {
+    return this.#busy === 0
+  }
+
+  /** Whether the reader has seen everything that is committed. */
+  get caughtUp(): boolean {
+    return this.#judge.queues.every((messages, queue) => (this.#position.get(queue) ?? 0) === (messages?.length ?? 0))
+  }
+
+  async start(): Promise<void> {
+    const ports = {
+      transport: this.#network.endpoint(this.#process),
+      clock: this.#process,
+      random: this.#random.fork('sdk'),
+    }
+    this.#client = await this.#connect(ports)
+    const { sendTimeoutMs, queues, senders } = this.#configuration
+    this.#producer = this.#client.producer({ queuesPerTopic: queues, sendTimeoutMs })
+    this.#busy = senders + 1
+    for (let sender = 0; sender < senders; sender++) this.#guard(this.#runSender(sender))
+    this.#guard(this.#runReader())
+    this.#guard(this.#runGroup())
+  }
+
+  /** Senders finish what they have begun. */
+  stop(): void {
+    this.#stopping = true
+  }
+
+  /** One more message, which must be acknowledged. */
+  async sendLast(): Promise<void> {
+    while (!this.#producer) await sleep(this.#process, 50)
+    for (;;) {
+      if (await this.#send([`last${this.#sent++}`], 5000)) return
+    }
+  }
+
+  /** Every acknowledged message lies where the producer was told; nothing that was refused is there. */
+  checkAcknowledged(): void {
+    for (const { value, queue, offset, index } of this.acknowledged) {
+      this.#judge.onAcknowledged(value, { queue, offset, index })
+    }
+    for (const value of this.refused) {
+      this.#judge.check(!this.#judge.isStored(value), () => `P3: ${value} is stored, but its sender was told it is not`)
+    }
+    for (const [queue, offset] of this.#committed) {
+      const now = this.#judge.groupOffset(queue) ?? 0
+      this.#judge.check(now >= offset, () => `B5: offset ${offset} of queue ${queue} was committed, now it is ${now}`)
+    }
+  }
+
+  async #connect(ports: Parameters<typeof openClient>[0]): Promise<Client> {
+    for (;;) {
+      try {
+        return await openClient(ports, { namesrv: namesrvAddress })
+      } catch (error) {
+        this.#note(error)
+        await sleep(this.#process, 50)
+      }
+    }
+  }
+
+  async #runSender(sender: number): Promise<void> {
+    const random = this.#random.fork(`sender.${sender}`)
+    const { thinkMeanMs, batchShare, messagesMax, sendTimeoutMs } = this.#configuration
+    while (!this.#stopping && this.#sent < messagesMax) {
+      await sleep(this.#process, random.around(thinkMeanMs))
+      const count = random.chance(batchShare) ? 1 + random.below(8) : 1
+      const values = Array.from({ length: count }, () => `m${this.#sent++}`)
+      await this.#send(values, sendTimeoutMs, random)
+    }
+    this.#busy--
+  }
+
+  async #send(values: readonly string[], timeoutMs: number, random?: SimRandom): Promise<boolean> {
+    const producer = this.#producer as Producer
+    const messages = values.map((value) => ({ topic, body: this.#body(value, random) }))
+    try {
+      const results = await producer.sendBatch(messages, { timeoutMs })
+      results.forEach((result, at) => this.#onResult(values[at] ?? '', result))
+      return true
+    } catch (error) {
+      const { stored } = this.#note(error)
+      if (stored === 'no') this.refused.push(...values)
+      else this.unknown += values.length
+      return false
+    }
+  }
+
+  #body(value: string, random: SimRandom | undefined): string {
+    const length = random ? random.below(this.#configuration.bodyBytesMax) : 0
+    return `${value} ${this.#filling.slice(0, length)}`
+  }
+
+  #onResult(value: string, result: SendResult): void {
+    const entry = { value, queue: result.queue.queue, offset: result.offset, index: result.index }
+    this.acknowledged.push(entry)
+    this.#judge.onAcknowledged(value, entry)
+  }
+
+  /** Follows all queues from their beginning to the end of the run. */
+  async #runReader(): Promise<void> {
+    const reader = this.#open({ readFrom: this.#configuration.readFrom, longPollMs: 300 })
+    await this.#assign(reader)
+    for (;;) {
+      const batch = await reader.poll({ waitMs: 1000 })
+      if (!batch) continue
+      this.#onBatch(batch)
+      const next = this.#position.get(batch.queue.queue) ?? 0
+      this.#judge.check(
+        batch.firstOffset === next,
+        () => `B2: the reader got ${batch.queue.queue}/${batch.firstOffset} after ${next}`,
+      )
+      this.#position.set(batch.queue.queue, batch.nextOffset)
+    }
+  }
+
+  /** A member that reads, commits, and now and then is replaced by another. */
+  async #runGroup(): Promise<void> {
+    const random = this.#random.fork('group')
+    while (!this.#stopping) {
+      const consumer = this.#open({ group: consumerGroup, longPollMs: 300 })
+      const queues = await this.#assign(consumer)
+      for (const queue of queues) this.#checkStart(consumer, queue)
+      for (let round = random.below(30); round > 0 && !this.#stopping; round--) {
+        const batch = await consumer.poll({ waitMs: 200, maxMessages: 1 + random.below(10) })
+        if (batch) this.#onBatch(batch)
+        if (random.chance(0.4)) await this.#commit(consumer, queues)
+      }
+      await consumer.close()
+    }
+    this.#busy--
+  }
+
+  #open(options: Parameters<Client['pullConsumer']>[0]): PullConsumer {
+    return (this.#client as Client).pullConsumer({
+      pullBytes: 8 * 1024,
+      prefetchBytesPerQueue: 16 * 1024,
+      ...options,
+    })
+  }
+
+  async #assign(consumer: PullConsumer): Promise<readonly MessageQueue[]> {
+    for (;;) {
+      try {
+        return await consumer.assign(topic)
+      } catch (error) {
+        this.#note(error)
+        await sleep(this.#process, 100)
+      }
+    }
+  }
+
+  #checkStart(consumer: PullConsumer, queue: MessageQueue): void {
+    const start = consumer.position(queue)
+    const committed = this.#committed.get(queue.queue) ?? 0
+    this.#judge.check(
+      start >= committed,
+      () => `B5: the group starts queue ${queue.queue} at ${start}, not ${committed}`,
+    )
+  }
+
+  async #commit(consumer: PullConsumer, queues: readonly MessageQueue[]): Promise<void> {
+    const positions = queues.map((queue) => [queue.queue, consumer.position(queue)] as const)
+    try {
+      await consumer.commit()
+    } catch (error) {
+      this.#note(error)
+      return
+    }
+    this.commits++
+    for (const [queue, offset] of positions) {
+      if (offset > (this.#committed.get(queue) ?? 0)) this.#committed.set(queue, offset)
+    }
+  }
+
+  #onBatch(batch: ConsumedBatch): void {
+    for (const message of batch.messages) {
+      this.consumed++
+      const place = { queue: message.queue.queue, offset: message.offset, index: batch.index }
+      this.#judge.onConsumed(valueOf(message.body), place)
+    }
+  }
+
+  #note(error: unknown): LedgerError {
+    if (!(error instanceof LedgerError)) throw error
+    const failure = toLedgerError(error)
+    this.#errors.set(failure.code, (this.#errors.get(failure.code) ?? 0) + 1)
+    return failure
+  }
+
+  /** Whatever ends one of the users is a bug of the SDK. */
+  #guard(running: Promise<void>): void {
+    running.catch((error: unknown) => {
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+      this.#judge.fail(`P8: a user of the SDK got what no user should see: ${text}`)
+    })
+  }
+}
