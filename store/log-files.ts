@@ -74,12 +74,13 @@ export class LogFiles {
     while (this.preparedEnd < target) {
       const found = await this.#orFull(() => this.#segmentToFill())
       const filled = found !== null && (await this.#orFull(() => found.fill(target).then(() => true)))
-      // What fitted before the disk was full is kept, so that entries on their way still find room.
-      await this.#segments.at(-1)?.syncFilled()
+      // Before `syncFilled` lets flushes in: a power cut would take the frames along with the name of their file.
       if (this.#unsyncedDirectory) {
         await this.#disk.syncDirectory(this.#options.directory)
         this.#unsyncedDirectory = false
       }
+      // What fitted before the disk was full is kept, so that entries on their way still find room.
+      await this.#segments.at(-1)?.syncFilled()
       if (filled !== true) {
         this.#diskFull = true
         return
