@@ -67,7 +67,7 @@ export function drawConfiguration(random: SimRandom): SimConfiguration {
   const heartbeatMs = Math.round(random.spread(15, 90))
   const electionTimeoutMinMs = Math.round(heartbeatMs * random.between(3, 8))
   return {
-    safetyMs: Math.round(random.between(4000, 10_000)),
+    safetyMs: Math.round(random.between(3500, 8000)),
     faultMeanMs: Math.round(random.spread(200, 1200)),
     faults: drawFaults(random.fork('faults')),
     downMeanMs: Math.round(random.spread(30, 1500)),
@@ -105,7 +105,7 @@ export function drawConfiguration(random: SimRandom): SimConfiguration {
     bodyBytesMax: Math.round(random.spread(40, 3000)),
     batchShare: random.pick([0, 0.1, 0.5]),
     sendTimeoutMs: random.pick([1500, 4000, 10_000]),
-    messagesMax: 600,
+    messagesMax: 300,
     readFrom: random.pick(['leader', 'follower', 'suggested']),
     finalPowerLoss: random.chance(0.5),
   }

@@ -26,6 +26,7 @@ export class Faults {
   readonly #random: SimRandom
   readonly counts = new Map<FaultKind, number>()
   crashes = 0
+  leaderDied = false
   #ended = false
 
   constructor(ports: FaultPorts) {
@@ -41,11 +42,18 @@ export class Faults {
 
   start(): void {
     const { scheduler, configuration } = this.#ports
-    // Whatever else is on: in every run a leader dies under load.
-    scheduler.after(configuration.safetyMs * this.#random.between(0.2, 0.8), () => {
-      if (!this.#ended) this.#inject('process_kill', this.#leader() ?? this.#random.pick(this.#ports.nodes))
-    })
+    // Whatever else is on: in every run a leader dies.
+    scheduler.after(configuration.safetyMs * this.#random.between(0.2, 0.8), () => this.#killLeaderOnce())
     this.#planNext()
+  }
+
+  /** Whether a leader died for sure; if none has by the end, `mend` and try again. */
+  killLeader(): boolean {
+    const leader = this.#leader()
+    if (!leader) return false
+    this.#inject('process_kill', leader)
+    this.leaderDied = true
+    return true
   }
 
   /** Everything works again from now on. */
@@ -70,6 +78,11 @@ export class Faults {
     if (how === 'kill') node.kill()
     else node.crash(how === 'lose_all')
     this.#restartLater(node)
+  }
+
+  #killLeaderOnce(): void {
+    if (this.#ended || this.killLeader()) return
+    this.#ports.scheduler.after(50, () => this.#killLeaderOnce())
   }
 
   #planNext(): void {
@@ -104,46 +117,31 @@ export class Faults {
   #inject(kind: FaultKind, node: SimNode): void {
     this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1)
     this.#ports.note(`${kind} ${node.name}`)
-    switch (kind) {
-      case 'process_kill':
-        return this.end(node, 'kill')
-      case 'power_loss':
-        return this.end(node, this.#random.chance(0.3) ? 'lose_all' : 'crash')
-      case 'power_loss_at_operation':
-        return this.#setTrap(node)
-      case 'kill_all':
-        for (const each of this.#ports.nodes) this.end(each, 'kill')
-        return
-      case 'power_loss_all': {
-        const how = this.#random.chance(0.3) ? 'lose_all' : 'crash'
-        for (const each of this.#ports.nodes) this.end(each, how)
-        return
-      }
-      case 'graceful_stop':
-        return this.#stop(node)
-      case 'pause':
-        return this.#pause(node)
-      case 'partition':
-        return this.#isolate(node)
-      case 'one_way_cut':
-        return this.#cutOneWay(node)
-      case 'client_cut':
-        return this.#cutFor(
-          this.#ports.clientHosts.flatMap((host): Cut[] => [
-            { from: host, to: node.name, purpose: null },
-            { from: node.name, to: host, purpose: null },
-          ]),
-        )
-      case 'connection_reset':
-        return this.#ports.network.reset(node.name, this.#other(node))
-      case 'slow_disk':
-        return this.#slowDown(node)
-      case 'clock_jump':
-        node.wallOffsetMs += this.#random.between(-1, 1) * this.#random.spread(100, 3_600_000)
-        return
-      case 'namesrv_restart':
-        return this.#ports.restartNamesrv()
-    }
+    this.#actions[kind](node)
+  }
+
+  readonly #actions: Readonly<Record<FaultKind, (node: SimNode) => void>> = {
+    process_kill: (node) => this.end(node, 'kill'),
+    power_loss: (node) => this.end(node, this.#random.chance(0.3) ? 'lose_all' : 'crash'),
+    power_loss_at_operation: (node) => this.#setTrap(node),
+    kill_all: () => {
+      for (const node of this.#ports.nodes) this.end(node, 'kill')
+    },
+    power_loss_all: () => {
+      const how = this.#random.chance(0.3) ? 'lose_all' : 'crash'
+      for (const node of this.#ports.nodes) this.end(node, how)
+    },
+    graceful_stop: (node) => this.#stop(node),
+    pause: (node) => this.#pause(node),
+    partition: (node) => this.#isolate(node),
+    one_way_cut: (node) => this.#cutOneWay(node),
+    client_cut: (node) => this.#cutFor(this.#ports.clientHosts.flatMap((host) => bothWays(host, node.name))),
+    connection_reset: (node) => this.#ports.network.reset(node.name, this.#other(node)),
+    slow_disk: (node) => this.#slowDown(node),
+    clock_jump: (node) => {
+      node.wallOffsetMs += this.#random.between(-1, 1) * this.#random.spread(100, 3_600_000)
+    },
+    namesrv_restart: () => this.#ports.restartNamesrv(),
   }
 
   #setTrap(node: SimNode): void {
@@ -173,12 +171,7 @@ export class Faults {
     const others = this.#ports.nodes.filter((other) => other !== node).map((other) => other.name)
     // Sometimes the client can still talk to the one that is cut off.
     const hosts = this.#random.chance(0.5) ? others : [...others, ...this.#ports.clientHosts]
-    this.#cutFor(
-      hosts.flatMap((host): Cut[] => [
-        { from: host, to: node.name, purpose: null },
-        { from: node.name, to: host, purpose: null },
-      ]),
-    )
+    this.#cutFor(hosts.flatMap((host) => bothWays(host, node.name)))
   }
 
   #cutOneWay(node: SimNode): void {
@@ -220,4 +213,11 @@ export class Faults {
       if (!this.#ended) action()
     })
   }
+}
+
+function bothWays(a: string, b: string): readonly Cut[] {
+  return [
+    { from: a, to: b, purpose: null },
+    { from: b, to: a, purpose: null },
+  ]
 }

@@ -7,7 +7,7 @@ import { isZero } from '../../store/frame.ts'
 import { frameBody } from '../../store/index.ts'
 import { segmentName } from '../../store/segment.ts'
 import { segmentHeaderBytes } from '../../store/segment-header.ts'
-import { type Judge, valueOf } from './judge.ts'
+import { type Judge, valueIn } from './judge.ts'
 import type { SimNode } from './sim-node.ts'
 import { topic } from './workload.ts'
 
@@ -72,7 +72,7 @@ async function checkQueues(node: SimNode, judge: Judge): Promise<void> {
       if (rows.length === 0) break
       for (const row of rows) {
         const frame = await replica.log.readAt(row.position)
-        for (const record of readRecords(frameBody(frame), 0)) found.push(valueOf(record.body))
+        for (const record of readRecords(frameBody(frame), 0)) found.push(valueIn(record.body))
       }
     }
     const at = (expected ?? []).findIndex((value, offset) => found[offset] !== value)

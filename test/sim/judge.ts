@@ -302,7 +302,7 @@ export class Judge {
       () => `B2: queue ${result.queue} goes on at ${result.baseOffset} after ${messages.length}`,
     )
     for (const record of readRecords(entry.body, 0)) {
-      const value = valueOf(record.body)
+      const value = valueIn(record.body)
       this.check(
         !this.#stored.has(value),
         () => `B3: ${value} is stored twice, again at ${result.queue}/${messages.length}`,
@@ -314,7 +314,7 @@ export class Judge {
 }
 
 /** The part of a body that tells it from all others; the rest is filling. */
-export function valueOf(body: Buffer): string {
+export function valueIn(body: Buffer): string {
   const text = body.toString('latin1')
   return text.slice(0, text.indexOf(' '))
 }

@@ -96,7 +96,7 @@ export class SimNode {
       })
       if (this.#process !== process) return
       this.broker = broker
-      broker.joined.then(() => {
+      void broker.joined.then(() => {
         if (this.#process === process) this.#ports.started(this, broker)
       })
     } catch (error) {

@@ -129,6 +129,9 @@ class Simulation {
   async #finish(): Promise<void> {
     this.#note('mend')
     this.#faults.mend()
+    if (!this.#faults.leaderDied) {
+      await this.#must(progressMsMax, 'a mended group has a leader', () => this.#faults.killLeader())
+    }
     this.#workload.stop()
     let acknowledged = false
     void this.#workload.sendLast().then(() => {

@@ -12,7 +12,7 @@ import type { MessageQueue, SendResult } from '../../src/client/types.ts'
 import { sleep } from '../../src/common/clock.ts'
 import { LedgerError, toLedgerError } from '../../src/common/errors.ts'
 import type { SimConfiguration } from './configuration.ts'
-import { type Judge, valueOf } from './judge.ts'
+import { type Judge, valueIn } from './judge.ts'
 import type { SimRandom } from './random.ts'
 import type { SimNetwork } from './sim-network.ts'
 import type { SimProcess } from './sim-process.ts'
@@ -156,7 +156,7 @@ export class Workload {
     const messages = values.map((value) => ({ topic, body: this.#body(value, random) }))
     try {
       const results = await producer.sendBatch(messages, { timeoutMs })
-      results.forEach((result, at) => this.#onResult(values[at] ?? '', result))
+      for (const [at, result] of results.entries()) this.#onResult(values[at] ?? '', result)
       return true
     } catch (error) {
       const { stored } = this.#note(error)
@@ -257,7 +257,7 @@ export class Workload {
     for (const message of batch.messages) {
       this.consumed++
       const place = { queue: message.queue.queue, offset: message.offset, index: batch.index }
-      this.#judge.onConsumed(valueOf(message.body), place)
+      this.#judge.onConsumed(valueIn(message.body), place)
     }
   }
 
