@@ -5,13 +5,13 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { BrokerOptions, MemberAddress } from '../broker/options.ts'
-import { type ConfigOf, type ConfigTable, key, readConfig } from '../common/config.ts'
+import { type ConfigTable, key, readConfig } from '../common/config.ts'
 import { choiceKind, durationKind, flagKind, listKind, sizeKind, textKind } from '../common/config-values.ts'
 import { LedgerError } from '../common/errors.ts'
 import { refuseOpenAddresses } from './open-addresses.ts'
 
-const name = textKind({ pattern: /^[a-zA-Z0-9_-]{1,64}$/, explain: 'has characters other than a-z A-Z 0-9 _ -' })
-const address = textKind({ pattern: /^[^:\s]+:\d{1,5}$/, explain: 'is not host:port' })
+const name = textKind({ pattern: /^[a-zA-Z0-9_-]{1,64}$/, explain: 'a name of up to 64 characters a-z A-Z 0-9 _ -' })
+const address = textKind({ pattern: /^[^:\s]+:\d{1,5}$/, explain: 'host:port' })
 const mebibyte = 1024 * 1024
 
 const table = {
@@ -47,8 +47,6 @@ const table = {
   logLevel: key(choiceKind(['debug', 'info', 'warn', 'error']), { doc: 'debug, info, warn or error', default: 'info' }),
 } satisfies ConfigTable
 
-type BrokerConfig = ConfigOf<typeof table>
-
 /** Flags as commander declares them, made from the table so that there is one list of keys. */
 export const brokerFlags: readonly { readonly flag: string; readonly description: string }[] = Object.entries(
   table as ConfigTable,
@@ -67,7 +65,9 @@ export function brokerOptionsFrom(
   const { config: file, exitWithStdin: _hidden, ...given } = flags
   const sources = { env, flags: given }
   const config = readConfig(table, typeof file === 'string' ? { ...sources, file: readFile(file) } : sources)
-  refuseOpenListeners(config)
+  const members = config.peers.map(parseMember)
+  if (!config.insecure)
+    refuseOpenAddresses([config.listen, config.raftListen, ...members.map((member) => member.raftAddress)])
   return {
     logLevel: config.logLevel,
     broker: {
@@ -78,7 +78,7 @@ export function brokerOptionsFrom(
       listen: config.listen,
       ...(config.advertised === '' ? {} : { advertised: config.advertised }),
       ...(config.raftListen === '' ? {} : { raftListen: config.raftListen }),
-      members: config.peers.map(parseMember),
+      members,
       bootstrap: config.bootstrap,
       namesrv: config.namesrv,
       segmentBytes: config.segmentBytes,
@@ -104,10 +104,4 @@ function readFile(path: string): unknown {
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new LedgerError('CONFIG_INVALID', `configuration file ${path}: ${reason}`, {}, { cause })
   }
-}
-
-function refuseOpenListeners(config: BrokerConfig): void {
-  if (config.insecure) return
-  const peers = config.peers.map((peer) => peer.slice(peer.indexOf('=') + 1))
-  refuseOpenAddresses([config.listen, config.raftListen, ...peers])
 }

@@ -19,7 +19,7 @@ import type { UnaryMethod } from '../rpc/transport.ts'
 import type { ConnectionPool } from './connection.ts'
 import { watchEvents } from './event-stream.ts'
 import { callLeader } from './leader-call.ts'
-import { checkCount } from './options.ts'
+import { checkArgument } from './options.ts'
 import type { RouteCache } from './route-cache.ts'
 import { readPermission, writePermission } from './route-table.ts'
 import type { MessageQueue } from './types.ts'
@@ -76,13 +76,14 @@ export class Admin {
   }
 
   /** Creates the topic on all broker groups; one that has it with these settings is fine. Throws TOPIC_EXISTS. */
-  createTopic(settings: TopicSettings, options: AdminOptions = {}): Promise<readonly GroupTopic[]> {
-    return this.#onGroups(settings, adminMethods.createTopic, { config: toConfig(settings), automatic: false }, options)
+  async createTopic(settings: TopicSettings, options: AdminOptions = {}): Promise<readonly GroupTopic[]> {
+    const request = { config: toConfig(settings), automatic: false }
+    return await this.#onGroups(settings, adminMethods.createTopic, request, options)
   }
 
   /** Changes number of queues (never fewer) and permission. Throws TOPIC_NOT_EXIST. */
-  updateTopic(settings: TopicSettings, options: AdminOptions = {}): Promise<readonly GroupTopic[]> {
-    return this.#onGroups(settings, adminMethods.updateTopic, { config: toConfig(settings) }, options)
+  async updateTopic(settings: TopicSettings, options: AdminOptions = {}): Promise<readonly GroupTopic[]> {
+    return await this.#onGroups(settings, adminMethods.updateTopic, { config: toConfig(settings) }, options)
   }
 
   /** Deletes the topic with all its messages and committed offsets, on all broker groups that have it. */
@@ -273,8 +274,8 @@ function missingMembers(reports: readonly ReplicaReport[]): readonly ReplicaRepo
 
 function toConfig(settings: TopicSettings): TopicConfig {
   checkTopicName(settings.topic)
-  const queues = checkCount('queues', settings.queues ?? 8, 1, queuesPerTopicMax)
-  const permission = checkCount('permission', settings.permission ?? readPermission | writePermission, 0, 7)
+  const queues = checkArgument('queues', settings.queues ?? 8, 1, queuesPerTopicMax)
+  const permission = checkArgument('permission', settings.permission ?? readPermission | writePermission, 0, 7)
   return { topic: settings.topic, readQueues: queues, writeQueues: queues, permission }
 }
 

@@ -1,13 +1,27 @@
 /**
- * Checks of numbers that users hand in. Every option of the SDK goes through here, so that a wrong one is refused by
- * name at once instead of hanging something later.
+ * Checks of numbers that users hand in. Every option and argument of the SDK goes through here, so that a wrong one is
+ * refused by name at once instead of hanging something later.
  */
 import { LedgerError } from '../common/errors.ts'
 
 /** The value, or CONFIG_INVALID naming the option and its range. */
 export function checkCount(name: string, value: number, min: number, max: number): number {
+  return checkRange('CONFIG_INVALID', name, value, { min, max })
+}
+
+/** The argument of a call, or INVALID_PARAMETER naming it and its range. */
+export function checkArgument(name: string, value: number, min: number, max: number): number {
+  return checkRange('INVALID_PARAMETER', name, value, { min, max })
+}
+
+function checkRange(
+  code: 'CONFIG_INVALID' | 'INVALID_PARAMETER',
+  name: string,
+  value: number,
+  { min, max }: { readonly min: number; readonly max: number },
+): number {
   if (Number.isInteger(value) && value >= min && value <= max) return value
-  throw new LedgerError('CONFIG_INVALID', `${name} is ${value}; it must be a whole number from ${min} to ${max}`)
+  throw new LedgerError(code, `${name} is ${value}; it must be a whole number from ${min} to ${max}`)
 }
 
 /** Addresses from `['a:1', 'b:2']` or `'a:1,b:2'`. */

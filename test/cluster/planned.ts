@@ -18,13 +18,15 @@ export async function withPlan(
   adjust: (plan: ClusterPlan) => ClusterPlan,
   use: (session: Session) => Promise<void>,
 ): Promise<void> {
-  const dataDirectory = mkdtempSync(join(tmpdir(), 'ledgermq-test-'))
+  const own = mkdtempSync(join(tmpdir(), 'ledgermq-test-'))
+  // Not the temporary folder itself: whoever watches what lies beside the data sees nobody else's files.
+  const dataDirectory = join(own, 'cluster')
   const size = { dataDirectory, nodesPerGroup, groups, namesrvs, anyPorts: true }
   try {
     // A session takes the plan that lies in its folder.
     savePlan(adjust(await planCluster(size)))
     await withSession(size, systemClock, use)
   } finally {
-    rmSync(dataDirectory, { recursive: true, force: true })
+    rmSync(own, { recursive: true, force: true })
   }
 }

@@ -6,7 +6,7 @@
  */
 import { LedgerError } from '../../common/errors.ts'
 import { checkGroupName, checkTopicName } from '../../message/names.ts'
-import { checkCount } from '../options.ts'
+import { checkArgument, checkCount } from '../options.ts'
 import type { RouteCache } from '../route-cache.ts'
 import type { MessageQueue, PollOptions, PullConsumerOptions, ReadFrom, StartFrom } from '../types.ts'
 import { aborted, allowManyListeners } from '../wait.ts'
@@ -107,7 +107,7 @@ export class PullConsumer {
     const reader = this.#reader(queue)
     const offset =
       typeof to === 'number'
-        ? checkCount('offset', to, 0, Number.MAX_SAFE_INTEGER)
+        ? checkArgument('offset', to, 0, Number.MAX_SAFE_INTEGER)
         : await resolveStart(this.#ports, queue, to === 'start' ? 'first' : to === 'end' ? 'last' : to, this.#call())
     reader.seek(offset)
     this.#sought.add(queueKey(queue))
