@@ -54,7 +54,6 @@ export const lastAttemptMsMin = 100
 export const stallReportMs = 1_000
 
 export class BatchSender {
-  readonly items: readonly SendItem[]
   readonly #owner: BatchOwner
   readonly #pinned: boolean
   readonly #startedMs: number
@@ -63,6 +62,7 @@ export class BatchSender {
   readonly #forget: (() => void)[] = []
   /** Addresses that failed since the last news about the leader. */
   readonly #failed = new Set<string>()
+  #items: readonly SendItem[]
   #lane: Lane
   #bytes: Buffer
   #target: BrokerNode | null = null
@@ -85,7 +85,7 @@ export class BatchSender {
   constructor(owner: BatchOwner, lane: Lane, items: readonly SendItem[], pinned: boolean) {
     this.#owner = owner
     this.#lane = lane
-    this.items = items
+    this.#items = items
     this.#pinned = pinned
     this.#startedMs = owner.clock.monotonicMs()
     this.#bytes = this.#encode()
@@ -93,6 +93,10 @@ export class BatchSender {
 
   get lane(): Lane {
     return this.#lane
+  }
+
+  get items(): readonly SendItem[] {
+    return this.#items
   }
 
   start(): void {
@@ -383,10 +387,23 @@ export class BatchSender {
   #onDeadline(): void {
     const nowMs = this.#owner.clock.monotonicMs()
     const error = this.#timeoutError()
+    const isDefinite = error.stored === 'no'
     for (const item of this.items) if (item.done && item.deadlineMs <= nowMs) settle(item, error, null)
     if (this.#over) return
-    if (this.items.some((item) => item.done)) this.#armDeadline()
-    else this.#finish()
+    const left = this.items.filter((item) => item.done)
+    if (left.length === 0) {
+      this.#finish()
+      return
+    }
+    // Its sender was told "not stored", so the batch must not take it along to a later attempt (P3).
+    if (isDefinite) this.#leaveOutSettled(left)
+    this.#armDeadline()
+  }
+
+  /** Only while no attempt may have been stored: the batch becomes another one, under a sequence of its own. */
+  #leaveOutSettled(left: readonly SendItem[]): void {
+    this.#items = left
+    this.#bytes = this.#encode()
   }
 
   #timeoutError(): LedgerError {
