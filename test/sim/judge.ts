@@ -29,6 +29,8 @@ export interface Committed {
   /** The frame. Compared as a whole: a CRC over a header that ends with its own CRC is the same for all headers. */
   readonly bytes: Buffer
   readonly hash: string
+  /** It was committed in this term or before. */
+  readonly knownInTerm: number
 }
 
 export interface JudgeOptions {
@@ -79,6 +81,8 @@ export class Judge {
     broker.events.subscribe((event) => this.#onEvent(node, event))
     const { replica } = broker
     if (!replica) {
+      // Stopped or still waiting for the others to make the group: whether it ever joins is a question of liveness.
+      if (broker.status().reason.startsWith('NOT_BOOTSTRAPPED')) return
       this.fail(`P6: ${node.name} takes no part: ${broker.status().reason}`)
       return
     }
@@ -192,9 +196,14 @@ export class Judge {
     this.#checkCompleteness(node, event.term)
   }
 
-  /** The chain of checksums makes one equal frame prove everything before it. */
+  /**
+   * Raft 5.4.3: what was committed in a term is in the log of every leader of a later one (a candidate may wake up to
+   * win an old term). The chain of checksums makes one equal frame prove everything before it.
+   */
   #checkCompleteness(node: SimNode, term: number): void {
-    const last = this.committedAt(this.lastCommitted)
+    let at = this.lastCommitted
+    while (at > 0 && (this.#committed[at - 1] as Committed).knownInTerm >= term) at--
+    const last = this.committedAt(at)
     const log = node.broker?.replica?.log
     if (!last || !log) return
     this.check(
@@ -257,7 +266,7 @@ export class Judge {
     // The body is a view into its frame, behind the header.
     const bytes = Buffer.from(Buffer.from(body.buffer, body.byteOffset - frameHeaderBytes, frameLengthOf(body.length)))
     const hash = broker.replica?.machine.hash ?? ''
-    const committed = { ...pick(entry), bytes, hash }
+    const committed = { ...pick(entry), bytes, hash, knownInTerm: broker.replica?.term ?? 0 }
     const known = this.committedAt(entry.index)
     this.check(
       this.isDurableOn(node, committed),

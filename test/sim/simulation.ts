@@ -130,7 +130,9 @@ class Simulation {
     this.#note('mend')
     this.#faults.mend()
     if (!this.#faults.leaderDied) {
-      await this.#must(progressMsMax, 'a mended group has a leader', () => this.#faults.killLeader())
+      await this.#must(progressMsMax, 'a mended group has a leader', () => {
+        return this.#faults.leaderDied || this.#faults.killLeader()
+      })
     }
     this.#workload.stop()
     let acknowledged = false

@@ -31,7 +31,7 @@ export interface Acknowledged {
 export class Workload {
   readonly acknowledged: Acknowledged[] = []
   /** Sends whose error said that nothing was stored. */
-  readonly refused: string[] = []
+  readonly refused: { readonly value: string; readonly error: LedgerError }[] = []
   unknown = 0
   consumed = 0
   commits = 0
@@ -119,8 +119,9 @@ export class Workload {
     for (const { value, queue, offset, index } of this.acknowledged) {
       this.#judge.onAcknowledged(value, { queue, offset, index })
     }
-    for (const value of this.refused) {
-      this.#judge.check(!this.#judge.isStored(value), () => `P3: ${value} is stored, but its sender was told it is not`)
+    for (const { value, error } of this.refused) {
+      const isStored = this.#judge.isStored(value)
+      this.#judge.check(!isStored, () => `P3: ${value} is stored, but its sender was told: ${describe(error)}`)
     }
     for (const [queue, offset] of this.#committed) {
       const now = this.#judge.groupOffset(queue) ?? 0
@@ -159,9 +160,9 @@ export class Workload {
       for (const [at, result] of results.entries()) this.#onResult(values[at] ?? '', result)
       return true
     } catch (error) {
-      const { stored } = this.#note(error)
-      if (stored === 'no') this.refused.push(...values)
-      else this.unknown += values.length
+      const failure = this.#note(error)
+      if (failure.stored === 'unknown') this.unknown += values.length
+      else for (const value of values) this.refused.push({ value, error: failure })
       return false
     }
   }
@@ -275,4 +276,8 @@ export class Workload {
       this.#judge.fail(`P8: a user of the SDK got what no user should see: ${text}`)
     })
   }
+}
+
+function describe(error: LedgerError): string {
+  return `${error.code} ${error.message} ${JSON.stringify(error.facts)}`
 }
