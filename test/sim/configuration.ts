@@ -50,6 +50,8 @@ export interface SimConfiguration {
   readonly readFrom: 'leader' | 'follower' | 'suggested'
   /** At the end everything un-synced is lost everywhere and all checks are made once more. */
   readonly finalPowerLoss: boolean
+  /** The judge looks at the bytes on the disks. Off, it knows only what users and replicas see. */
+  readonly looksAtDisks: boolean
 }
 
 export interface DiskOptions {
@@ -108,6 +110,7 @@ export function drawConfiguration(random: SimRandom): SimConfiguration {
     messagesMax: 300,
     readFrom: random.pick(['leader', 'follower', 'suggested']),
     finalPowerLoss: random.chance(0.5),
+    looksAtDisks: true,
   }
 }
 

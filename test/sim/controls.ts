@@ -1,12 +1,13 @@
 /** Negative controls: configurations under which a run must fail, or the checks are worth nothing. */
 import type { SimConfiguration } from './configuration.ts'
 
-/** Syncs fulfil and make nothing durable, and the power goes. */
+/** Syncs fulfil and make nothing durable, and the power goes. The damage itself must be noticed, not the lie. */
 export function lyingFsync(configuration: SimConfiguration): SimConfiguration {
   return {
     ...configuration,
     disk: { ...configuration.disk, lyingSync: true },
     faults: { power_loss_all: 1 },
     finalPowerLoss: true,
+    looksAtDisks: false,
   }
 }

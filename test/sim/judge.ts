@@ -11,6 +11,7 @@ import { readBatchHeader, readRecords } from '../../src/message/batch.ts'
 import type { NodeEvent } from '../../src/rpc/methods.ts'
 import { decodePeerFrame } from '../../src/rpc/peer-codec.ts'
 import { frameHeaderBytes, frameLengthOf } from '../../store/frame.ts'
+import { hardStateSlotBytes } from '../../store/hard-state.ts'
 import { type Frame, frameTypes } from '../../store/index.ts'
 import { segmentName } from '../../store/segment.ts'
 import { segmentHeaderBytes } from '../../store/segment-header.ts'
@@ -38,6 +39,7 @@ export interface JudgeOptions {
   readonly segmentBytes: number
   readonly topic: string
   readonly group: string
+  readonly looksAtDisks: boolean
 }
 
 export class Judge {
@@ -51,7 +53,7 @@ export class Judge {
   readonly #groupOffsets = new Map<number, number>()
   /** By node: what it may never fall behind again. */
   readonly #promised = new Map<string, number>()
-  readonly #progress = new Map<string, { commit: number; applied: number; term: number }>()
+  readonly #progress = new Map<string, { commit: number; applied: number; term: number; leads: boolean }>()
   elections = 0
   violation: Violation | null = null
 
@@ -109,10 +111,18 @@ export class Judge {
       const { commitIndex: commit, appliedIndex: applied, term } = replica
       const before = this.#progress.get(node.name)
       if (before && before.commit === commit && before.applied === applied && before.term === term) continue
-      this.#progress.set(node.name, { commit, applied, term })
+      const leads = replica.role === 'leader'
+      this.#progress.set(node.name, { commit, applied, term, leads })
       this.check(commit <= replica.log.lastIndex, () => `R4: ${node.name} has commit ${commit} beyond its log`)
       this.check(applied <= commit, () => `S4: ${node.name} applied ${applied} with commit ${commit}`)
       if (!before) continue
+      if (leads && before.leads && before.term === term && commit > before.commit) {
+        const own = this.#cachedFrame(node, commit)?.header.term ?? this.committedAt(commit)?.term ?? term
+        this.check(
+          own === term,
+          () => `R5: ${node.name} of term ${term} commits entry ${commit} of term ${own} by count`,
+        )
+      }
       this.check(commit >= before.commit, () => `R4: commit of ${node.name} fell from ${before.commit} to ${commit}`)
       this.check(applied >= before.applied, () => `S4: applied of ${node.name} fell from ${before.applied}`)
       this.check(term >= before.term, () => `R1: the term of ${node.name} fell from ${before.term} to ${term}`)
@@ -124,8 +134,8 @@ export class Judge {
     const frame = decodePeerFrame(bytes, { from: node.name, to })
     if (frame.kind === 'hello') return
     const { message } = frame
-    if (message.kind === 'vote_request') this.#onVote(message.term, node.name, node.name)
-    if (message.kind === 'vote_response' && message.refusal === null) this.#onVote(message.term, node.name, to)
+    if (message.kind === 'vote_request') this.#onVote(node, message.term, node.name)
+    if (message.kind === 'vote_response' && message.refusal === null) this.#onVote(node, message.term, to)
     if (message.kind === 'append_response' && message.rejected === null) {
       this.#checkAcknowledged(node, message.term, message.matchIndex)
     }
@@ -164,7 +174,8 @@ export class Judge {
   }
 
   /** Whether the disk of this node would still hold the entry after a power cut. */
-  isDurableOn(node: SimNode, entry: Committed): boolean {
+  isDurableOn(node: SimNode, entry: Pick<Committed, 'position' | 'bytes'>): boolean {
+    if (!this.#options.looksAtDisks) return true
     return this.#durableBytes(node, entry.position, entry.bytes.length).equals(entry.bytes)
   }
 
@@ -240,7 +251,12 @@ export class Judge {
     return frames?.find((frame) => frame.header.index === index && frame.header.type !== frameTypes.padding)
   }
 
-  #onVote(term: number, voter: string, candidate: string): void {
+  #onVote(node: SimNode, term: number, candidate: string): void {
+    const voter = node.name
+    this.check(
+      this.#isVoteDurable(node, term, candidate),
+      () => `R1: the vote of ${voter} for ${candidate} in term ${term} leaves before it is on its disk`,
+    )
     const key = `${term} ${voter}`
     const known = this.#votes.get(key)
     this.check(
@@ -250,13 +266,24 @@ export class Judge {
     this.#votes.set(key, candidate)
   }
 
+  /** The newest slot of the hard state as a power cut would leave it; a later term has forgotten the vote. */
+  #isVoteDurable(node: SimNode, term: number, candidate: string): boolean {
+    if (!this.#options.looksAtDisks) return true
+    const bytes = node.disk.durableRangeOf(`data/${node.name}/hard-state`, 0, 2 * hardStateSlotBytes)
+    return [0, hardStateSlotBytes].some((at) => {
+      if (bytes.length < at + hardStateSlotBytes) return false
+      const savedTerm = Number(bytes.readBigUInt64LE(at + 16))
+      const vote = bytes.toString('utf8', at + 32, at + 32 + candidate.length)
+      return savedTerm > term || (savedTerm === term && vote === candidate)
+    })
+  }
+
   #checkAcknowledged(node: SimNode, term: number, index: number): void {
     if (index === 0 || node.broker?.replica?.term !== term) return
     const frame = this.#cachedFrame(node, index)
     if (!frame) return
-    const durable = this.#durableBytes(node, frame.header.position, frame.bytes.length)
     this.check(
-      durable.equals(frame.bytes),
+      this.isDurableOn(node, { position: frame.header.position, bytes: frame.bytes }),
       () => `S1: ${node.name} acknowledges entry ${index} before it is on its disk`,
     )
   }

@@ -106,12 +106,11 @@ export class Workload {
     this.#stopping = true
   }
 
-  /** One more message, which must be acknowledged. */
-  async sendLast(): Promise<void> {
+  /** A few more messages, each of which must be acknowledged. */
+  async sendLast(count: number): Promise<void> {
     while (!this.#producer) await sleep(this.#process, 50)
-    for (;;) {
-      if (await this.#send([`last${this.#sent++}`], 5000)) return
-    }
+    let left = count
+    while (left > 0) if (await this.#send([`last${this.#sent++}`], 5000)) left--
   }
 
   /** Every acknowledged message lies where the producer was told; nothing that was refused is there. */

@@ -1,0 +1,151 @@
+/**
+ * Planted bugs: one change of the compiled production code each, every one a promise that somebody might break while
+ * meaning well. The simulator must catch all of them, or its silence about the real code is worth nothing.
+ *
+ * `find` must occur exactly once in `file` (below `dist/`); a change of the production code that moves it must move it
+ * here, too. `quick` ones are caught within a few seeds and are tried again in every `npm test`.
+ */
+export interface Mutant {
+  readonly name: string
+  readonly file: string
+  readonly find: string
+  readonly replace: string
+  readonly quick?: true
+}
+
+export const mutants: readonly Mutant[] = [
+  {
+    name: 'an append is acknowledged before its fsync',
+    file: 'raft/follower.js',
+    find: "sendAfterPersist({ kind: 'append_response'",
+    replace: "sendNow({ kind: 'append_response'",
+    quick: true,
+  },
+  {
+    name: 'a duplicate append is acknowledged before the first copy is on disk',
+    file: 'src/broker/replica/persister.js',
+    find: 'if (!this.#running && !ready.mustSync)',
+    replace: 'if (!ready.mustSync)',
+    quick: true,
+  },
+  {
+    name: 'a vote is not fsynced',
+    file: 'store/hard-state.js',
+    find: 'slotOf(record.sequence));\n            await this.#file.sync();',
+    replace: 'slotOf(record.sequence));',
+    quick: true,
+  },
+  {
+    name: 'a vote leaves before it is on disk',
+    file: 'raft/voter.js',
+    find: "sendAfterPersist({ kind: 'vote_response'",
+    replace: "sendNow({ kind: 'vote_response'",
+    quick: true,
+  },
+  {
+    name: 'votes do not compare the logs',
+    file: 'raft/log.js',
+    find: 'return lastTerm > this.#lastTerm || (lastTerm === this.#lastTerm && lastIndex >= this.#last);',
+    replace: 'return true;',
+  },
+  {
+    name: 'votes compare the length of the logs, not the term of their last entries',
+    file: 'raft/log.js',
+    find: 'return lastTerm > this.#lastTerm || (lastTerm === this.#lastTerm && lastIndex >= this.#last);',
+    replace: 'return lastIndex >= this.#last;',
+  },
+  {
+    name: 'an entry of an old term is committed by counting its copies',
+    file: 'raft/replication.js',
+    find: 'if (index <= before || log.termAt(index) !== term)',
+    replace: 'if (index <= before)',
+  },
+  {
+    name: 'the leader counts its own copy before it is on disk',
+    file: 'raft/replication.js',
+    find: 'id === replica.id ? log.stable :',
+    replace: 'id === replica.id ? log.lastIndex :',
+    quick: true,
+  },
+  {
+    name: 'a follower does not check the entry before an append',
+    file: 'raft/follower.js',
+    find: 'else if (ownTerm !== prevTerm) {',
+    replace: 'else if (ownTerm === null) {',
+  },
+  {
+    name: 'an fsync of a first copy counts for one that was cut and written again',
+    file: 'raft/write-ledger.js',
+    find: 'stable = Math.min(stable, write.truncateFrom - 1);',
+    replace: '{ }',
+  },
+  {
+    name: 'a replica applies beyond its own durable log',
+    file: 'raft/log.js',
+    find: 'to: Math.min(this.#commit, this.#stable) };',
+    replace: 'to: this.#commit };',
+  },
+  {
+    name: 'the durable mark runs ahead of its flush',
+    file: 'store/log-files.js',
+    find: 'durable.position ? null : this.#nextMark(durable);',
+    replace: 'durable.position ? null : this.#nextMark({ ...durable, position: end });',
+  },
+  {
+    name: 'truncation leaves old bytes behind the tail',
+    file: 'store/log-files.js',
+    find: 'await kept.writeZeros(keep.position, to);',
+    replace: '{ }',
+  },
+  {
+    name: 'the name of a new segment is not synced',
+    file: 'store/log-files.js',
+    find: 'if (this.#unsyncedDirectory) {',
+    replace: 'if (this.#unsyncedDirectory && false) {',
+    quick: true,
+  },
+  {
+    name: 'the state store is trusted after a power loss',
+    file: 'src/broker/replica/folder.js',
+    find: 'const trusted = marker !== null',
+    replace: 'const trusted = true || marker !== null',
+  },
+  {
+    name: 'the sequence of a producer is ignored',
+    file: 'src/broker/apply/producers.js',
+    find: 'if (batch.baseSequence > last.baseSequence + last.recordCount - 1)',
+    replace: 'if (batch.baseSequence >= 0)',
+    quick: true,
+  },
+  {
+    name: 'the sequence of a producer is not part of the state',
+    file: 'src/broker/apply/producers.js',
+    find: 'this.#isDirty[scope] = 1;',
+    replace: '',
+  },
+  {
+    name: 'an older commit moves the offset of a group back',
+    file: 'src/broker/apply/offsets.js',
+    find: 'const next = seek ? offset : Math.max(offset, current);',
+    replace: 'const next = offset;',
+  },
+  {
+    name: 'a send that is in flight when its time is up counts as not stored',
+    file: 'src/client/producer/batch-sender.js',
+    find: 'const tainted = this.#tainted || inFlight;',
+    replace: 'const tainted = this.#tainted;',
+    quick: true,
+  },
+  {
+    name: 'a retry gets a new sequence',
+    file: 'src/client/producer/batch-sender.js',
+    find: 'this.#failed.add(failed.address);',
+    replace: 'this.#failed.add(failed.address); this.#bytes = this.#encode();',
+  },
+  {
+    name: 'a message that timed out stays in the batch',
+    file: 'src/client/producer/batch-sender.js',
+    find: 'if (isDefinite)',
+    replace: 'if (isDefinite && false)',
+  },
+]

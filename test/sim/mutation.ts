@@ -1,0 +1,67 @@
+/** Plants one bug in a copy of the compiled tree and lets the simulator look for it. Used by mutants-main and tests. */
+import { spawn } from 'node:child_process'
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Mutant } from './mutants.ts'
+
+export interface MutantResult {
+  readonly name: string
+  readonly caught: boolean
+  /** Seeds that were run, the one that caught it included. */
+  readonly seeds: number
+  /** What was broken when it was caught. */
+  readonly how: string
+}
+
+/** A copy of `dist` that can run. Remove it when done. */
+export async function copyTree(root: string): Promise<string> {
+  const copy = await mkdtemp(join(tmpdir(), 'ledgermq-mutants-'))
+  for (const part of ['dist', 'proto', 'package.json'])
+    await cp(join(root, part), join(copy, part), { recursive: true })
+  await symlink(join(root, 'node_modules'), join(copy, 'node_modules'))
+  return copy
+}
+
+export async function removeTree(copy: string): Promise<void> {
+  await rm(copy, { recursive: true, force: true })
+}
+
+/** Throws when the place of the bug is not found exactly once. The copy is whole again afterwards. */
+export async function tryMutant(copy: string, mutant: Mutant, seedsMax: number): Promise<MutantResult> {
+  const path = join(copy, 'dist', mutant.file)
+  const text = await readFile(path, 'utf8')
+  const found = text.split(mutant.find).length - 1
+  if (found !== 1)
+    throw new Error(`"${mutant.name}": its place is found ${found} times in ${mutant.file}: ${mutant.find}`)
+  await writeFile(
+    path,
+    text.replace(mutant.find, () => mutant.replace),
+  )
+  try {
+    const output = await runSimulator(copy, seedsMax)
+    const total = JSON.parse(output.trim().split('\n').at(-1) ?? '{}') as { seeds?: number; failed?: number }
+    const how = /^FAIL seed \S+: (.*)$/m.exec(output)?.[1] ?? ''
+    return { name: mutant.name, caught: (total.failed ?? 0) > 0, seeds: total.seeds ?? 0, how }
+  } finally {
+    await writeFile(path, text)
+  }
+}
+
+function runSimulator(copy: string, seedsMax: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const main = join(copy, 'dist/test/sim/main.js')
+    const child = spawn(process.execPath, [main, '--seeds', String(seedsMax), '--stop', '--json'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    let output = ''
+    child.stdout.on('data', (part: Buffer) => {
+      output += part.toString()
+    })
+    child.on('error', reject)
+    child.on('close', (code) => {
+      if (code === 0 || code === 1) resolve(output)
+      else reject(new Error(`the simulator ended with ${code}: ${output.slice(-2000)}`))
+    })
+  })
+}
