@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { type Broker, startBroker } from '../../../src/broker/broker.ts'
 import type { BrokerOptions } from '../../../src/broker/options.ts'
+import { FolderRecords } from '../../../src/broker/replica/identity.ts'
 import { systemClock, systemRandom } from '../../../src/common/clock.ts'
 import { silentLogger } from '../../../src/common/logger.ts'
 import { createGrpcTransport } from '../../../src/rpc/grpc-transport.ts'
@@ -64,7 +65,10 @@ test('a clean stop leaves a mark: the state store is trusted although the machin
   await cluster.start()
   await cluster.leader()
   await createTopic(cluster.replica('n0'), 'kept')
+  const marker = (): Promise<unknown> => new FolderRecords(cluster.machine('n0').disk, 'data/n0').startMarker()
+  expect(await marker()).toEqual({ bootId: 'boot-1', clean: false })
   await cluster.stop('n0')
+  expect(await marker()).toEqual({ bootId: 'boot-1', clean: true })
   cluster.machine('n0').bootId++
   await cluster.start()
   await cluster.leader()

@@ -1,6 +1,8 @@
 /** What a replica does when its disk fails, fills up, or has lost what it once held. */
 import { afterEach, expect, test } from 'vitest'
+import { findDamage } from '../../../../src/broker/replica/recovery.ts'
 import type { LedgerError } from '../../../../src/common/errors.ts'
+import type { CommitLogApi } from '../../../../store/index.ts'
 import { eventually } from '../../../support/eventually.ts'
 import { MemoryCluster } from '../../../support/memory-cluster.ts'
 import { codeOf, createTopic, losePower } from './support.ts'
@@ -38,8 +40,11 @@ test('a failing leader tells its peers, who elect without waiting for an electio
   const startMs = performance.now()
   await codeOf(createTopic(cluster.replica(leader), 'during')).catch(() => '')
   await eventually('stopped', () => cluster.failures.has(leader))
-  await cluster.leader(cluster.nodes.filter((node) => node !== leader))
+  const rest = cluster.nodes.filter((node) => node !== leader)
+  const next = await cluster.leader(rest)
   expect(performance.now() - startMs).toBeLessThan(1200)
+  const { events } = cluster.broker(next)
+  expect(events.since(0).map((event) => event.details['reason'])).toContain('leader_stepped_down')
 })
 
 test('a full disk refuses writes with DISK_FULL and recovers by itself', async () => {
@@ -87,7 +92,7 @@ test('P6: a replica whose log lost committed entries does not vote and says why'
   await cluster.start('n1')
   const status = cluster.broker('n1').status()
   expect(status.role).toBe('stranger')
-  expect(status.reason).toMatch(/^LOG_DAMAGED/)
+  expect(status.reason).toMatch(/^LOG_DAMAGED: .* at position \d+, from entry \d+ on$/)
   expect(cluster.broker('n1').replica).toBeNull()
 })
 
@@ -119,4 +124,33 @@ test('after a power cut the state store is rebuilt or caught up from the log, ne
   const hashes = cluster.nodes.map((node) => cluster.replica(node).machine.hash)
   expect(new Set(hashes).size).toBe(1)
   expect(cluster.replica('n0').machine.topics()).toHaveLength(60)
+})
+
+test('after a power cut that tore holes into the state store its content is thrown away, not believed', async () => {
+  cluster = new MemoryCluster({ nodes: ['n0'], broker: { limits: { stateWriteDelayMs: 0 } } })
+  await cluster.start()
+  await cluster.leader()
+  for (let n = 0; n < 20; n++) {
+    await createTopic(cluster.replica('n0'), `t${n}`)
+    await eventually('it is in the state store', () => cluster.replica('n0').machine.unwrittenCount === 0)
+  }
+  cluster.crash('n0', { disk: losePower.disk, engine: (at) => at % 2 === 0 })
+  await cluster.start()
+  await cluster.leader()
+  await cluster.settled()
+  const kinds = cluster
+    .broker('n0')
+    .events.since(0)
+    .map((event) => event.kind)
+  expect(kinds).toContain('state_rebuilt')
+  expect(cluster.replica('n0').machine.topics()).toHaveLength(20)
+})
+
+test('P6: what hard state or state store prove to be missing from the log is damage', () => {
+  const log = { recovery: { hole: null } as CommitLogApi['recovery'], lastIndex: 10 }
+  const saved = { term: 2, vote: null, commit: 10 }
+  expect(findDamage(log, saved, 10)).toBeNull()
+  expect(findDamage(log, { ...saved, commit: 11 }, 0)).toMatch(/^LOG_DAMAGED: it ends at 10, but 11/)
+  expect(findDamage(log, saved, 12)).toMatch(/^LOG_DAMAGED: it ends at 10, but 12/)
+  expect(findDamage(log, null, 0)).toMatch(/^HARD_STATE_LOST/)
 })
