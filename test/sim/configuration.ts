@@ -41,6 +41,7 @@ export interface SimConfiguration {
   readonly segmentBytes: number
   readonly queues: number
   readonly senders: number
+  readonly groupMembers: number
   readonly thinkMeanMs: number
   readonly bodyBytesMax: number
   readonly batchShare: number
@@ -64,13 +65,19 @@ export interface DiskOptions {
 }
 
 const kibibyte = 1024
+const messagesMax = 250
 
 export function drawConfiguration(random: SimRandom): SimConfiguration {
   const heartbeatMs = Math.round(random.spread(15, 90))
   const electionTimeoutMinMs = Math.round(heartbeatMs * random.between(3, 8))
+  const safetyMs = Math.round(random.between(2500, 6500))
+  const senders = 1 + random.below(8)
+  const batchShare = random.pick([0, 0.1, 0.5])
+  // Enough for the whole phase, so that no fault meets an idle group.
+  const pauseMs = (safetyMs * senders * (1 + 3.5 * batchShare)) / messagesMax
   return {
-    safetyMs: Math.round(random.between(3500, 8000)),
-    faultMeanMs: Math.round(random.spread(200, 1200)),
+    safetyMs,
+    faultMeanMs: Math.round(random.spread(150, 1000)),
     faults: drawFaults(random.fork('faults')),
     downMeanMs: Math.round(random.spread(30, 1500)),
     faultsAtBirth: random.chance(0.15),
@@ -102,12 +109,13 @@ export function drawConfiguration(random: SimRandom): SimConfiguration {
     limits: drawLimits(random.fork('limits')),
     segmentBytes: random.pick([64, 64, 96, 256]) * kibibyte,
     queues: 1 + random.below(4),
-    senders: 1 + random.below(8),
-    thinkMeanMs: random.spread(5, 60),
+    senders,
+    groupMembers: 1 + random.below(2),
+    thinkMeanMs: pauseMs * random.between(0.25, 0.8),
     bodyBytesMax: Math.round(random.spread(40, 3000)),
-    batchShare: random.pick([0, 0.1, 0.5]),
+    batchShare,
     sendTimeoutMs: random.pick([1500, 4000, 10_000]),
-    messagesMax: 300,
+    messagesMax,
     readFrom: random.pick(['leader', 'follower', 'suggested']),
     finalPowerLoss: random.chance(0.5),
     looksAtDisks: true,

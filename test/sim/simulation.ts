@@ -58,10 +58,14 @@ export async function runSeed(options: RunOptions): Promise<RunResult> {
   const simulation = new Simulation(options)
   const onRejection = (error: unknown): void => simulation.bug('somewhere', error)
   process.on('unhandledRejection', onRejection)
+  // Errors are events of life here, thousands of them; their stacks would cost a tenth of the run.
+  const { stackTraceLimit } = Error
+  if (!options.trace) Error.stackTraceLimit = 1
   try {
     return await simulation.run()
   } finally {
     process.off('unhandledRejection', onRejection)
+    Error.stackTraceLimit = stackTraceLimit
   }
 }
 

@@ -21,6 +21,9 @@ export const topic = 'sim'
 export const consumerGroup = 'sim-group'
 export const namesrvAddress = 'ns:9876'
 
+/** Sends that have less time than their neighbours in the same batch. */
+const hastyShare = 0.2
+
 export interface Acknowledged {
   readonly value: string
   readonly queue: number
@@ -93,12 +96,12 @@ export class Workload {
       random: this.#random.fork('sdk'),
     }
     this.#client = await this.#connect(ports)
-    const { sendTimeoutMs, queues, senders } = this.#configuration
+    const { sendTimeoutMs, queues, senders, groupMembers } = this.#configuration
     this.#producer = this.#client.producer({ queuesPerTopic: queues, sendTimeoutMs })
-    this.#busy = senders + 1
+    this.#busy = senders + groupMembers
     for (let sender = 0; sender < senders; sender++) this.#guard(this.#runSender(sender))
     this.#guard(this.#runReader())
-    this.#guard(this.#runGroup())
+    for (let member = 0; member < groupMembers; member++) this.#guard(this.#runGroup(member))
   }
 
   /** Senders finish what they have begun. */
@@ -146,7 +149,8 @@ export class Workload {
       await sleep(this.#process, random.around(thinkMeanMs))
       const count = random.chance(batchShare) ? 1 + random.below(8) : 1
       const values = Array.from({ length: count }, () => `m${this.#sent++}`)
-      await this.#send(values, sendTimeoutMs, random)
+      const isHasty = random.chance(hastyShare)
+      await this.#send(values, isHasty ? random.between(50, sendTimeoutMs) : sendTimeoutMs, random)
     }
     this.#busy--
   }
@@ -194,13 +198,18 @@ export class Workload {
     }
   }
 
-  /** A member that reads, commits, and now and then is replaced by another. */
-  async #runGroup(): Promise<void> {
-    const random = this.#random.fork('group')
+  /**
+   * A member that reads, commits, and now and then is replaced by another. A second one that knows nothing of the
+   * first commits older offsets, which must move nothing.
+   */
+  async #runGroup(member: number): Promise<void> {
+    const random = this.#random.fork(`group.${member}`)
     while (!this.#stopping) {
       const consumer = this.#open({ group: consumerGroup, longPollMs: 300 })
+      // A read that begins now must see at least what was committed by now, whatever replica leads (thesis 6.4).
+      const before = new Map(this.#committed)
       const queues = await this.#assign(consumer)
-      for (const queue of queues) this.#checkStart(consumer, queue)
+      for (const queue of queues) this.#checkStart(consumer, queue, before.get(queue.queue) ?? 0)
       for (let round = random.below(30); round > 0 && !this.#stopping; round--) {
         const batch = await consumer.poll({ waitMs: 200, maxMessages: 1 + random.below(10) })
         if (batch) this.#onBatch(batch)
@@ -230,9 +239,8 @@ export class Workload {
     }
   }
 
-  #checkStart(consumer: PullConsumer, queue: MessageQueue): void {
+  #checkStart(consumer: PullConsumer, queue: MessageQueue, committed: number): void {
     const start = consumer.position(queue)
-    const committed = this.#committed.get(queue.queue) ?? 0
     this.#judge.check(
       start >= committed,
       () => `B5: the group starts queue ${queue.queue} at ${start}, not ${committed}`,
