@@ -1,5 +1,6 @@
 /** A broker group of three in one process: elections, replication, failover, what survives, what callers are told. */
 import { afterEach, expect, test } from 'vitest'
+import { systemClock } from '../../../../src/common/clock.ts'
 import { eventually } from '../../../support/eventually.ts'
 import { MemoryCluster, type MemoryClusterOptions } from '../../../support/memory-cluster.ts'
 import { codeOf, createTopic, errorOf, logBytes, losePower } from './support.ts'
@@ -101,6 +102,22 @@ test('without a leader a proposal is held for half its timeout and then refused 
   const tookMs = performance.now() - startMs
   expect(tookMs).toBeGreaterThanOrEqual(295)
   expect(tookMs).toBeLessThan(600)
+})
+
+test('a held proposal waits for events, it does not keep the loop busy', async () => {
+  let turns = 0
+  const defer = (callback: () => void): void => {
+    turns++
+    systemClock.defer(callback)
+  }
+  const leader = await started({ clock: { ...systemClock, defer } })
+  const [a, b] = others(leader)
+  cluster.kill(leader)
+  cluster.kill(a)
+  await eventually('the last one lost its leader', () => cluster.replica(b).leader() === null)
+  turns = 0
+  expect(await codeOf(createTopic(cluster.replica(b), 'held', { timeoutMs: 600 }))).toBe('NO_QUORUM')
+  expect(turns).toBeLessThan(500)
 })
 
 test('a proposal that is held is carried out once there is a leader', async () => {
