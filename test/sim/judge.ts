@@ -10,7 +10,7 @@ import type { ApplyResult, CommittedEntry } from '../../src/broker/contract.ts'
 import { readBatchHeader, readRecords } from '../../src/message/batch.ts'
 import type { NodeEvent } from '../../src/rpc/methods.ts'
 import { decodePeerFrame } from '../../src/rpc/peer-codec.ts'
-import { frameHeaderBytes, frameLengthOf } from '../../store/frame.ts'
+import { frameHeaderBytes, frameLengthOf, isZero } from '../../store/frame.ts'
 import { hardStateSlotBytes } from '../../store/hard-state.ts'
 import { type Frame, frameTypes } from '../../store/index.ts'
 import { segmentName } from '../../store/segment.ts'
@@ -235,6 +235,16 @@ export class Judge {
     )
     const entry = this.committedAt(Math.min(promised, log.lastIndex))
     if (entry) this.#compareFrame(node, entry, `S2: ${node.name} came back`)
+    this.#checkTail(node, log.endPosition)
+  }
+
+  /** Behind the tail there are only zeros. */
+  #checkTail(node: SimNode, end: number): void {
+    const { segmentBytes } = this.#options
+    const path = `data/${node.name}/log/${segmentName(end - (end % segmentBytes))}`
+    if (!node.disk.paths().includes(path)) return
+    const behind = node.disk.contentOf(path).subarray(segmentHeaderBytes + (end % segmentBytes))
+    this.check(isZero(behind), () => `S2: ${node.name} came back with old bytes behind its tail at ${end}`)
   }
 
   #compareFrame(node: SimNode, entry: Committed, what: string): void {

@@ -47,6 +47,7 @@ export const mutants: readonly Mutant[] = [
     file: 'raft/log.js',
     find: 'return lastTerm > this.#lastTerm || (lastTerm === this.#lastTerm && lastIndex >= this.#last);',
     replace: 'return true;',
+    quick: true,
   },
   {
     name: 'votes compare the length of the logs, not the term of their last entries',
@@ -134,13 +135,13 @@ export const mutants: readonly Mutant[] = [
     file: 'src/client/producer/batch-sender.js',
     find: 'const tainted = this.#tainted || inFlight;',
     replace: 'const tainted = this.#tainted;',
-    quick: true,
   },
   {
     name: 'a retry gets a new sequence',
     file: 'src/client/producer/batch-sender.js',
     find: 'this.#failed.add(failed.address);',
     replace: 'this.#failed.add(failed.address); this.#bytes = this.#encode();',
+    quick: true,
   },
   {
     name: 'a message that timed out stays in the batch',
