@@ -20,6 +20,8 @@ export const faultKinds = [
   'client_cut',
   'connection_reset',
   'slow_disk',
+  'sync_failure',
+  'disk_full',
   'clock_jump',
   'namesrv_restart',
 ] as const

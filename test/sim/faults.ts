@@ -64,6 +64,7 @@ export class Faults {
     for (const node of nodes) {
       node.clearTrap()
       node.slowness = 1
+      node.mendDisk()
       node.resume()
       node.down = false
       if (!node.running) void node.start()
@@ -138,6 +139,11 @@ export class Faults {
     client_cut: (node) => this.#cutFor(this.#ports.clientHosts.flatMap((host) => bothWays(host, node.name))),
     connection_reset: (node) => this.#ports.network.reset(node.name, this.#other(node)),
     slow_disk: (node) => this.#slowDown(node),
+    sync_failure: (node) => node.failNextSync(),
+    disk_full: (node) => {
+      node.setFull(true)
+      this.#later(this.#random.spread(50, 1500), () => node.setFull(false))
+    },
     clock_jump: (node) => {
       node.wallOffsetMs += this.#random.between(-1, 1) * this.#random.spread(100, 3_600_000)
     },

@@ -84,7 +84,7 @@ export class Judge {
     const { replica } = broker
     if (!replica) {
       // Stopped or still waiting for the others to make the group: whether it ever joins is a question of liveness.
-      if (broker.status().reason.startsWith('NOT_BOOTSTRAPPED')) return
+      if (node.sick || broker.status().reason.startsWith('NOT_BOOTSTRAPPED')) return
       this.fail(`P6: ${node.name} takes no part: ${broker.status().reason}`)
       return
     }

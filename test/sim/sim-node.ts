@@ -38,11 +38,14 @@ export class SimNode {
   slowness = 1
   wallOffsetMs: number
   starts = 0
+  /** Its disk has failed or has no space: its processes may give up, and are started again. */
+  sick = false
   /** Something keeps it down on purpose. */
   down = false
   #engine: MemoryKeyValueEngine
   #process: SimProcess | null = null
   #bootId = 1
+  #full = false
   #trap: { left: number; spring: () => void } | null = null
   readonly #ports: NodePorts
   readonly #options: BrokerOptions
@@ -109,6 +112,8 @@ export class SimNode {
     if (!this.#end(false)) return
     this.disk = this.disk.kill()
     this.#engine = this.#engine.kill()
+    // The next process meets a disk that works again, unless it is full.
+    this.sick = this.#full
   }
 
   /** Power cut. `all`: everything un-synced is lost; else chance decides about every page and batch. */
@@ -118,6 +123,7 @@ export class SimNode {
     this.disk = this.disk.crash(all ? loseAllUnsynced : randomCrash(random))
     this.#engine = this.#engine.crash(all ? loseAllUnsyncedBatches : randomBatchCrash(random))
     this.#bootId++
+    this.sick = this.#full
   }
 
   /** SIGTERM; resolves when the process has ended by itself or was ended. */
@@ -134,6 +140,24 @@ export class SimNode {
 
   resume(): void {
     this.#process?.resume()
+  }
+
+  /** The kernel drops what the next sync should have written, and says so once. */
+  failNextSync(): void {
+    this.sick = true
+    this.disk.fail('sync', { code: 'EIO' })
+  }
+
+  /** No file grows any more; what has its space can be written. */
+  setFull(full: boolean): void {
+    this.#full = full
+    this.sick ||= full
+    this.disk.capacityBytes = full ? 0 : Number.POSITIVE_INFINITY
+  }
+
+  mendDisk(): void {
+    this.setFull(false)
+    this.disk.heal()
   }
 
   /** Springs before the given number of changing disk operations has finished. */

@@ -208,8 +208,18 @@ class Simulation {
         broker.events.subscribe((event) => this.#trace(this.#scheduler.nowMs, `${node.name} ${describe(event)}`))
         this.#judge.started(node, broker)
       },
-      failed: (node, error) => this.bug(node.name, error),
+      failed: (node, error) => this.#onFailed(node, error),
     })
+  }
+
+  /** A broker may give up when its disk does, and only then. */
+  #onFailed(node: SimNode, error: unknown): void {
+    const isBug = error instanceof Error && error.name === 'InvariantError'
+    if (isBug || !node.sick) this.bug(node.name, error)
+    else {
+      this.#note(`${node.name} gives up`)
+      this.#faults.end(node, 'kill')
+    }
   }
 
   #brokerOptions(node: string): BrokerOptions {
