@@ -146,8 +146,8 @@ export interface ReplicaApi {
   readonly nodes: readonly { readonly node: string; readonly address: string }[]
   /**
    * Proposes one entry and resolves once this replica applied it. Rejects with NOT_LEADER (with hint), NO_QUORUM,
-   * FLOW_CONTROL, DISK_FULL, ROLLED_BACK, OUTCOME_UNKNOWN, DEADLINE_EXCEEDED before proposing, SERVICE_NOT_AVAILABLE
-   * when stopping. While no leader is known it waits unproposed, bounded in bytes and by min(timeout / 2, 2 s).
+   * FLOW_CONTROL, DISK_FULL, ROLLED_BACK, OUTCOME_UNKNOWN, DEADLINE_EXCEEDED before proposing, MESSAGE_ILLEGAL when
+   * the entry is longer than a segment of the log, SERVICE_NOT_AVAILABLE when stopping. While no leader is known it waits unproposed, bounded in bytes and by min(timeout / 2, 2 s).
    */
   propose(type: FrameType, body: readonly Uint8Array[], options: ProposeOptions): Promise<Applied>
   /**

@@ -37,7 +37,10 @@ export interface BrokerOptions {
   readonly bootstrap: boolean
   /** Every namesrv of the cluster; the broker registers with all of them. */
   readonly namesrv: readonly string[]
-  /** Size of a CommitLog segment; the group's first configuration fixes it. */
+  /**
+   * Size of a CommitLog segment; the group's first configuration fixes it. No entry may be longer: below
+   * 4 MiB + 64 KiB the largest messages are refused with MESSAGE_ILLEGAL, so processes are not started with less.
+   */
   readonly segmentBytes?: number
   /** Registration period without changes, milliseconds. */
   readonly registerIntervalMs?: number

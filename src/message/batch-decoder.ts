@@ -99,6 +99,18 @@ export function readRecords(batch: Buffer, start = 0): readonly RecordFields[] {
   return records
 }
 
+/** Length of the longest body, unpacked. Of a batch that `checkBatch` accepted. */
+export function longestBody(batch: Buffer): number {
+  const { header, view, headsFrom } = readLayout(batch)
+  let longest = 0
+  let at = headsFrom
+  for (let record = 0; record < header.recordCount; record++) {
+    longest = Math.max(longest, bodyLengthAt(view, at))
+    at += headLengthAt(view, at)
+  }
+  return longest
+}
+
 function checkRecord(batch: Buffer, view: DataView, at: number, end: number, record: number): number {
   try {
     return checkHead(batch, view, at, end)

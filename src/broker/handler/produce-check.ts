@@ -3,8 +3,8 @@
  * LedgerError that becomes the request's response code. Nothing inside the batch is changed, ever.
  */
 import { LedgerError } from '../../common/errors.ts'
-import { checkBatch } from '../../message/batch.ts'
-import { batchBytesMax } from '../../message/limits.ts'
+import { checkBatch, longestBody } from '../../message/batch.ts'
+import { batchBytesMax, bodyBytesMax } from '../../message/limits.ts'
 import { checkTopicName } from '../../message/names.ts'
 import { type BatchHeader, batchKinds } from '../../message/types.ts'
 import type { ReplicaApi } from '../contract.ts'
@@ -26,8 +26,23 @@ export function checkProducedBatch(batch: Buffer): BatchHeader {
   return header
 }
 
-/** What depends on the state: unknown topic (17), not writeable (16), no such queue (29). Null when all is well. */
-export function findTopicProblem(replica: ReplicaApi, header: BatchHeader): LedgerError | null {
+/**
+ * What depends on the state: a body beyond the group's limit (13), unknown topic (17), not writeable (16), no such
+ * queue (29). Null when all is well.
+ */
+export function findStateProblem(replica: ReplicaApi, batch: Buffer, header: BatchHeader): LedgerError | null {
+  return findBodyProblem(replica.machine.bodyBytesMax, batch) ?? findTopicProblem(replica, header)
+}
+
+function findBodyProblem(limitBytes: number, batch: Buffer): LedgerError | null {
+  // Above the limit of the format a body is refused before; only a lower one is worth a look at the heads.
+  if (limitBytes >= bodyBytesMax) return null
+  const longest = longestBody(batch)
+  if (longest <= limitBytes) return null
+  return new LedgerError('MESSAGE_ILLEGAL', `a body has ${longest} bytes, this broker group allows ${limitBytes}`)
+}
+
+function findTopicProblem(replica: ReplicaApi, header: BatchHeader): LedgerError | null {
   const topic = replica.machine.topic(header.topic)
   if (!topic)
     return new LedgerError('TOPIC_NOT_EXIST', `topic ${header.topic} does not exist in group ${replica.group}`)

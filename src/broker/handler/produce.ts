@@ -20,7 +20,7 @@ import type { ServerRoutes, StreamHandlers, StreamSink } from '../../rpc/transpo
 import type { Applied } from '../contract.ts'
 import type { HandlerContext } from './context.ts'
 import { failureOf, throwBug } from './failure.ts'
-import { checkProducedBatch, findTopicProblem } from './produce-check.ts'
+import { checkProducedBatch, findStateProblem } from './produce-check.ts'
 import { UnreadGuard } from './unread-guard.ts'
 
 /** RocketMQ: sendMsgTimeout, for a client that names no time. */
@@ -129,11 +129,11 @@ class ProduceStream {
     const { replica } = this.#context
     const timeoutMs = Math.min(request.timeoutMs || timeoutMsDefault, timeoutMsMax)
     const header = checkProducedBatch(request.batch)
-    // A follower may not know the topic yet: there the leader is the answer. One that only believes it leads may not
-    // know it either, so a refusal needs a quorum behind it.
-    if (replica.leading && findTopicProblem(replica, header)) {
+    // A follower may not know topic and limits yet: there the leader is the answer. One that only believes it leads may
+    // not know them either, so a refusal needs a quorum behind it.
+    if (replica.leading && findStateProblem(replica, request.batch, header)) {
       await replica.readCurrent({ timeoutMs, signal })
-      const problem = findTopicProblem(replica, header)
+      const problem = findStateProblem(replica, request.batch, header)
       if (problem) throw problem
     }
     return replica.propose(frameTypes.batch, [request.batch], { timeoutMs, signal })

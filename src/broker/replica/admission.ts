@@ -21,6 +21,8 @@ const sweepMs = 25
 export interface AdmissionPorts {
   readonly clock: Clock
   readonly limits: ReplicaLimits
+  /** Longest frame that the log takes: one segment. */
+  readonly frameBytesMax: number
   step(input: Input): StepResult
   /** The leader as far as known, this node included. */
   leader(): LeaderView | null
@@ -46,7 +48,7 @@ export class Admission {
   propose(type: FrameType, body: readonly Uint8Array[], options: ProposeOptions): Promise<Applied> {
     invariant(type !== frameTypes.padding, 'S2: padding is made by the layout alone')
     const bytes = frameLengthOf(body.reduce((sum, piece) => sum + piece.length, 0))
-    const refusal = this.#refuse(bytes, options) ?? this.#refuseWrite()
+    const refusal = this.#refuseLength(bytes) ?? this.#refuse(bytes, options) ?? this.#refuseWrite()
     if (refusal) return Promise.reject(refusal)
     return new Promise((resolve, reject) => {
       let place: { readonly index: number; readonly term: number } | null = null
@@ -132,6 +134,16 @@ export class Admission {
       return this.#full(`${count} requests with ${total} bytes are waiting`)
     }
     return null
+  }
+
+  /** S2: an entry lies in one segment. Past this door the core counts on it, and only the process can be stopped. */
+  #refuseLength(bytes: number): LedgerError | null {
+    const { frameBytesMax } = this.#ports
+    if (bytes <= frameBytesMax) return null
+    return new LedgerError(
+      'MESSAGE_ILLEGAL',
+      `the entry takes ${bytes} bytes of the log, its segments hold ${frameBytesMax}`,
+    )
   }
 
   #refuseWrite(): LedgerError | null {

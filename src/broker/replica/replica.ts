@@ -243,6 +243,7 @@ export class Replica implements ReplicaApi {
     return new Admission({
       clock: this.#parts.ports.clock,
       limits: this.#limits,
+      frameBytesMax: this.#parts.configuration.segmentBytes,
       step: (input) => this.#loop.step(input),
       leader: () => this.leader(),
       diskFull: () => this.#refusesWrites(),

@@ -6,8 +6,9 @@ import { type Namesrv, startNamesrv } from '../../../src/namesrv/namesrv.ts'
 import type { PullReply } from '../../../src/rpc/envelopes.ts'
 import { adminMethods, brokerMethods, type NodeEvent } from '../../../src/rpc/methods.ts'
 import type { Channel, UnaryMethod } from '../../../src/rpc/transport.ts'
+import { frameTypes } from '../../../store/index.ts'
 import { eventually } from '../../support/eventually.ts'
-import { MemoryCluster } from '../../support/memory-cluster.ts'
+import { MemoryCluster, testSegmentBytes } from '../../support/memory-cluster.ts'
 import { StreamLog } from '../../support/stream-log.ts'
 import { makeBatch } from './apply/support.ts'
 import { ProduceClient, PullClient } from './handler/support.ts'
@@ -81,6 +82,23 @@ test('B2: many batches in flight are stored in order without gap, and every repl
     expect(await produce.reply(id)).toMatchObject({ status: null, code: 0, baseOffset: number })
   const expected = ids.map((_, number) => `m${number}`)
   for (const node of cluster.nodes) expect(await pullAll(new PullClient(channelTo(node)), 300)).toEqual(expected)
+})
+
+test('S2: an entry longer than a segment is refused with 13 before the core sees it; the largest that fits is stored', async () => {
+  const { leader } = await startWithTopic()
+  const produce = new ProduceClient(channelTo(leader))
+  const frameHeaderBytes = 64
+  const besideTheBody = makeBatch({ topic: 't', body: 'x' }).length - 1
+  const fits = testSegmentBytes - frameHeaderBytes - besideTheBody
+  const batch = (bytes: number): Buffer => makeBatch({ topic: 't', body: 'x'.repeat(bytes) })
+  expect(await produce.send(batch(fits + 1))).toMatchObject({ code: 13, status: { code: 13 } })
+  const command = cluster.replica(leader).propose(frameTypes.command, [Buffer.alloc(testSegmentBytes)], {
+    timeoutMs: 5000,
+  })
+  await expect(command).rejects.toMatchObject({ code: 'MESSAGE_ILLEGAL', stored: 'no' })
+  expect(await produce.send(batch(fits))).toMatchObject({ code: 0, baseOffset: 0 })
+  await cluster.settled()
+  expect(cluster.failures.size).toBe(0)
 })
 
 test('a follower refuses to write, to commit and to coordinate, and names the leader', async () => {

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest'
+import { encodeCommand } from '../../../../src/broker/apply/command.ts'
 import { LedgerError } from '../../../../src/common/errors.ts'
 import { encodeBatch } from '../../../../src/message/batch.ts'
 import { batchKinds, codecs } from '../../../../src/message/types.ts'
+import { frameTypes } from '../../../../store/index.ts'
 import { settle } from '../../../support/manual-clock.ts'
 import { makeBatch } from '../apply/support.ts'
 import { openBench } from './support.ts'
@@ -104,6 +106,20 @@ test.each(['half', 'internal', 'delayed'] as const)('a batch of kind %s is not f
   })
   expect(await bench.produce().send(batch)).toMatchObject({ code: 13 })
   expect(bench.replica.proposals).toEqual([])
+})
+
+test('a body beyond the limit of the group is refused with 13; the limit may be set and lifted', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  const produce = bench.produce()
+  const limit = (bodyBytesMax: number): void => {
+    bench.replica.commit(frameTypes.command, encodeCommand({ kind: 'set_limits', limits: { bodyBytesMax } }))
+  }
+  limit(100)
+  expect(await produce.send(makeBatch({ topic: 't', body: 'x'.repeat(101) }))).toMatchObject({ code: 13 })
+  expect(await produce.send(makeBatch({ topic: 't', records: 3, body: 'x'.repeat(100) }))).toMatchObject({ code: 0 })
+  limit(101)
+  expect(await produce.send(makeBatch({ topic: 't', body: 'x'.repeat(101) }))).toMatchObject({ code: 0 })
 })
 
 test('unknown topics, missing permission and missing queues are response codes', async () => {
