@@ -14,15 +14,6 @@ export async function settle(turns = 8): Promise<void> {
   for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve))
 }
 
-/** Waits for the condition over real turns of the event loop; fails after `turnsMax`. */
-export async function eventually(condition: () => boolean, what = 'the condition', turnsMax = 20_000): Promise<void> {
-  for (let turn = 0; turn < turnsMax; turn++) {
-    if (condition()) return
-    await new Promise((resolve) => setImmediate(resolve))
-  }
-  throw new Error(`${what} did not come true in ${turnsMax} turns`)
-}
-
 export class ManualClock implements Clock {
   #nowMs: number
   #timers: Timer[] = []

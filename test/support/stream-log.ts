@@ -1,7 +1,7 @@
 /** Collects what comes down a stream, for tests that wait for it. */
 import type { LedgerError } from '../../src/common/errors.ts'
 import type { StreamHandlers } from '../../src/rpc/transport.ts'
-import { eventually } from './manual-clock.ts'
+import { eventually } from './eventually.ts'
 
 export class StreamLog<Message> implements StreamHandlers<Message> {
   readonly messages: Message[] = []
@@ -23,12 +23,12 @@ export class StreamLog<Message> implements StreamHandlers<Message> {
 
   /** Waits until this many messages have come in all. */
   async count(count: number): Promise<readonly Message[]> {
-    await eventually(() => this.messages.length >= count, `message ${count} (have ${this.messages.length})`)
+    await eventually(`message ${count}`, () => this.messages.length >= count, { state: () => this.messages.length })
     return this.messages
   }
 
   async end(): Promise<LedgerError | undefined> {
-    await eventually(() => this.closed, 'the end of the stream')
+    await eventually('the end of the stream', () => this.closed)
     return this.error
   }
 }

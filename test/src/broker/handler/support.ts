@@ -21,7 +21,8 @@ import {
 import { brokerMethods, type ReplicaPeer, type ReplicaStatusReply } from '../../../../src/rpc/methods.ts'
 import type { Channel, StreamSink, UnaryMethod } from '../../../../src/rpc/transport.ts'
 import { frameTypes } from '../../../../store/index.ts'
-import { eventually, ManualClock } from '../../../support/manual-clock.ts'
+import { eventually } from '../../../support/eventually.ts'
+import { ManualClock } from '../../../support/manual-clock.ts'
 import { MemoryTransport, type TestChannel, type TestSink } from '../../../support/memory-transport.ts'
 import { StreamLog } from '../../../support/stream-log.ts'
 import { type BatchOptions, makeBatch } from '../apply/support.ts'
@@ -138,10 +139,8 @@ export class ProduceClient {
     return requestId
   }
 
-  async reply(requestId: number): Promise<ProduceReply> {
-    const find = (): ProduceReply | undefined => this.replies.find((reply) => reply.requestId === requestId)
-    await eventually(() => find() !== undefined, `the reply to ${requestId}`)
-    return find() as ProduceReply
+  reply(requestId: number): Promise<ProduceReply> {
+    return eventually(`the reply to ${requestId}`, () => this.replies.find((reply) => reply.requestId === requestId))
   }
 
   send(batch: Buffer, timeoutMs?: number): Promise<ProduceReply> {
@@ -181,9 +180,8 @@ export class PullClient {
     return this.replies.find((reply) => reply.requestId === requestId)
   }
 
-  async reply(requestId: number): Promise<PullReply> {
-    await eventually(() => this.answer(requestId) !== undefined, `the reply to pull ${requestId}`)
-    return this.answer(requestId) as PullReply
+  reply(requestId: number): Promise<PullReply> {
+    return eventually(`the reply to pull ${requestId}`, () => this.answer(requestId))
   }
 
   pull(fields: Partial<PullRequest>): Promise<PullReply> {
