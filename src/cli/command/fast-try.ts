@@ -36,6 +36,8 @@ const defaultBackgroundDirectory = '.fast-try'
 const steadyMs = 1000
 const pauseMs = 10_000
 const startTimeoutMs = 30_000
+/** Registrations take milliseconds; longer means that others answer. */
+const routeTimeoutMs = 5000
 
 export function registerFastTry(program: Command): void {
   const fastTry = program
@@ -169,6 +171,7 @@ async function startBackground(flags: BackgroundFlags): Promise<void> {
   processes.startAll()
   await withClient(plan, processes, async (cluster) => {
     await cluster.waitHealthy(startTimeoutMs)
+    await cluster.waitRouted(routeTimeoutMs)
     const readyMs = Math.round(systemClock.monotonicMs() - startedMs)
     printData(banner({ plan, kept: true, readyMs, leaders: leadersOf(await cluster.view()), background: true }))
   })

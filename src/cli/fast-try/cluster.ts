@@ -62,6 +62,27 @@ export class LocalCluster {
     await this.waitFor('all replicas are up and caught up', timeoutMs, async () => isHealthy(await this.view()))
   }
 
+  /**
+   * Resolves when the namesrvs route to the processes of this cluster. They may not: brokers of another cluster of the
+   * same name, whose own namesrv is gone, register with whoever takes its port. Rejects with WRONG_CLUSTER.
+   */
+  async waitRouted(timeoutMs: number): Promise<void> {
+    const expected = this.plan.nodes.map((node) => `127.0.0.1:${node.advertisedPort ?? node.clientPort}`)
+    const routed = async (): Promise<ReadonlySet<string>> =>
+      new Set((await this.client.admin().clusterStatus()).map((replica) => replica.address))
+    const end = this.#clock.monotonicMs() + timeoutMs
+    for (;;) {
+      const found = await routed()
+      if (expected.every((address) => found.has(address))) return
+      if (this.#clock.monotonicMs() > end)
+        throw new LedgerError(
+          'WRONG_CLUSTER',
+          `the namesrv routes to ${[...found].join(', ') || 'nobody'} instead of ${expected.join(', ')}`,
+        )
+      await sleep(this.#clock, pollMs)
+    }
+  }
+
   /** Polls until the condition holds; rejects with TIMEOUT, naming what was waited for and what died. */
   async waitFor(what: string, timeoutMs: number, condition: () => Promise<boolean>): Promise<void> {
     const end = this.#clock.monotonicMs() + timeoutMs

@@ -31,6 +31,8 @@ export interface Session {
 }
 
 const startTimeoutMs = 30_000
+/** Registrations take milliseconds; longer means that others answer. */
+const routeTimeoutMs = 5000
 
 /** Runs `use` with a healthy cluster and cleans up afterwards, also on Ctrl-C. */
 export async function withSession<T>(
@@ -54,6 +56,7 @@ export async function withSession<T>(
     const cluster = new LocalCluster(plan, processes, client, clock)
     try {
       await cluster.waitHealthy(startTimeoutMs)
+      await cluster.waitRouted(routeTimeoutMs)
       const session: Session = { plan, cluster, client, kept, readyMs: Math.round(clock.monotonicMs() - startedMs) }
       return await Promise.race([use(session), rejectOnAbort(interrupted.signal)])
     } finally {
