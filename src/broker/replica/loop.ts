@@ -61,6 +61,7 @@ export class ReplicaLoop {
     this.#persister = new Persister({
       ...ports,
       persisted: (ready, messages) => this.#guard(() => this.#onPersisted(ready, messages)),
+      released: (messages) => this.#guard(() => this.#onReleased(messages)),
       failed: (error) => this.storageFailed(error),
       slow: ports.slowFsync,
     })
@@ -196,6 +197,12 @@ export class ReplicaLoop {
       this.#ports.send(message)
     }
     this.pump()
+  }
+
+  /** Says nothing to the core: to it the Readies of these messages are still on their way to the disk. */
+  #onReleased(messages: readonly PeerMessage[]): void {
+    if (this.#stopped) return
+    for (const message of messages) this.#ports.send(message)
   }
 
   #guard(work: () => void): void {

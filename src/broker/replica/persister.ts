@@ -4,6 +4,9 @@
  * Group commit: everything that came while the last sync ran is covered by the next one. Never reorders Readies and
  * never hands out a message of a Ready before that Ready and all earlier ones are on disk (S1): a vote or an
  * acknowledgement that a power cut can take back breaks every promise of Raft (section 5, "persistent state").
+ *
+ * One exception while the log waits for space: an answer that promises term and vote alone leaves when these are on
+ * disk. A grant stays safe: it was given by the staged log, which holds all that this node ever acknowledged.
  */
 import type { HardState, PeerMessage, Ready } from '../../../raft/index.ts'
 import { type CommitLogApi, type HardStateApi, StoreError } from '../../../store/index.ts'
@@ -18,11 +21,20 @@ export interface PersisterPorts {
   readonly limits: ReplicaLimits
   /** All Readies up to this number are durable; these messages may leave now, in this order. */
   persisted(ready: number, messages: readonly PeerMessage[]): void
+  /** Of Readies whose log is not durable yet, but their term and vote are; these messages depend on nothing else. */
+  released(messages: readonly PeerMessage[]): void
   /** Final: nothing that waits here will ever be durable. */
   failed(error: unknown): void
   /** The log has no space, or soon will not. */
   diskFull(): void
   slow(tookMs: number): void
+}
+
+/** Readies that become durable together. */
+interface Batch {
+  last: number
+  mustSync: boolean
+  messages: PeerMessage[]
 }
 
 export class Persister {
@@ -33,6 +45,8 @@ export class Persister {
   #saved: { readonly term: number; readonly vote: string | null }
   #wanted: HardState | null = null
   #idle: (() => void)[] = []
+  /** Ends the wait for the next Ready. */
+  #arrived: () => void = () => {}
 
   constructor(ports: PersisterPorts) {
     this.#ports = ports
@@ -48,6 +62,7 @@ export class Persister {
       return
     }
     this.#queue.push(ready)
+    this.#arrived()
     if (this.#running) return
     this.#running = true
     void this.#run()
@@ -80,20 +95,23 @@ export class Persister {
   }
 
   async #persistQueued(): Promise<void> {
-    const batch: Ready[] = []
+    invariant(this.#queue.length > 0, 'S1: the persister runs only when a Ready waits')
+    const batch: Batch = { last: 0, mustSync: false, messages: [] }
     this.#take(batch)
-    while (this.#unsaved() && !this.#failed) await this.#saveTerm(batch)
+    await this.#saveTerms(batch)
     // No await between here and the start of the flush: what it covers has its term on disk.
-    if (batch.some((ready) => ready.mustSync)) await this.#flush(batch)
+    if (batch.mustSync) await this.#flush(batch)
     if (this.#failed) return
-    const last = batch.at(-1)
-    invariant(last !== undefined, 'S1: the persister runs only when a Ready waits')
-    const messages = batch.flatMap((ready) => ready.sendAfterPersist)
-    this.#ports.persisted(last.number, messages)
+    this.#ports.persisted(batch.last, batch.messages)
+  }
+
+  /** Afterwards term and vote of everything in the batch are on disk. */
+  async #saveTerms(batch: Batch): Promise<void> {
+    while (this.#unsaved() && !this.#failed) await this.#saveTerm(batch)
   }
 
   /** Saves the newest term and vote, then takes over what came meanwhile. */
-  async #saveTerm(batch: Ready[]): Promise<void> {
+  async #saveTerm(batch: Batch): Promise<void> {
     const wanted = this.#unsaved()
     if (!wanted) return
     invariant(wanted.term >= this.#saved.term, 'R1: a saved term never goes back')
@@ -104,9 +122,11 @@ export class Persister {
     this.#take(batch)
   }
 
-  #take(batch: Ready[]): void {
+  #take(batch: Batch): void {
     for (const ready of this.#queue.splice(0)) {
-      batch.push(ready)
+      batch.last = ready.number
+      batch.mustSync ||= ready.mustSync
+      batch.messages.push(...ready.sendAfterPersist)
       if (ready.hardState) this.#wanted = ready.hardState
     }
   }
@@ -117,7 +137,7 @@ export class Persister {
   }
 
   /** One flush for all that is staged. A full disk is waited out: staged entries stay staged, nothing is lost. */
-  async #flush(batch: Ready[]): Promise<void> {
+  async #flush(batch: Batch): Promise<void> {
     while (!this.#failed) {
       const startMs = this.#ports.clock.monotonicMs()
       try {
@@ -129,10 +149,38 @@ export class Persister {
       } catch (error) {
         if (!(error instanceof StoreError) || error.code !== 'DISK_FULL') throw error
         this.#ports.diskFull()
-        await sleep(this.#ports.clock, this.#ports.limits.diskFullRetryMs)
-        this.#take(batch)
-        while (this.#unsaved() && !this.#failed) await this.#saveTerm(batch)
+        await this.#waitForSpace(batch)
       }
     }
   }
+
+  /** Votes and signs of life go on meanwhile: without them a full follower would cost the group its leader. */
+  async #waitForSpace(batch: Batch): Promise<void> {
+    let isOver = false
+    const retry = sleep(this.#ports.clock, this.#ports.limits.diskFullRetryMs).then(() => {
+      isOver = true
+    })
+    while (!isOver && !this.#failed) {
+      this.#release(batch)
+      const arrival = new Promise<void>((resolve) => {
+        this.#arrived = resolve
+      })
+      await Promise.race([retry, arrival])
+      this.#take(batch)
+      await this.#saveTerms(batch)
+    }
+  }
+
+  #release(batch: Batch): void {
+    invariant(this.#unsaved() === null, 'R1: an answer leaves before its term and vote are on disk')
+    const released = batch.messages.filter(promisesTermOnly)
+    if (released.length === 0) return
+    batch.messages = batch.messages.filter((message) => !promisesTermOnly(message))
+    this.#ports.released(released)
+  }
+}
+
+/** An own vote request is none of these: it names the end of the own log, and so does every accepted append. */
+function promisesTermOnly({ kind }: PeerMessage): boolean {
+  return kind === 'vote_response' || kind === 'pre_vote_response' || kind === 'heartbeat_response'
 }

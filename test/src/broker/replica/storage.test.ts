@@ -79,6 +79,35 @@ test('a full disk refuses writes with DISK_FULL and recovers by itself', async (
   expect(kinds.filter((kind) => kind.startsWith('disk_'))).toEqual(['disk_full', 'disk_space_back'])
 })
 
+test('a full follower casts its vote and lets a leader stand; what waited is stored when there is space', async () => {
+  cluster = new MemoryCluster({ broker: { limits: { diskFullRetryMs: 20, zeroAheadBytes: 8192 } } })
+  await cluster.start()
+  const leader = await cluster.leader()
+  const [healthy, full] = cluster.nodes.filter((node) => node !== leader) as [string, string]
+  const { disk } = cluster.machine(full)
+  disk.capacityBytes = 0
+  let count = 0
+  await eventually('the follower holds entries that find no space', () => {
+    void createTopic(cluster.replica(leader), `t${count++}`).catch(() => '')
+    const { log } = cluster.replica(full)
+    return log.diskFull && log.stagedBytes > 0
+  })
+  await eventually('the healthy follower has them all', () => {
+    return cluster.replica(healthy).log.durableIndex > cluster.replica(full).log.durableIndex
+  })
+  cluster.kill(leader)
+  await eventually('it is elected', () => cluster.replica(healthy).role === 'leader')
+  const { term } = cluster.replica(healthy)
+  await eventually('its leader is known there', () => cluster.replica(full).leader()?.node === healthy)
+  // Longer than its quorum may be silent.
+  await new Promise((resolve) => setTimeout(resolve, 600))
+  expect(cluster.replica(healthy)).toMatchObject({ role: 'leader', term, leading: false })
+
+  disk.capacityBytes = Number.POSITIVE_INFINITY
+  await eventually('it leads', () => cluster.replica(healthy).leading)
+  await createTopic(cluster.replica(healthy), 'after')
+})
+
 test('P6: a replica whose log lost committed entries does not vote and says why', async () => {
   cluster = new MemoryCluster()
   await cluster.start()

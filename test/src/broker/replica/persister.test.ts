@@ -1,0 +1,97 @@
+/** What leaves a node while its log waits for space: answers that promise term and vote, never one about the log. */
+import { expect, test } from 'vitest'
+import type { PeerMessage, Ready } from '../../../../raft/index.ts'
+import { defaultReplicaLimits } from '../../../../src/broker/options.ts'
+import { Persister } from '../../../../src/broker/replica/persister.ts'
+import { type CommitLogApi, type HardStateApi, type SavedHardState, StoreError } from '../../../../store/index.ts'
+import { ManualClock, settle } from '../../../support/manual-clock.ts'
+
+const envelope = { from: 'n1', to: 'n0' } as const
+const acknowledgement: PeerMessage = { ...envelope, kind: 'append_response', term: 3, matchIndex: 7, rejected: null }
+const grant: PeerMessage = { ...envelope, kind: 'vote_response', term: 4, refusal: null }
+const ownRequest: PeerMessage = {
+  ...envelope,
+  kind: 'vote_request',
+  term: 5,
+  lastIndex: 7,
+  lastTerm: 3,
+  transfer: false,
+}
+const alive: PeerMessage = { ...envelope, kind: 'heartbeat_response', term: 5, round: 1 }
+
+function readyOf(number: number, fields: Partial<Ready>): Ready {
+  const nothing = { append: [], sendNow: [], sendAfterPersist: [], readStates: [], events: [] }
+  return { number, mustSync: true, ...nothing, ...fields }
+}
+
+function open(): {
+  readonly persister: Persister
+  readonly clock: ManualClock
+  readonly sent: string[]
+  readonly saves: (() => void)[]
+  room: boolean
+} {
+  const clock = new ManualClock()
+  const sent: string[] = []
+  const saves: (() => void)[] = []
+  const bench = { clock, sent, saves, room: false }
+  const log = {
+    durableIndex: 0,
+    diskFull: true,
+    flush: async () => {
+      if (!bench.room) throw new StoreError('DISK_FULL', 'no space')
+      return 7
+    },
+  } as unknown as CommitLogApi
+  const hardState: HardStateApi = {
+    current: { term: 3, vote: null, commit: 0 },
+    save: ({ term, vote }: SavedHardState) =>
+      new Promise((resolve) => {
+        saves.push(() => {
+          sent.push(`saved ${term} ${vote}`)
+          resolve()
+        })
+      }),
+    close: async () => {},
+  }
+  const persister = new Persister({
+    clock,
+    log,
+    hardState,
+    limits: { ...defaultReplicaLimits, diskFullRetryMs: 500 },
+    persisted: (ready, messages) => sent.push(`persisted ${ready}`, ...messages.map(({ kind }) => kind)),
+    released: (messages) => sent.push(...messages.map(({ kind }) => kind)),
+    failed: (error) => {
+      throw error
+    },
+    diskFull: () => {},
+    slow: () => {},
+  })
+  return Object.assign(bench, { persister })
+}
+
+test('R1, S1: while the log waits for space a vote leaves once it is saved, and nothing that claims the log', async () => {
+  const bench = open()
+  const { persister, clock, sent, saves } = bench
+  persister.add(readyOf(1, { sendAfterPersist: [acknowledgement] }))
+  await settle()
+  expect(sent).toEqual([])
+  persister.add(readyOf(2, { hardState: { term: 4, vote: 'n0', commit: 0 }, sendAfterPersist: [grant] }))
+  await settle()
+  expect(sent).toEqual([])
+  saves.shift()?.()
+  await settle()
+  expect(sent.splice(0)).toEqual(['saved 4 n0', 'vote_response'])
+
+  persister.add(readyOf(3, { hardState: { term: 5, vote: 'n1', commit: 0 }, sendAfterPersist: [ownRequest] }))
+  await settle()
+  saves.shift()?.()
+  persister.add(readyOf(4, { mustSync: false, sendAfterPersist: [alive] }))
+  await settle()
+  expect(sent.splice(0)).toEqual(['saved 5 n1', 'heartbeat_response'])
+
+  bench.room = true
+  await clock.advance(500)
+  expect(sent).toEqual(['persisted 4', 'append_response', 'vote_request'])
+  expect(saves).toEqual([])
+})
