@@ -23,6 +23,14 @@ export interface ConnectionEvents {
   onClosed(address: string, error: LedgerError): void
 }
 
+/** A batch handed to a connection. */
+export interface ProduceAttempt {
+  /** Its answer is no longer of interest. */
+  forget(): void
+  /** True: it never left this process and is taken back, so it is definitely not stored. False changes nothing. */
+  withdraw(): boolean
+}
+
 export class BrokerConnection {
   readonly address: string
   readonly #channel: Channel
@@ -45,12 +53,19 @@ export class BrokerConnection {
     })
   }
 
-  /** Returns a function that forgets the request. */
-  produce(group: string, batch: Buffer, timeoutMs: number, done: (outcome: Outcome<ProduceReply>) => void): () => void {
+  produce(
+    group: string,
+    batch: Buffer,
+    timeoutMs: number,
+    done: (outcome: Outcome<ProduceReply>) => void,
+  ): ProduceAttempt {
     const encode = (requestId: number): Buffer =>
       encodeProduceRequest({ requestId, timeoutMs: Math.max(1, Math.floor(timeoutMs)), batch })
     const requestId = this.#produce.request(group, encode, done)
-    return () => this.#produce.forget(requestId)
+    return {
+      forget: () => this.#produce.forget(requestId),
+      withdraw: () => this.#produce.withdraw(requestId),
+    }
   }
 
   /** Returns a function that withdraws the request, also at the broker where it may be parked. */

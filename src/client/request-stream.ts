@@ -65,6 +65,13 @@ export class RequestStream<Reply extends { readonly requestId: number }> {
     if (this.#queue.length > 0) this.#queue = this.#queue.filter((queued) => queued.requestId !== requestId)
   }
 
+  /** Takes a request back that was never written. True: not one byte of it left this process, and none will. */
+  withdraw(requestId: number): boolean {
+    if (!this.#queue.some((queued) => queued.requestId === requestId)) return false
+    this.forget(requestId)
+    return true
+  }
+
   /** A message without an answer, such as the withdrawal of a request. Dropped unless the stream is open. */
   notify(bytes: Buffer): void {
     if (this.#state === 'open') this.#sink?.write(bytes)

@@ -220,7 +220,7 @@ export class PushConsumer {
     const added = assignment.queues.filter((queue) => !this.#held.has(queueKey(queue)))
     if (revoked.length > 0) await this.#revoke(brokerGroup, revoked)
     state.generation = assignment.generation
-    if (added.length > 0) await this.#takeOver(added)
+    if (added.length > 0) await this.#takeOver(state, added)
     if (revoked.length === 0 && added.length === 0) return
     this.#ports.status.emit({ kind: 'rebalanced', group: this.group, queues: this.assignment() })
     const { generation } = assignment
@@ -239,7 +239,7 @@ export class PushConsumer {
     this.#turns = this.#turns.filter((held) => !revoked.includes(held))
   }
 
-  async #takeOver(added: readonly MessageQueue[]): Promise<void> {
+  async #takeOver(state: BrokerGroupState, added: readonly MessageQueue[]): Promise<void> {
     const call = { timeoutMs: this.#ports.requestTimeoutMs, signal: this.#stop.signal }
     const committed = await fetchOffsets(this.#ports, this.group, added, call)
     const starts = await Promise.all(
@@ -248,13 +248,41 @@ export class PushConsumer {
       ),
     )
     if (this.#closing) return
+    const begun = await this.#fixStarts(state, added, { starts, committed })
+    if (this.#closing) return
     for (const [position, queue] of added.entries()) {
-      this.#hold(queue, starts[position] ?? 'first', committed.get(queueKey(queue)))
+      const key = queueKey(queue)
+      this.#hold(queue, starts[position] ?? 'first', committed.get(key) ?? begun.get(key))
     }
   }
 
+  /**
+   * Commits where the group begins in queues that it never committed. Else a member that takes over before the first
+   * regular commit would begin at the end of that time, and what came in between would reach nobody.
+   */
+  async #fixStarts(
+    state: BrokerGroupState,
+    added: readonly MessageQueue[],
+    found: { readonly starts: readonly (number | 'first')[]; readonly committed: ReadonlyMap<string, number> },
+  ): Promise<ReadonlyMap<string, number>> {
+    const begun = added.flatMap((queue, position) => {
+      const offset = found.starts[position]
+      return typeof offset !== 'number' || found.committed.has(queueKey(queue)) ? [] : [{ queue, offset }]
+    })
+    const committer = { group: this.group, member: this.member, generation: state.generation }
+    const call = { timeoutMs: this.#ports.requestTimeoutMs, signal: this.#stop.signal, seek: false }
+    try {
+      await commitOffsets(this.#ports, committer, begun, call)
+    } catch (cause) {
+      // The next assignment is known already: learn it now.
+      if (toLedgerError(cause).code === 'ILLEGAL_GENERATION') state.member.beat()
+      throw cause
+    }
+    return new Map(begun.map(({ queue, offset }) => [queueKey(queue), offset]))
+  }
+
   #hold(queue: MessageQueue, start: number | 'first', committed: number | undefined): void {
-    const held = new HeldQueue(this.#ports, {
+    const held: HeldQueue = new HeldQueue(this.#ports, {
       queue,
       consumerGroup: this.group,
       readFrom: this.#settings.readFrom,
@@ -266,6 +294,9 @@ export class PushConsumer {
       start,
       committed,
       onReady: () => this.#planDispatch(),
+      onTopicChanged: () => {
+        if (!held.revoked) this.#replace(held, undefined)
+      },
     })
     this.#held.set(queueKey(queue), held)
     this.#turns.push(held)
@@ -329,18 +360,18 @@ export class PushConsumer {
     held.reader.seek(at)
     const goOn = (): void => {
       if (held.revoked) return
-      if (isGone) this.#replace(held)
+      if (isGone) this.#replace(held, held.committed)
       else held.reader.resume()
     }
     sleep(this.#ports.clock, troubleRetryMs, held.abort.signal).then(goOn, () => {})
   }
 
   /** Begins the queue anew at its first message. */
-  #replace(held: HeldQueue): void {
+  #replace(held: HeldQueue, committed: number | undefined): void {
     held.drop()
     this.#held.delete(queueKey(held.queue))
     this.#turns = this.#turns.filter((other) => other !== held)
-    this.#hold(held.queue, 'first', held.committed)
+    this.#hold(held.queue, 'first', committed)
   }
 
   async #deliver(held: HeldQueue, delivery: Delivery): Promise<void> {

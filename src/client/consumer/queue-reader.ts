@@ -59,6 +59,8 @@ export interface ReaderOptions {
   readonly start: number | 'first'
   /** Something to take, or an error to throw. */
   readonly onReady: () => void
+  /** The topic was created again, so offsets are counted anew: the owner begins again. Absent: the reader does. */
+  readonly onTopicChanged?: () => void
 }
 
 export class QueueReader {
@@ -381,7 +383,8 @@ export class QueueReader {
     }
     this.#ports.logger.warn('topic was created again, reading starts over', { ...this.queue })
     this.#topicId = current
-    this.seek('first')
+    if (this.#options.onTopicChanged) this.#options.onTopicChanged()
+    else this.seek('first')
   }
 
   #isLeader(node: BrokerNode): boolean {

@@ -12,7 +12,7 @@ import { batchKinds, codecs } from '../../message/types.ts'
 import type { ProduceReply } from '../../rpc/envelopes.ts'
 import type { BrokerNode } from '../../rpc/methods.ts'
 import { fromWireStatus } from '../../rpc/status.ts'
-import type { ConnectionPool } from '../connection.ts'
+import type { ConnectionPool, ProduceAttempt } from '../connection.ts'
 import type { FaultReport } from '../fault-strategy.ts'
 import type { Outcome } from '../request-stream.ts'
 import type { RouteCache } from '../route-cache.ts'
@@ -66,6 +66,8 @@ export class BatchSender {
   #lane: Lane
   #bytes: Buffer
   #target: BrokerNode | null = null
+  /** The newest attempt, to `#target`. */
+  #current: ProduceAttempt | null = null
   #attempt = 0
   #sent = 0
   #silences = 0
@@ -110,13 +112,14 @@ export class BatchSender {
     this.#failed.clear()
     this.#rounds = 0
     if (this.#target?.address === change.to.address) return
-    if (this.#target) this.#taint(`${this.#target.address}: leader changed to ${change.to.node}`)
+    if (this.#target && !this.#takeBack()) this.#taint(`${this.#target.address}: leader changed to ${change.to.node}`)
     this.#send(null)
   }
 
   /** The client closes: nothing more is tried. */
   abandon(error: LedgerError): void {
     if (this.#over) return
+    this.#takeBack()
     this.#failItems(this.#tainted || this.#target ? this.#unknown(error) : error)
     this.#finish()
   }
@@ -169,10 +172,11 @@ export class BatchSender {
     this.#jump = false
     this.#attemptStartedMs = clock.monotonicMs()
     const timeoutMs = this.#attemptTimeoutMs()
-    const forget = pool.get(target.address).produce(this.#lane.queue.group, this.#bytes, timeoutMs, (outcome) => {
+    const current = pool.get(target.address).produce(this.#lane.queue.group, this.#bytes, timeoutMs, (outcome) => {
       this.#onOutcome(attempt, target, outcome)
     })
-    this.#forget.push(forget)
+    this.#current = current
+    this.#forget.push(() => current.forget())
     this.#cancelTimer = clock.after(timeoutMs, () => this.#onSilence(target))
   }
 
@@ -241,12 +245,25 @@ export class BatchSender {
 
   #onSilence(target: BrokerNode): void {
     this.#silences++
-    this.#fault()
     const waitedMs = Math.round(this.#owner.clock.monotonicMs() - this.#attemptStartedMs)
+    if (this.#takeBack()) {
+      const text = `no connection to ${target.address} within ${waitedMs} ms`
+      this.#onRefused(target, new LedgerError('UNAVAILABLE', text), false)
+      return
+    }
+    this.#fault()
     const text = `no answer from ${target.address} within ${waitedMs} ms`
     this.#lastError = new LedgerError('DEADLINE_EXCEEDED', text)
     this.#taint(`${target.address}: ${text}`)
     this.#nextReplica(target)
+  }
+
+  /** True when the attempt under way never left this process: it ends here, and nothing is unknown because of it. */
+  #takeBack(): boolean {
+    if (!this.#target || !this.#current?.withdraw()) return false
+    this.#target = null
+    this.#cancelTimer()
+    return true
   }
 
   #onRefused(target: BrokerNode, error: LedgerError, sent: boolean): void {
@@ -386,6 +403,7 @@ export class BatchSender {
 
   #onDeadline(): void {
     const nowMs = this.#owner.clock.monotonicMs()
+    const isTakenBack = this.#takeBack()
     const error = this.#timeoutError()
     const isDefinite = error.stored === 'no'
     for (const item of this.items) if (item.done && item.deadlineMs <= nowMs) settle(item, error, null)
@@ -398,6 +416,7 @@ export class BatchSender {
     // Its sender was told "not stored", so the batch must not take it along to a later attempt (P3).
     if (isDefinite) this.#leaveOutSettled(left)
     this.#armDeadline()
+    if (isTakenBack) this.#send(null)
   }
 
   /** Only while no attempt may have been stored: the batch becomes another one, under a sequence of its own. */

@@ -157,6 +157,37 @@ test('P3: after a definite refusal the batch moves to another group under a sequ
   ])
 })
 
+test('P3: what never left this process is not stored: no unknown end, and another group may take it', async () => {
+  const producer = await producerOn(oneGroup, { sendTimeoutMs: 3_000 })
+  const answers: (() => void)[] = []
+  const hang = (): Promise<unknown> =>
+    new Promise((resolve) => answers.push(() => resolve({ group: 'a', node: 'n', leader: true })))
+  for (const node of ['n0', 'n1', 'n2']) broker(`a-${node}:1`).calls.set('Probe', hang)
+  const lost = outcome(producer.send({ topic: 'T', body: 'lost' }))
+  await clock.advance(3_100)
+  expect(lost.value).toMatchObject({ code: 'NO_QUORUM', stored: 'no' })
+
+  const moved = outcome(producer.send({ topic: 'T', body: 'moved' }))
+  await settle(20)
+  transport.pushRoute(twoGroups)
+  addMissing('b')
+  await clock.advance(2_900)
+  expect(moved.value).toMatchObject({ status: 'SEND_OK', queue: { group: 'b' } })
+  for (const answer of answers) answer()
+  await clock.advance(1_000)
+  expect(transport.produced.map(bodies)).toEqual([['moved']])
+})
+
+test('P3: a client that closes before a batch left says that it is not stored', async () => {
+  const producer = await producerOn(oneGroup, { sendTimeoutMs: 30_000 })
+  for (const node of ['n0', 'n1', 'n2']) broker(`a-${node}:1`).calls.set('Probe', () => new Promise(() => {}))
+  const sent = outcome(producer.send({ topic: 'T', body: 'x' }))
+  await settle(20)
+  void clients[0]?.close()
+  await clock.advance(20_000)
+  expect(sent.value).toMatchObject({ code: 'CLOSED', stored: 'no' })
+})
+
 test('a sequence is never used again: not after a refusal, not after an unknown end', async () => {
   const producer = await producerOn(oneGroup, { sendTimeoutMs: 2_000 })
   refuse('a-n0:1', new LedgerError('MESSAGE_ILLEGAL', 'no'))
