@@ -29,6 +29,15 @@ async function produce(count: number, prefix = 'm'): Promise<void> {
   await producer.close()
 }
 
+/** What the client tells from now on. */
+function hear(): readonly ClientStatus[] {
+  const told: ClientStatus[] = []
+  void (async () => {
+    for await (const status of client.status()) told.push(status)
+  })()
+  return told
+}
+
 /** Runs a consumer and keeps what its listener got. */
 function run(consumer: PushConsumer): { readonly seen: string[]; readonly ended: Promise<void> } {
   const seen: string[] = []
@@ -118,10 +127,7 @@ test('a listener that throws gets the message again, and the commit waits for it
 })
 
 test('P8: a message that is given up after attemptsMax is told, and does not hold back the others', async () => {
-  const statuses: ClientStatus[] = []
-  void (async () => {
-    for await (const status of client.status()) statuses.push(status)
-  })()
+  const statuses = hear()
   await produce(20)
   const options = { group: 'G', subscribe: ['Orders'], from: 'first', retryDelayMs: 5, attemptsMax: 3 } as const
   const consumer = client.pushConsumer({ ...options, commitIntervalMs: 20 })
@@ -186,4 +192,57 @@ test('a member with another subscription than its group is refused with the reas
   await eventually('it has its queues', () => member.assignment().length === 8)
   const stranger = client.pushConsumer({ group: 'G', subscribe: ['Other'] })
   await expect(stranger.run(() => {})).rejects.toMatchObject({ code: 'INVALID_PARAMETER' })
+})
+
+test('a member that dies before its first commit has fixed where the group began: nothing since is lost', async () => {
+  const first = client.pushConsumer({
+    group: 'Fresh',
+    subscribe: ['Orders'],
+    commitIntervalMs: 60_000,
+    sessionTimeoutMs: 1_000,
+  })
+  const doomed = run(first)
+  await eventually('it has its queues', () => first.assignment().length === 8)
+  cluster.brokers.network.kill('client0')
+  client = await cluster.connect()
+  await produce(40, 'new')
+  const second = client.pushConsumer({ group: 'Fresh', subscribe: ['Orders'] })
+  const { seen } = run(second)
+  await eventually('the other one has all queues', () => second.assignment().length === 8)
+  await eventually('what came in between is consumed', () => new Set(seen).size === 40)
+  expect(doomed.seen).toEqual([])
+})
+
+test('a topic deleted and created again is read from its beginning, and its offsets are committed', async () => {
+  const producer = client.producer()
+  const fill = (perQueue: number, prefix: string): Promise<unknown> =>
+    Promise.all(
+      Array.from({ length: perQueue * 8 }, (_, index) =>
+        producer.send(
+          { topic: 'Orders', body: `${prefix}${index}` },
+          { selector: (queues) => queues[index % 8] ?? { topic: 'Orders', group: '', queue: -1 } },
+        ),
+      ),
+    )
+  await fill(10, 'old')
+  const consumer = client.pushConsumer({ group: 'G', subscribe: ['Orders'], from: 'first', commitIntervalMs: 30 })
+  const { seen } = run(consumer)
+  const told = hear()
+  await eventually('the old ones are consumed', () => seen.length >= 80)
+  await client.admin().deleteTopic('Orders')
+  await client.admin().createTopic({ topic: 'Orders', queues: 8 })
+  await fill(5, 'new')
+  await eventually('the new ones come', () => new Set(seen.filter((body) => body.startsWith('new'))).size === 40)
+  // A new count of offsets is no gap in the old one.
+  expect(told.filter((status) => status.kind === 'stalled' && status.reason.code === 'SYSTEM_ERROR')).toEqual([])
+  const reader = client.pullConsumer({ group: 'G' })
+  const queues = await reader.assign('Orders')
+  const endMs = performance.now() + 8_000
+  let committed: readonly (number | undefined)[] = []
+  while (committed.length === 0 || committed.some((offset) => offset !== 5)) {
+    if (performance.now() > endMs) break
+    committed = await Promise.all(queues.map((queue) => reader.committed(queue)))
+  }
+  expect(committed).toEqual(queues.map(() => 5))
+  await producer.close()
 })
