@@ -5,7 +5,7 @@
  * Must never apply an entry that is not on this node's own disk (S4), and never skip one.
  */
 import type { CommitLogApi, Frame } from '../../../store/index.ts'
-import { frameBody } from '../../../store/index.ts'
+import { frameBody, StoreError } from '../../../store/index.ts'
 import { invariant } from '../../common/assert.ts'
 import type { Clock } from '../../common/clock.ts'
 import type { ApplyResult, CommittedEntry, StateMachineApi } from '../contract.ts'
@@ -13,6 +13,8 @@ import type { ReplicaLimits } from '../options.ts'
 
 /** Frames fetched for one slice. */
 const sliceBytesMax = 1024 * 1024
+/** Reads in a row that may be repeated because the log was cut behind what they read. */
+const cutReadsMax = 1000
 /** Entries between two looks at the clock. */
 const clockEvery = 16
 
@@ -32,6 +34,7 @@ export class Applier {
   #target: number
   #busy = false
   #stopped = false
+  #cutReads = 0
 
   constructor(ports: ApplierPorts) {
     this.#ports = ports
@@ -103,11 +106,17 @@ export class Applier {
       .read(machine.appliedIndex + 1, this.#target, sliceBytesMax)
       .then((frames) => {
         if (this.#stopped) return
+        this.#cutReads = 0
         this.#applyFrames(frames, frames.length, clock.monotonicMs() + limits.applySliceMs)
         this.#ports.progressed(machine.appliedIndex)
         this.#next(true)
       })
       .catch((error: unknown) => {
+        if (this.#stopped) return
+        if (isCut(error) && ++this.#cutReads <= cutReadsMax) {
+          clock.defer(() => this.#turn())
+          return
+        }
         this.stop()
         this.#ports.failed(error)
       })
@@ -128,6 +137,11 @@ export class Applier {
     }
     return left
   }
+}
+
+/** A cut of uncommitted entries ends every read under way, also one of committed entries, which are still there. */
+function isCut(error: unknown): boolean {
+  return error instanceof StoreError && error.code === 'OUT_OF_RANGE'
 }
 
 function committedEntry(frame: Frame): CommittedEntry {

@@ -1,0 +1,52 @@
+/** The applier on a real log: what is not in memory is read from disk while the loop goes on. */
+import { expect, test } from 'vitest'
+import { openStateMachine } from '../../../../src/broker/apply/state-machine.ts'
+import { defaultReplicaLimits } from '../../../../src/broker/options.ts'
+import { Applier } from '../../../../src/broker/replica/applier.ts'
+import { systemClock } from '../../../../src/common/clock.ts'
+import { frameTypes, MemoryDisk, MemoryKeyValueEngine, openCommitLog, openStateStore } from '../../../../store/index.ts'
+import { eventually } from '../../../support/eventually.ts'
+
+const logOptions = {
+  directory: 'log',
+  segmentBytes: 64 * 1024,
+  incarnation: '3f0e6c2a-0000-4000-8000-000000000001',
+  zeroAheadBytes: 32 * 1024,
+  flushBytesMax: 1024 * 1024,
+  tailCacheBytes: 0,
+  blockCacheBytes: 1024 * 1024,
+}
+
+test('a cut of uncommitted entries while committed ones are read from disk does not stop the replica', async () => {
+  const disk = new MemoryDisk()
+  const log = await openCommitLog(disk, logOptions)
+  const append = (term: number): unknown =>
+    log.append({ index: log.lastIndex + 1, term, type: frameTypes.noop, storeTime: 1_700_000_000_000, body: [] })
+  for (let count = 0; count < 10; count++) append(1)
+  await log.flush()
+  const engine = new MemoryKeyValueEngine()
+  const store = await openStateStore({ engine, disk, directory: 'state', trusted: true })
+  const machine = await openStateMachine(store)
+  const failures: unknown[] = []
+  const applier = new Applier({
+    clock: systemClock,
+    log,
+    machine,
+    limits: defaultReplicaLimits,
+    applied: () => {},
+    progressed: () => {},
+    failed: (error) => failures.push(error),
+  })
+  let cut = false
+  disk.schedule = async (operation) => {
+    if (operation !== 'read' || cut) return
+    cut = true
+    // A new leader replaces what the old one never got committed.
+    log.truncateFrom(9)
+    append(2)
+  }
+  applier.applyTo(8)
+  await eventually('all committed entries are applied, or it gave up', () => failures.length > 0 || applier.done)
+  expect([cut, failures, machine.appliedIndex]).toEqual([true, [], 8])
+  await log.close()
+})
