@@ -69,6 +69,8 @@ export class QueueReader {
   readonly #options: ReaderOptions
   readonly #buffer: StoredBatch[] = []
   readonly #failures = new Map<string, { readonly count: number; readonly untilMs: number }>()
+  /** Addresses of the replicas that have lost the message at `#fetchOffset`. */
+  readonly #lostBy = new Set<string>()
   #topicId: number
   #fetchOffset: number
   #position: number
@@ -173,6 +175,7 @@ export class QueueReader {
   #drop(): void {
     this.#abandonPull()
     this.#cancelTimer()
+    this.#lostBy.clear()
     for (const stored of this.#buffer.splice(0)) this.#count(-stored.bytes.length)
   }
 
@@ -274,6 +277,7 @@ export class QueueReader {
 
   #accept(target: BrokerNode, reply: PullReply): void {
     this.#heard(target)
+    this.#lostBy.clear()
     this.#fromOldest = false
     // Empty means stay; having caught up, a reader that was sent away comes back to the leader.
     if (reply.suggestedNode !== '' || reply.batches.length === 0) this.#suggested = reply.suggestedNode
@@ -342,8 +346,7 @@ export class QueueReader {
         this.#nextReplica(target, error)
         return
       case 'DATA_LOSS':
-        // A replica that rotted has peers that did not.
-        this.#nextReplica(target, error)
+        this.#onLost(target, error)
         return
       default:
         if (!error.retryable) {
@@ -353,6 +356,21 @@ export class QueueReader {
         this.#nextReplica(target, error)
         return
     }
+  }
+
+  /** A replica that rotted has peers that did not. When all have lost it, waiting for it would be silence (P8). */
+  #onLost(target: BrokerNode, error: LedgerError): void {
+    this.#lostBy.add(target.address)
+    const { readFrom } = this.#options
+    const nodes = this.#ports.routes.table.group(this.queue.group)?.nodes ?? []
+    const readable = typeof readFrom === 'object' ? nodes.filter(({ node }) => node === readFrom.node) : nodes
+    if (readable.some(({ address }) => !this.#lostBy.has(address))) {
+      this.#nextReplica(target, error)
+      return
+    }
+    const { topic, group, queue } = this.queue
+    const text = `none of the ${readable.length} replicas can read ${topic}/${group}/${queue} at offset ${this.#fetchOffset}: ${error.message}; seek behind it to go on without it`
+    this.#fail(new LedgerError('DATA_LOSS', text, error.facts, { cause: error }))
   }
 
   #onOffsetMoved(target: BrokerNode, error: LedgerError): void {

@@ -144,6 +144,35 @@ test('B2: a batch of another queue, or an answer that continues elsewhere, is re
   await expect(consumer.poll()).rejects.toMatchObject({ code: 'DATA_LOSS' })
 })
 
+test('P8: what one replica has lost is read from another; what all have lost is an error, until a seek', async () => {
+  for (const node of ['n0', 'n1', 'n2']) serve(`a-${node}:1`, 20)
+  const lose = (node: string, lost: number): void => {
+    const broker = transport.brokers.get(`a-${node}:1`)!
+    const { onPull } = broker
+    broker.onPull = (pull) => {
+      if (pull.request.offset === lost) pull.reply(new LedgerError('DATA_LOSS', 'body checksum'))
+      else onPull(pull)
+    }
+  }
+  for (const node of ['n0', 'n1']) lose(node, 0)
+  for (const node of ['n0', 'n1', 'n2']) lose(node, 10)
+  const consumer = await consumerOf()
+  expect(await read(consumer, 10)).toHaveLength(10)
+  await clock.advance(1_000)
+  await expect(consumer.poll()).rejects.toMatchObject({ code: 'DATA_LOSS' })
+  await expect(consumer.poll()).rejects.toThrow(/none of the 3 replicas can read T\/a\/0 at offset 10/)
+  await consumer.seek(queue, 15)
+  expect(await read(consumer, 5)).toEqual([15, 16, 17, 18, 19])
+})
+
+test('P8: a named replica that has lost the message is an error, for no other may be asked', async () => {
+  serve('a-n0:1', 10)
+  transport.brokers.get('a-n1:1')!.onPull = ({ reply }) => reply(new LedgerError('DATA_LOSS', 'body checksum'))
+  const consumer = await consumerOf({ readFrom: { node: 'a-n1' } })
+  await clock.advance(1_000)
+  await expect(consumer.poll()).rejects.toMatchObject({ code: 'DATA_LOSS' })
+})
+
 test('the leader is gone: any replica serves, and the leader is read again when there is one', async () => {
   for (const node of ['n0', 'n1', 'n2']) serve(`a-${node}:1`, 40)
   const consumer = await consumerOf({ prefetchBytesPerQueue: 1 })
