@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type Client, openClient } from '../../../src/client/client.ts'
 import type { Producer } from '../../../src/client/producer/producer.ts'
 import { hashSelector } from '../../../src/client/queue-selector.ts'
-import type { ProducerOptions, SendResult } from '../../../src/client/types.ts'
+import type { MessageQueue, ProducerOptions, SendResult } from '../../../src/client/types.ts'
 import { systemRandom } from '../../../src/common/clock.ts'
 import { LedgerError } from '../../../src/common/errors.ts'
 import { readRecords } from '../../../src/message/batch.ts'
@@ -178,13 +178,13 @@ test('P3: what never left this process is not stored: no unknown end, and anothe
   expect(transport.produced.map(bodies)).toEqual([['moved']])
 })
 
-test('P3: a client that closes before a batch left says that it is not stored', async () => {
+test('P3: a producer that is torn down before a batch left says that it is not stored', async () => {
   const producer = await producerOn(oneGroup, { sendTimeoutMs: 30_000 })
-  for (const node of ['n0', 'n1', 'n2']) broker(`a-${node}:1`).calls.set('Probe', () => new Promise(() => {}))
+  broker('a-n0:1').calls.set('Probe', () => new Promise(() => {}))
   const sent = outcome(producer.send({ topic: 'T', body: 'x' }))
   await settle(20)
-  void clients[0]?.close()
-  await clock.advance(20_000)
+  producer.abandon(new LedgerError('CLOSED', 'the producer was closed'))
+  await settle()
   expect(sent.value).toMatchObject({ code: 'CLOSED', stored: 'no' })
 })
 
@@ -528,4 +528,36 @@ test('without sequences an unknown outcome may go elsewhere: the documented pric
   sends.push(producer.send({ topic: 'T', body: '3' }))
   for (const result of await Promise.all(sends)) expect(result.queue.group).toBe('b')
   for (const { header } of transport.produced) expect(header.producerId.every((byte) => byte === 0)).toBe(true)
+})
+
+test('an answer that comes after the batch went elsewhere names its own queue and moves no leader', async () => {
+  const producer = await producerOn(twoGroups, { idempotent: false, sendTimeoutMs: 6_000 })
+  silence('a-n0:1')
+  silence('b-n0:1')
+  for (const address of ['a-n1:1', 'a-n2:1']) refuse(address, new LedgerError('NO_QUORUM', 'cannot'))
+  const selected = outcome(producer.send({ topic: 'T', body: 'x' }))
+  const before = transport.produced.length
+  await clock.advance(2_500)
+  const first = transport.produced[before]
+  expect(transport.produced.map(({ address }) => address)).toContain('b-n0:1')
+  first?.reply({ baseOffset: 12, term: 99 })
+  await settle(20)
+  expect(selected.value).toMatchObject({ offset: 12, queue: { group: 'a' } })
+  await producer.send({ topic: 'T', body: 'y' }).catch(() => {})
+})
+
+test('a selected queue stays selected when the topic is gone and created again', async () => {
+  const producer = await producerOn(routeOf({ a: {} }, { T: { a: 4 } }))
+  const selector = (queues: readonly MessageQueue[]): MessageQueue => queues.find(({ queue }) => queue === 3) as never
+  const store = broker('a-n0:1').onProduce
+  refuse('a-n0:1', new LedgerError('TOPIC_NOT_EXIST', 'deleted'))
+  transport.route = routeOf({ a: {} })
+  broker('a-n0:1').calls.set('CreateTopic', (request: { config: object }) => {
+    broker('a-n0:1').onProduce = store
+    return { topic: { config: request.config, topicId: 9 } }
+  })
+  const sends = [1, 2, 3].map((body) => outcome(producer.send({ topic: 'T', body: `${body}` }, { selector })))
+  await clock.advance(1_000)
+  for (const { value } of sends) expect(value).toMatchObject({ queue: { queue: 3 } })
+  expect(transport.produced.filter(({ header }) => header.queue !== 3)).toEqual([])
 })
