@@ -22,7 +22,7 @@ export const errorTable = {
     family: 'response',
     retryable: true,
     stored: 'unknown',
-    hint: 'An unexpected failure in the broker; its log holds the cause.',
+    hint: 'An unexpected failure, most likely a bug; the log of the process that reports it holds the cause.',
   },
   OUTCOME_UNKNOWN: {
     number: 10,
