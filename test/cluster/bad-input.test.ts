@@ -7,7 +7,7 @@
  * | oversized bodies and properties | SDK, raw stream | test/src/message/batch, build-record; test/src/broker/handler/produce; test/src/rpc/grpc-transport |
  * | broken CRC in a batch (13) | raw stream | test/src/message/batch, batch-fuzz; test/src/broker/handler/produce |
  * | negative and far offsets | SDK, raw calls, raw stream | test/src/broker/handler/calls, pull; test/src/rpc/wire, codecs |
- * | unknown topic, creation off | SDK, raw stream | test/src/broker/handler/produce, pull, calls; test/src/client/producer |
+ * | unknown topic, creation off | SDK, raw stream; off as an option of the broker: command-line.test.ts | test/src/broker/handler/produce, pull, calls; test/src/broker/housekeeper; test/src/client/producer |
  * | a follower asked to write | raw calls, raw stream | test/src/broker/handler/produce, calls; test/src/broker/broker-calls |
  * | a client that stops reading | raw HTTP/2 | test/src/broker/handler/pull, produce, calls; test/src/rpc/grpc-server; test/src/namesrv/namesrv |
  * | garbage on the port | client, raft and namesrv port | test/src/rpc/grpc-server, grpc-transport; test/src/broker/wire-calls |

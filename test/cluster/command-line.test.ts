@@ -4,6 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type NodePlan, nodeDirectory } from '../../src/cli/fast-try/layout.ts'
+import { sleep, systemClock } from '../../src/common/clock.ts'
+import { silentLogger } from '../../src/common/logger.ts'
+import { createGrpcTransport } from '../../src/rpc/grpc-transport.ts'
+import { adminMethods } from '../../src/rpc/methods.ts'
+import type { Channel } from '../../src/rpc/transport.ts'
+import { makeBatch } from '../src/broker/apply/support.ts'
+import { ProduceClient } from '../src/broker/handler/support.ts'
 import { freePort, run, startBroker, takePort } from './lone-broker.ts'
 import type { CliResult } from './support.ts'
 import { withCluster } from './support.ts'
@@ -149,6 +156,46 @@ test('a data folder that another process uses: FOLDER_IN_USE, the other process 
     expect(cluster.processes.pid(node.name)).toBe(pid)
   })
 }, 60_000)
+
+test('--auto-create-topics off: unknown topics get TOPIC_NOT_EXIST (17) until someone creates them on purpose', async () => {
+  const listenPort = await freePort()
+  const running = startBroker({
+    ...someBroker(await freePort()),
+    data,
+    listenPort,
+    bootstrap: true,
+    flags: ['--auto-create-topics', 'off'],
+  })
+  const transport = createGrpcTransport({ clock: systemClock, logger: silentLogger })
+  const channel = transport.connect(`127.0.0.1:${listenPort}`, 'client')
+  const create = (automatic: boolean): Promise<unknown> => {
+    const config = { topic: 'Orders', readQueues: 1, writeQueues: 1, permission: 6 }
+    return channel.call(adminMethods.createTopic, { config, automatic }, { timeoutMs: 5000 })
+  }
+  try {
+    await untilSettingsApply(channel)
+    const produce = new ProduceClient(channel)
+    expect(await produce.send(makeBatch({ topic: 'Orders' }))).toMatchObject({ code: 17, status: { code: 17 } })
+    await expect(create(true)).rejects.toMatchObject({ code: 'TOPIC_NOT_EXIST', stored: 'no' })
+    await create(false)
+    expect(await produce.send(makeBatch({ topic: 'Orders' }))).toMatchObject({ code: 0, baseOffset: 0 })
+  } finally {
+    channel.close()
+    running.kill()
+    await running
+  }
+}, 60_000)
+
+/** The first entry of a new group is the leader's no-op; the settings of its operator follow at once. */
+async function untilSettingsApply(channel: Channel): Promise<void> {
+  const endMs = systemClock.monotonicMs() + 20_000
+  while (systemClock.monotonicMs() < endMs) {
+    const status = await channel.call(adminMethods.getReplicaStatus, {}, { timeoutMs: 1000 }).catch(() => null)
+    if (status && status.appliedIndex >= 2) return
+    await sleep(systemClock, 50)
+  }
+  throw new Error('the settings were not applied in time')
+}
 
 function someBroker(raftPort: number): Omit<Parameters<typeof startBroker>[0], 'data' | 'listenPort'> {
   return { cluster: 'RaftCluster', group: 'RaftNode00', node: 'n0', peers: `n0=127.0.0.1:${raftPort}` }

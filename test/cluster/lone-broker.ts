@@ -46,10 +46,12 @@ export interface LoneBroker {
   readonly data: string
   readonly listenPort: number
   readonly bootstrap?: boolean
+  /** Further flags, as they are. */
+  readonly flags?: readonly string[]
 }
 
 export function startBroker(broker: LoneBroker): Running {
-  const { cluster, group, node, peers, data, listenPort, bootstrap = false } = broker
+  const { cluster, group, node, peers, data, listenPort, bootstrap = false, flags = [] } = broker
   return run([
     'broker',
     ...['--cluster', cluster, '--group', group, '--node', node],
@@ -59,6 +61,7 @@ export function startBroker(broker: LoneBroker): Running {
     ...['--namesrv', '127.0.0.1:1'],
     ...['--segment-bytes', '64MiB'],
     ...(bootstrap ? ['--bootstrap'] : []),
+    ...flags,
   ])
 }
 
