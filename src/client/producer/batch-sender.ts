@@ -41,7 +41,7 @@ export interface BatchOwner {
   moveFrom(lane: Lane): Lane | null
   canMove(lane: Lane): boolean
   /** Not stored, and the topic is unknown there: the owner takes the messages back. */
-  topicUnknown(lane: Lane, items: Unit): boolean
+  topicUnknown(lane: Lane, items: Unit, pinned: boolean): boolean
   /** Nothing was heard for a while, or something again (null). */
   stalled(lane: Lane, startedMs: number, reason: LedgerError | null): void
   /** The batch is over and its queue free. */
@@ -52,6 +52,12 @@ export interface BatchOwner {
 export const lastAttemptMsMin = 100
 /** An unfinished batch is reported after this long. */
 export const stallReportMs = 1_000
+
+interface Attempt {
+  readonly number: number
+  readonly target: BrokerNode
+  readonly lane: Lane
+}
 
 export class BatchSender {
   readonly #owner: BatchOwner
@@ -172,8 +178,9 @@ export class BatchSender {
     this.#jump = false
     this.#attemptStartedMs = clock.monotonicMs()
     const timeoutMs = this.#attemptTimeoutMs()
-    const current = pool.get(target.address).produce(this.#lane.queue.group, this.#bytes, timeoutMs, (outcome) => {
-      this.#onOutcome(attempt, target, outcome)
+    const lane = this.#lane
+    const current = pool.get(target.address).produce(lane.queue.group, this.#bytes, timeoutMs, (outcome) => {
+      this.#onOutcome({ number: attempt, target, lane }, outcome)
     })
     this.#current = current
     this.#forget.push(() => current.forget())
@@ -199,15 +206,16 @@ export class BatchSender {
     return Math.min(remainingMs, Math.max(attemptTimeoutMsMin, remainingMs / attemptsLeft))
   }
 
-  #onOutcome(attempt: number, target: BrokerNode, outcome: Outcome<ProduceReply>): void {
+  #onOutcome(attempt: Attempt, outcome: Outcome<ProduceReply>): void {
     if (this.#over) return
+    const { number, target, lane } = attempt
     if (outcome.kind === 'reply' && outcome.reply.code === 0) {
-      if (attempt === this.#attempt) this.#reportLatency()
-      this.#onStored(target, outcome.reply)
+      if (number === this.#attempt) this.#reportLatency()
+      this.#onStored(target, lane, outcome.reply)
       return
     }
     // An older attempt was taken as unknown already; its refusal or its end says nothing new.
-    if (attempt !== this.#attempt || this.#target !== target) return
+    if (number !== this.#attempt || this.#target !== target) return
     const error =
       outcome.kind === 'failed'
         ? outcome.error
@@ -217,8 +225,8 @@ export class BatchSender {
     this.#onRefused(target, error, outcome.kind === 'reply' || outcome.sent)
   }
 
-  #onStored(target: BrokerNode, reply: ProduceReply): void {
-    const lane = this.#lane
+  /** `lane`: where it was sent, which without sequences may be another queue than the one it went to since. */
+  #onStored(target: BrokerNode, lane: Lane, reply: ProduceReply): void {
     lane.acknowledged()
     const attempts = Math.max(1, this.#sent)
     for (const [position, item] of this.items.entries()) {
@@ -301,7 +309,7 @@ export class BatchSender {
         this.#renew(error)
         return
       case 'topic_unknown':
-        if (this.#owner.topicUnknown(this.#lane, this.items)) {
+        if (this.#owner.topicUnknown(this.#lane, this.items, this.#pinned)) {
           this.#finish()
           return
         }
@@ -341,8 +349,8 @@ export class BatchSender {
       this.#nextReplica(target)
       return
     }
+    // What taints it stays: without sequences it may move although a copy of it may be stored.
     this.#lane = lane
-    this.#tainted = false
     this.#failed.clear()
     this.#rounds = 0
     this.#bytes = this.#encode()

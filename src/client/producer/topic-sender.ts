@@ -157,13 +157,19 @@ export class TopicSender implements BatchOwner {
     return next
   }
 
-  topicUnknown(lane: Lane, items: Unit): boolean {
+  topicUnknown(lane: Lane, items: Unit, pinned: boolean): boolean {
     const { topic, group } = lane.queue
     if (!this.#options.createTopic) return false
     this.routes.topicUnknown(topic, group)
     this.#readRoute()
+    // While other groups have the topic nobody creates it in this one, and what is pinned goes nowhere else.
+    if (pinned && this.#order.length > 0) return false
     // Not stored anywhere: they wait again, in front, for the topic to come back.
-    this.#waiting.putBack(items.map((item) => [item]))
+    const units = items.map((item) => [item])
+    if (pinned) {
+      this.#lane(lane.queue).pinned.unshift(...units)
+      this.#pinnedCount += units.length
+    } else this.#waiting.putBack(units)
     for (const item of items) this.#armExpiry([item])
     return true
   }
