@@ -554,7 +554,7 @@ test('P3: without sequences a batch that moved after an unknown outcome is never
   const producer = await producerOn(twoGroups, { idempotent: false, sendTimeoutMs: 6_000 })
   const group = (await groupOfFirst(producer)) === 'a' ? 'b' : 'a'
   const other = group === 'a' ? 'b' : 'a'
-  silence(`${group}-n0:1`)
+  broker(`${group}-n0:1`).onProduce = () => refuse(`${group}-n0:1`, new LedgerError('NO_QUORUM', 'cannot'))
   for (const node of ['n1', 'n2']) refuse(`${group}-${node}:1`, new LedgerError('NO_QUORUM', 'cannot'))
   for (const node of ['n0', 'n1', 'n2']) refuse(`${other}-${node}:1`, new LedgerError('DISK_FULL', 'full'))
   const sent = outcome(producer.send({ topic: 'T', body: 'x' }))
