@@ -115,7 +115,6 @@ test('P3: a batch whose outcome is unknown never moves, even when a later attemp
   addMissing('b')
   await clock.advance(5_100)
   expect(transport.produced.filter(({ address }) => address.startsWith('b'))).toEqual([])
-  console.log(transport.produced.map((p) => p.address).join(' '), sent.value)
   expect(sent.value).toMatchObject({ code: 'OUTCOME_UNKNOWN', stored: 'unknown' })
   expect((sent.value as LedgerError).facts.attempts?.length).toBeGreaterThan(1)
 })
