@@ -312,7 +312,16 @@ class BrokerNode implements Broker {
     await Promise.all([this.#clientServer?.close(graceMs), this.#servers?.raft.close(graceMs)])
     await this.joined
     const clean = await this.#closeStorage()
-    if (clean) await this.#folder?.markClean()
+    if (clean) await this.#markClean()
+  }
+
+  /** Without the mark, on a full disk for example, the next start believes less and checks more. */
+  async #markClean(): Promise<void> {
+    try {
+      await this.#folder?.markClean()
+    } catch (error) {
+      this.#logger.warn('the clean stop could not be noted', { error: String(error) })
+    }
   }
 
   /** True when everything on disk is complete, so that the next start may trust it. */

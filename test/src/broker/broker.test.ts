@@ -77,6 +77,20 @@ test('a clean stop leaves a mark: the state store is trusted although the machin
   expect(events.find((event) => event.kind === 'log_recovered')?.details).toMatchObject({ tornBytes: '0', damage: '' })
 })
 
+test('a graceful stop that cannot leave its mark on a full disk ends all the same; the next start checks', async () => {
+  const cluster = memoryCluster({ nodes: ['n0'] })
+  await cluster.start()
+  await cluster.leader()
+  await createTopic(cluster.replica('n0'), 'kept')
+  cluster.machine('n0').disk.fail('write', { code: 'ENOSPC', times: 1, path: 'start-marker.tmp' })
+  await cluster.stop('n0')
+  expect(await new FolderRecords(cluster.machine('n0').disk, 'data/n0').startMarker()).toMatchObject({ clean: false })
+  await cluster.start()
+  await cluster.leader()
+  await cluster.settled()
+  expect(cluster.replica('n0').machine.topic('kept')).toBeDefined()
+})
+
 test('status and events are served from the first moment, everything else says why not yet', async () => {
   const cluster = memoryCluster()
   await cluster.start('n0')
