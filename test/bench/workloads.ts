@@ -97,17 +97,19 @@ async function produceStream(client: Client, settings: BenchSettings): Promise<R
   return { msgPerSec: Math.round((measured * 1000) / settings.measureMs) }
 }
 
-/** Sends while `more` says so, held back by the buffer only. Any failed send fails the run. */
-async function pump(producer: Producer, more: () => boolean, onStored: () => void): Promise<void> {
+/** Sends while `more` says so of the number sent, held back by the window only. Any failed send fails the run. */
+async function pump(producer: Producer, more: (sent: number) => boolean, onStored: () => void): Promise<void> {
   let failure: unknown
   let open = 0
+  let sent = 0
   let wake = (): void => {}
   const settle = (): void => {
     open--
     if (open < streamWindow) wake()
   }
-  while (more() && failure === undefined) {
-    while (open < streamWindow && more()) {
+  while (more(sent) && failure === undefined) {
+    while (open < streamWindow && more(sent)) {
+      sent++
       open++
       producer
         .send({ topic, body })
@@ -126,12 +128,11 @@ async function pump(producer: Producer, more: () => boolean, onStored: () => voi
 const streamWindow = 16_384
 
 async function consume(client: Client, settings: BenchSettings): Promise<RateResult> {
-  let left = settings.consumeMessages
   const producer = client.producer()
-  settings.say(`  filling the topic with ${left} messages`)
+  settings.say(`  filling the topic with ${settings.consumeMessages} messages`)
   await pump(
     producer,
-    () => left-- > 0,
+    (sent) => sent < settings.consumeMessages,
     () => {},
   )
   await producer.close()
