@@ -130,8 +130,12 @@ export class SimNode {
   async stop(): Promise<void> {
     const [process, broker] = [this.#process, this.broker]
     if (!process || !broker) return
-    await broker.close()
-    if (this.#process === process) this.kill()
+    try {
+      await broker.close()
+      if (this.#process === process) this.kill()
+    } catch (error) {
+      if (this.#process === process) this.#ports.failed(this, error)
+    }
   }
 
   pause(): void {
