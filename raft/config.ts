@@ -19,6 +19,11 @@ export interface RaftConfig {
   readonly splitRetryMaxMs: Millis
   /** A leadership transfer that takes longer is given up and proposals are accepted again. */
   readonly transferTimeoutMs: Millis
+  /**
+   * A commit that no append carries is told to the followers after this long. A client that waits for each answer sends
+   * its next message sooner, and the commit rides on that: half the messages between the replicas are saved.
+   */
+  readonly commitNewsDelayMs: Millis
   /** Limits of one append message; at least one entry is always sent. */
   readonly appendBytesMax: number
   readonly appendEntriesMax: number
@@ -42,6 +47,7 @@ export const defaultRaftConfig: Omit<RaftConfig, 'id'> = {
   splitRetryMinMs: 50,
   splitRetryMaxMs: 150,
   transferTimeoutMs: 1000,
+  commitNewsDelayMs: 2,
   appendBytesMax: 1024 * 1024,
   appendEntriesMax: 4096,
   inflightMessagesMax: 64,
@@ -66,6 +72,10 @@ export function checkRaftConfig(config: RaftConfig): void {
   invariant(
     positive.every((value) => Number.isFinite(value) && value > 0),
     'config: times and limits must be positive',
+  )
+  invariant(
+    config.commitNewsDelayMs >= 0 && config.commitNewsDelayMs <= config.heartbeatMs,
+    'config: heartbeats would bring the news of a commit sooner',
   )
   // Two lost heartbeats must not look like a dead leader.
   invariant(config.heartbeatMs * 3 <= config.electionTimeoutMinMs, 'config: heartbeats are too rare for the timeout')

@@ -9,7 +9,7 @@ import type { AppendResponse, HeartbeatResponse } from './messages.ts'
 import { quorumValue } from './quorum.ts'
 import type { Input, Refusal, RoleChangeReason } from './ready.ts'
 import type { Replica } from './replica.ts'
-import { maybeCommit } from './replication.ts'
+import { areAppendsDue, maybeCommit, planNews } from './replication.ts'
 import { becomeFollower, becomeLeader } from './roles.ts'
 import { endTransfer, offerTransfer } from './transfer.ts'
 import type { LogIndex, Millis, NodeId } from './types.ts'
@@ -63,12 +63,14 @@ export function tickLeader(replica: Replica): void {
     }
   }
   if (now >= leadership.heartbeatAt) beat(replica)
+  // Nobody lacks the news: an append carried it.
+  if (now >= leadership.newsAt && !areAppendsDue(replica)) leadership.newsAt = Number.POSITIVE_INFINITY
 }
 
 /** Earliest time at which `tickLeader` has something to do. */
 export function leaderDeadline(replica: Replica): Millis {
-  const { heartbeatAt, quorumEndsAt: endsAt, transfer } = replica.leading()
-  return Math.min(heartbeatAt, endsAt, transfer?.deadline ?? Number.POSITIVE_INFINITY)
+  const { heartbeatAt, newsAt, quorumEndsAt: endsAt, transfer } = replica.leading()
+  return Math.min(heartbeatAt, newsAt, endsAt, transfer?.deadline ?? Number.POSITIVE_INFINITY)
 }
 
 /** Gives up and tells everyone, so that they need not wait for a timeout. */
@@ -83,6 +85,8 @@ export function stepDown(replica: Replica, reason: RoleChangeReason): void {
 export function doubtLeadership(replica: Replica): void {
   const leadership = replica.leading()
   if (leadership.transfer !== null && replica.now >= leadership.transfer.deadline) endTransfer(replica, 'timed_out')
+  // The heartbeat of the new round brings the commit; an overdue time would be taken for another stall.
+  leadership.newsAt = Number.POSITIVE_INFINITY
   leadership.silenceFrom = replica.now
   leadership.confirmingRound = leadership.round + 1
   startRound(replica)
@@ -130,6 +134,7 @@ export function onAppendResponse(replica: Replica, response: AppendResponse): vo
   progress.silentSince = replica.now
   if (!progress.accepted(matchIndex)) return
   maybeCommit(replica)
+  if (progress.sentCommit < replica.log.commit) planNews(replica)
   offerTransfer(replica)
 }
 

@@ -22,6 +22,8 @@ export class Leadership {
   heartbeatAt: Millis = Number.POSITIVE_INFINITY
   /** When the quorum window ends unless someone answers before. */
   quorumEndsAt: Millis = Number.POSITIVE_INFINITY
+  /** When followers are told of a commit that no append has carried to them. */
+  newsAt: Millis = Number.POSITIVE_INFINITY
   /** Silence counts from here at the earliest: the election, or the end of an own pause. */
   silenceFrom: Millis
   /** Number of the newest heartbeat round. */

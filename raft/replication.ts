@@ -15,15 +15,28 @@ import type { EntryMeta, LogIndex, NodeId } from './types.ts'
 export const unknownEntriesMax = 16
 
 export function areAppendsDue(replica: Replica): boolean {
-  if (replica.leadership === null) return false
-  for (const progress of replica.leadership.followers.values()) if (isDue(progress, replica.log)) return true
+  const { leadership } = replica
+  if (leadership === null) return false
+  const isNewsDue = replica.now >= leadership.newsAt
+  for (const progress of leadership.followers.values()) if (isDue(progress, replica.log, isNewsDue)) return true
   return false
 }
 
+/** A follower may know less of the commit than it could: it is told soon, unless an append does. */
+export function planNews(replica: Replica): void {
+  const leadership = replica.leading()
+  if (leadership.followers.size === 0) return
+  leadership.newsAt = Math.min(leadership.newsAt, replica.now + replica.config.commitNewsDelayMs)
+}
+
 export function sendAppends(replica: Replica): void {
-  for (const [to, progress] of replica.leading().followers) {
-    while (isDue(progress, replica.log)) sendAppend(replica, to, progress)
+  const leadership = replica.leading()
+  const isNewsDue = replica.now >= leadership.newsAt
+  for (const [to, progress] of leadership.followers) {
+    while (isDue(progress, replica.log, isNewsDue)) sendAppend(replica, to, progress)
   }
+  // Whoever still has appends under way is told with the next, or when it has answered.
+  if (isNewsDue) leadership.newsAt = Number.POSITIVE_INFINITY
 }
 
 /** Moves the commit to what a majority holds durably (R5), the own disk counted like any other. */
@@ -38,6 +51,7 @@ export function maybeCommit(replica: Replica): void {
   if (index <= before || log.termAt(index) !== term) return
   invariant(index <= log.lastIndex, 'R5: a quorum cannot hold what the leader lacks')
   log.commitTo(index)
+  planNews(replica)
   for (let i = before + 1; i <= index; i++) leadership.uncommittedBytes -= log.entryAt(i).bytes
   if (leadership.isTermStarted) return
   leadership.isTermStarted = true
@@ -45,12 +59,12 @@ export function maybeCommit(replica: Replica): void {
 }
 
 /** True when an append must leave to this follower: something is new, a commit is news, or a check is due. */
-function isDue(progress: Progress, log: RaftLog): boolean {
+function isDue(progress: Progress, log: RaftLog, isNewsDue: boolean): boolean {
   if (progress.isCheckDue && (progress.state === 'replicate' || progress.canSend())) return true
   if (!progress.canSend() || progress.state === 'snapshot') return false
   if (progress.next <= log.lastIndex) return true
   // Under load a commit rides on the next append; only when nothing is under way does it get one of its own.
-  if (progress.state !== 'replicate' || progress.inflights.messages > 0) return false
+  if (!isNewsDue || progress.state !== 'replicate' || progress.inflights.messages > 0) return false
   return progress.sentCommit < Math.min(log.commit, progress.next - 1)
 }
 

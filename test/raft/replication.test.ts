@@ -51,6 +51,48 @@ describe('batching', () => {
     acknowledge(node, 'n2')
     expect(node.take('append')).toMatchObject([{ to: 'n2', prevIndex: 2, entries: [], commit: 2 }])
   })
+
+  test('the news of a commit waits a moment for an append to ride on, and leaves alone when there is none', () => {
+    const node = leaderOf3({ commitNewsDelayMs: 2 })
+    node.wait(2)
+    node.take()
+    node.propose(1)
+    node.persist()
+    node.take()
+    acknowledge(node, 'n1')
+    acknowledge(node, 'n2')
+    expect(node.status.commit).toBe(2)
+    expect(node.take('append')).toEqual([])
+    node.propose(1)
+    expect(node.take('append')).toMatchObject([
+      { to: 'n1', prevIndex: 2, commit: 2 },
+      { to: 'n2', prevIndex: 2, commit: 2 },
+    ])
+    node.persist()
+    acknowledge(node, 'n1')
+    acknowledge(node, 'n2')
+    expect(node.take('append')).toEqual([])
+    node.wait(2)
+    expect(node.take('append')).toMatchObject([
+      { to: 'n1', prevIndex: 3, entries: [], commit: 3 },
+      { to: 'n2', prevIndex: 3, entries: [], commit: 3 },
+    ])
+    expect(node.core.deadline()).toBeGreaterThan(node.now)
+  })
+
+  test('a follower that answers after the news was told to the others gets it, too', () => {
+    const node = leaderOf3({ commitNewsDelayMs: 2 })
+    node.wait(2)
+    node.take()
+    node.propose(1)
+    node.persist()
+    acknowledge(node, 'n1')
+    node.wait(2)
+    node.take()
+    acknowledge(node, 'n2')
+    node.wait(2)
+    expect(node.take('append')).toMatchObject([{ to: 'n2', prevIndex: 2, entries: [], commit: 2 }])
+  })
 })
 
 describe('the window', () => {

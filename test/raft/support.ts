@@ -95,7 +95,8 @@ export class ManualNode {
   ) {
     this.id = options.id ?? 'n0'
     this.now = options.now ?? 0
-    const config = { ...defaultRaftConfig, id: this.id, ...options.config }
+    // Moved by hand, a node tells news at once; the group below keeps the delay of the real thing.
+    const config = { ...defaultRaftConfig, commitNewsDelayMs: 0, id: this.id, ...options.config }
     this.core = new RaftCore(config, makeBoot(options), options.random ?? (() => 0.5), this.now)
   }
 
