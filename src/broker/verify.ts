@@ -14,6 +14,7 @@ import {
 import { LedgerError } from '../common/errors.ts'
 import type { FirstConfiguration } from '../rpc/methods.ts'
 import { FolderRecords, type Identity } from './replica/identity.ts'
+import { startError } from './start-error.ts'
 
 export interface VerifiedReplica {
   readonly directory: string
@@ -47,6 +48,17 @@ interface Subject {
 
 /** Rejects with FOREIGN_FOLDER when the folders do not belong together, FOLDER_IN_USE when one is running. */
 export async function verifyReplicas(
+  directories: readonly string[],
+  ports: { readonly disk: Disk; readonly engine: KeyValueEngine },
+): Promise<VerifyResult> {
+  try {
+    return await compare(directories, ports)
+  } catch (error) {
+    throw startError(error)
+  }
+}
+
+async function compare(
   directories: readonly string[],
   ports: { readonly disk: Disk; readonly engine: KeyValueEngine },
 ): Promise<VerifyResult> {

@@ -56,6 +56,8 @@ const entries: readonly Entry[] = [
 ]
 
 const usageExitCode = 2
+/** As a shell reports a command that SIGINT ended. */
+const interruptedExitCode = 130
 
 async function main(argv: readonly string[]): Promise<void> {
   const program = new Command('ledgermq')
@@ -69,6 +71,11 @@ async function main(argv: readonly string[]): Promise<void> {
   try {
     await program.parseAsync(argv)
   } catch (error) {
+    // What was running when the signal came may never end by itself; everything it had started is gone.
+    if (error instanceof Error && error.name === 'Interrupted') {
+      printTalk('interrupted')
+      process.exit(interruptedExitCode)
+    }
     // Commander has told the user already; help and version are no failures.
     process.exitCode =
       error instanceof CommanderError ? (error.exitCode === 0 ? 0 : usageExitCode) : reportError(error, formatOf(argv))

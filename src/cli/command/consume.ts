@@ -91,8 +91,8 @@ function print(message: ConsumedMessage, flags: Flags): void {
 }
 
 function parseStart(text: string): StartFrom {
-  if (text === 'start') return 'first'
-  if (text === 'end') return 'last'
+  if (text === 'start' || text === 'first') return 'first'
+  if (text === 'end' || text === 'last') return 'last'
   const time = Number(text.slice(1))
   if (text.startsWith('@') && Number.isSafeInteger(time)) return { time }
   throw new InvalidArgumentError('expected start, end or @milliseconds.')

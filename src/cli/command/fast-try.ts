@@ -10,7 +10,7 @@ import { banner } from '../fast-try/banner.ts'
 import { isHealthy, LocalCluster, type NodeView } from '../fast-try/cluster.ts'
 import { connectWhenUp } from '../fast-try/connect.ts'
 import { demonstrate, verdict } from '../fast-try/demonstration.ts'
-import { type ClusterPlan, loadPlan, planCluster, savePlan } from '../fast-try/layout.ts'
+import { type ClusterPlan, loadPlan, type NodePlan, planCluster, savePlan } from '../fast-try/layout.ts'
 import { runLive } from '../fast-try/live.ts'
 import { Load } from '../fast-try/load.ts'
 import { Processes } from '../fast-try/processes.ts'
@@ -93,6 +93,7 @@ async function stayOpen(flags: AttachedFlags): Promise<void> {
     } finally {
       await load.stop()
       await producer.close()
+      printData(`acknowledged ${load.acknowledged}, send errors ${load.errors.length}`)
     }
   })
 }
@@ -140,16 +141,21 @@ function registerBackground(fastTry: Command): void {
   verb('kill', 'kill -9 a process: n0, n1, …, namesrv, or leader')
     .argument('<name>')
     .action(async (name: string, _flags: unknown, command: Command) => {
-      const target = await inBackground(command.optsWithGlobals(), (cluster) => resolveName(cluster, name))
-      target.processes.signal(target.value, 'SIGKILL')
-      await target.processes.waitGone(target.value, startTimeoutMs)
-      printData(`${target.value} was killed`)
+      const flags = command.optsWithGlobals<BackgroundFlags>()
+      const target = name === 'leader' ? (await inBackground(flags, findLeader)).value : name
+      const { processes } = openBackground(flags)
+      processes.assertName(target)
+      if (!processes.signal(target, 'SIGKILL'))
+        throw new LedgerError('SERVICE_NOT_AVAILABLE', `${target} is not running`)
+      await processes.waitGone(target, startTimeoutMs)
+      printData(`${target} was killed`)
     })
   verb('restart', 'start a process that is down again')
     .argument('<name>')
     .action(async (name: string, _flags: unknown, command: Command) => {
       const { plan, processes } = openBackground(command.optsWithGlobals())
       processes.start(name)
+      await processes.waitStarted(startTimeoutMs)
       printData(`${name} runs as process ${processes.pid(name)} on ${plan.cluster}`)
     })
   verb('stop', 'stop every process of the background cluster; the data stays').action(
@@ -169,6 +175,7 @@ async function startBackground(flags: BackgroundFlags): Promise<void> {
   savePlan(plan)
   const processes = new Processes(plan, systemClock, { attached: false })
   processes.startAll()
+  await processes.waitStarted(startTimeoutMs)
   await withClient(plan, processes, async (cluster) => {
     await cluster.waitHealthy(startTimeoutMs)
     await cluster.waitRouted(routeTimeoutMs)
@@ -178,13 +185,24 @@ async function startBackground(flags: BackgroundFlags): Promise<void> {
 }
 
 async function printStatus(flags: BackgroundFlags): Promise<void> {
-  const { value: view } = await inBackground(flags, (cluster) => cluster.view())
-  if (flags.output === 'json') {
-    printJson(view.map((node) => ({ name: node.plan.name, process: node.process, pid: node.pid, status: node.status })))
-  } else {
+  const { plan, processes } = openBackground(flags)
+  const namesrvs = plan.namesrvs.map(({ name }) => ({ name, process: processes.state(name), pid: processes.pid(name) }))
+  // Without a namesrv the replicas cannot be asked, but their processes are there to see.
+  const view = namesrvs.some((namesrv) => namesrv.process === 'running')
+    ? await withClient(plan, processes, (cluster) => cluster.view())
+    : plan.nodes.map((node) => processView(node, processes))
+  const nodes = view.map((node) => ({
+    name: node.plan.name,
+    process: node.process,
+    pid: node.pid,
+    status: node.status,
+  }))
+  const rows = [...namesrvs.map((namesrv) => ({ ...namesrv, status: null })), ...nodes]
+  if (flags.output === 'json') printJson(rows)
+  else
     printData(
-      formatTable(view, [
-        { head: 'NODE', cell: (row) => row.plan.name },
+      formatTable(rows, [
+        { head: 'NAME', cell: (row) => row.name },
         { head: 'PROCESS', cell: (row) => row.process },
         { head: 'PID', cell: (row) => row.pid },
         { head: 'ROLE', cell: (row) => row.status?.role },
@@ -193,12 +211,14 @@ async function printStatus(flags: BackgroundFlags): Promise<void> {
         { head: 'APPLIED', cell: (row) => row.status?.appliedIndex },
       ]),
     )
-  }
-  if (!isHealthy(view)) process.exitCode = 10
+  if (!isHealthy(view) || namesrvs.some((namesrv) => namesrv.process !== 'running')) process.exitCode = 10
 }
 
-async function resolveName(cluster: LocalCluster, name: string): Promise<string> {
-  if (name !== 'leader') return name
+function processView(plan: NodePlan, processes: Processes): NodeView {
+  return { plan, process: processes.state(plan.name), pid: processes.pid(plan.name), status: null }
+}
+
+async function findLeader(cluster: LocalCluster): Promise<string> {
   const leader = await cluster.leader(cluster.plan.nodes[0]?.group ?? '')
   if (!leader) throw new LedgerError('NO_QUORUM', 'there is no leader to kill')
   return leader.plan.name

@@ -46,7 +46,9 @@ export class LocalCluster {
                 .replicaStatus(`127.0.0.1:${node.clientPort}`, { timeoutMs: statusTimeoutMs })
                 .catch(() => null)
             : null
-        return { plan: node, process, pid: this.processes.pid(node.name), status }
+        const pid = this.processes.pid(node.name)
+        // Somebody else's broker may sit on our port.
+        return { plan: node, process, pid, status: status?.pid === pid ? status : null }
       }),
     )
   }

@@ -3,7 +3,7 @@
  * that a pid that the system gave to somebody else is never signalled; nothing is ever found by searching.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, fstatSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Clock, sleep } from '../../common/clock.ts'
@@ -29,6 +29,8 @@ export class Processes {
   /** True: children end with this process, however it ends. */
   readonly #attached: boolean
   readonly #children = new Map<string, ChildProcess>()
+  /** Where the log of a process that is starting begins. */
+  readonly #starting = new Map<string, number>()
 
   constructor(plan: ClusterPlan, clock: Clock, options: { readonly attached: boolean }) {
     this.#plan = plan
@@ -44,12 +46,36 @@ export class Processes {
 
   /** Starts a namesrv or a node by its name; harmless when it runs already. */
   start(name: string): void {
+    this.assertName(name)
     if (this.state(name) !== 'down') return
     const namesrv = this.#plan.namesrvs.find((member) => member.name === name)
     const node = this.#plan.nodes.find((member) => member.name === name)
     if (namesrv) this.#spawn(name, this.#namesrvArguments(namesrv))
     else if (node) this.#spawn(name, this.#brokerArguments(node))
-    else throw new LedgerError('INVALID_PARAMETER', `no process ${name}; there are ${this.names.join(', ')}`)
+  }
+
+  /**
+   * Resolves when everything that was started has said that it is ready. Rejects with the end of the log of the first
+   * that died instead, for example because its port is taken.
+   */
+  async waitStarted(timeoutMs: number): Promise<void> {
+    const end = this.#clock.monotonicMs() + timeoutMs
+    for (const name of [...this.#starting.keys()]) {
+      while (!this.#isReady(name)) {
+        if (this.state(name) === 'down')
+          throw new LedgerError('SERVICE_NOT_AVAILABLE', `${name} ended while it started:\n${this.logTail(name, 8)}`)
+        if (this.#clock.monotonicMs() > end)
+          throw new LedgerError('TIMEOUT', `${name} is not ready after ${timeoutMs} ms`)
+        await sleep(this.#clock, 5)
+      }
+      this.#starting.delete(name)
+    }
+  }
+
+  /** Throws INVALID_PARAMETER for a name that the cluster does not have. */
+  assertName(name: string): void {
+    if (this.names.includes(name)) return
+    throw new LedgerError('INVALID_PARAMETER', `no process ${name}; there are ${this.names.join(', ')}`)
   }
 
   startAll(): void {
@@ -112,6 +138,7 @@ export class Processes {
 
   #spawn(name: string, args: readonly string[]): void {
     const log = openSync(this.#logFile(name), 'a')
+    this.#starting.set(name, fstatSync(log).size)
     const child = spawn(process.execPath, [entry, ...args, ...(this.#attached ? ['--exit-with-stdin'] : [])], {
       detached: true,
       stdio: [this.#attached ? 'pipe' : 'ignore', log, log],
@@ -123,6 +150,11 @@ export class Processes {
     child.unref()
     const record: PidRecord = { pid: child.pid, started: startTime(child.pid) }
     writeFileSync(this.#pidFile(name), JSON.stringify(record))
+  }
+
+  #isReady(name: string): boolean {
+    const written = readFileSync(this.#logFile(name)).subarray(this.#starting.get(name) ?? 0)
+    return / ready on /.test(written.toString('utf8'))
   }
 
   #namesrvArguments(namesrv: NamesrvPlan): readonly string[] {

@@ -30,7 +30,13 @@ export interface Session {
   readonly readyMs: number
 }
 
+/** The person at the terminal, or whoever signals, wants an end: cleaned up, but not a failure of the cluster. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted'
+}
+
 const startTimeoutMs = 30_000
+const startAttemptsMax = 3
 /** Registrations take milliseconds; longer means that others answer. */
 const routeTimeoutMs = 5000
 
@@ -43,15 +49,29 @@ export async function withSession<T>(
   const kept = options.dataDirectory !== undefined
   const dataDirectory = resolve(options.dataDirectory ?? mkdtempSync(join(tmpdir(), 'ledgermq-fast-try-')))
   const startedMs = clock.monotonicMs()
-  const plan = loadPlan(dataDirectory) ?? (await planCluster({ ...options, dataDirectory }))
+  let plan = loadPlan(dataDirectory) ?? (await planCluster({ ...options, dataDirectory }))
   savePlan(plan)
-  const processes = new Processes(plan, clock, { attached: true })
+  let processes = new Processes(plan, clock, { attached: true })
   const interrupted = new AbortController()
-  const onSignal = (): void => interrupted.abort(new Error('interrupted'))
+  const onSignal = (): void => interrupted.abort(new Interrupted())
   process.once('SIGINT', onSignal)
   process.once('SIGTERM', onSignal)
   try {
-    processes.startAll()
+    for (let attempt = 1; ; attempt++) {
+      try {
+        processes.startAll()
+        await processes.waitStarted(startTimeoutMs)
+        break
+      } catch (error) {
+        // A port that was free when it was chosen may be taken by now. A kept folder has its addresses for good.
+        if (kept || attempt === startAttemptsMax) throw error
+        await processes.stopAll()
+        rmSync(dataDirectory, { recursive: true, force: true })
+        plan = await planCluster({ ...options, dataDirectory, anyPorts: true })
+        savePlan(plan)
+        processes = new Processes(plan, clock, { attached: true })
+      }
+    }
     const client = await connectWhenUp(plan, clock, startTimeoutMs)
     const cluster = new LocalCluster(plan, processes, client, clock)
     try {
