@@ -77,6 +77,7 @@ export async function withSession<T>(
     try {
       await cluster.waitHealthy(startTimeoutMs)
       await cluster.waitRouted(routeTimeoutMs)
+      interrupted.signal.throwIfAborted()
       const session: Session = { plan, cluster, client, kept, readyMs: Math.round(clock.monotonicMs() - startedMs) }
       return await Promise.race([use(session), rejectOnAbort(interrupted.signal)])
     } finally {
@@ -93,6 +94,8 @@ export async function withSession<T>(
 
 function rejectOnAbort(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
+    // It may have come while the cluster was starting.
+    if (signal.aborted) reject(signal.reason)
     signal.addEventListener('abort', () => reject(signal.reason), { once: true })
   })
 }
