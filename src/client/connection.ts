@@ -98,6 +98,7 @@ export class BrokerConnection {
 
 const withdrawal: Omit<PullRequest, 'requestId'> = {
   cancel: true,
+  afterIndex: 0,
   topic: '',
   topicId: 0,
   queue: 0,

@@ -63,4 +63,5 @@ export type {
   SendOptions,
   SendResult,
   StartFrom,
+  WriteToken,
 } from './types.ts'

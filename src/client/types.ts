@@ -101,8 +101,22 @@ export interface PullConsumerOptions {
   readonly longPollMs?: number
 }
 
+/**
+ * A write that a later read must see: a `SendResult` is one. `index` is the log index of the write in its broker group.
+ */
+export interface WriteToken {
+  readonly queue: { readonly group: string }
+  readonly index: number
+}
+
 export interface PollOptions {
   readonly signal?: AbortSignal
+  /**
+   * Read-your-writes, from followers too: null is returned only after every assigned queue of these broker groups was
+   * read to its end at a replica that had applied the writes. Rejects with DEADLINE_EXCEEDED when no replica got there
+   * within the client's `requestTimeoutMs`.
+   */
+  readonly after?: WriteToken | readonly WriteToken[]
   /** Most messages of one batch. Default: a stored batch as it is (up to 1024). */
   readonly maxMessages?: number
   /** How long `poll` waits for the first message. Default: for ever (`batches`), 0 (`poll`). */

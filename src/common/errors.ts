@@ -157,6 +157,13 @@ export const errorTable = {
     stored: 'no',
     hint: 'The topic was deleted and created again; refresh the route.',
   },
+  REPLICA_BEHIND: {
+    number: 509,
+    family: 'response',
+    retryable: true,
+    stored: 'no',
+    hint: 'This replica has not yet applied the write that the reader must see; the leader has.',
+  },
 
   INVALID_REQUEST: {
     number: 600,

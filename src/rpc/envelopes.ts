@@ -36,6 +36,8 @@ export interface PullRequest {
   readonly bytesMax: number
   readonly waitMs: number
   readonly consumerGroup: string
+  /** The replica must have applied this log index before it answers, 0: any. */
+  readonly afterIndex: number
 }
 
 /** One stored batch in a PullReply; on the wire a fixed header of `pullEnvelopeBytes` in front of the batch. */
@@ -154,10 +156,11 @@ export function encodePullRequest(request: PullRequest): Buffer {
     to.uint(7, request.bytesMax)
     to.uint(8, request.waitMs)
     to.text(9, request.consumerGroup)
+    to.uint(10, request.afterIndex)
   })
 }
 
-/** Topic id, queue, offset and the two limits are as they came: the handler judges them (29), the stream lives. */
+/** Topic id, queue, offset, index and the two limits are as they came: the handler judges them (29), the stream lives. */
 export function decodePullRequest(bytes: Buffer): PullRequest {
   const reader = new WireReader(bytes)
   const request: Mutable<PullRequest> = {
@@ -170,6 +173,7 @@ export function decodePullRequest(bytes: Buffer): PullRequest {
     bytesMax: 0,
     waitMs: 0,
     consumerGroup: '',
+    afterIndex: 0,
   }
   while (reader.next()) {
     if (reader.field === 1) request.requestId = reader.uint()
@@ -181,6 +185,7 @@ export function decodePullRequest(bytes: Buffer): PullRequest {
     else if (reader.field === 7) request.bytesMax = reader.unchecked()
     else if (reader.field === 8) request.waitMs = reader.unchecked()
     else if (reader.field === 9) request.consumerGroup = reader.text()
+    else if (reader.field === 10) request.afterIndex = reader.unchecked()
     else reader.skip()
   }
   return request

@@ -359,7 +359,16 @@ function call<Request, Response>(method: UnaryMethod<Request, Response>, request
 const minusOne = Buffer.from('ffffffffffffffffff01', 'hex')
 
 function negativeOffsetPull(requestId: number): Buffer {
-  const fields = { requestId, cancel: false, topicId: 0, queue: 0, bytesMax: 1, waitMs: 0, consumerGroup: '' }
+  const fields = {
+    requestId,
+    cancel: false,
+    topicId: 0,
+    queue: 0,
+    bytesMax: 1,
+    waitMs: 0,
+    consumerGroup: '',
+    afterIndex: 0,
+  }
   const legal = encodePullRequest({ ...fields, topic, offset: 1 })
   const offset = legal.indexOf(encodeMessage((to) => to.uint(6, 1)))
   if (offset < 0) throw new Error('the offset is not field 6 any more')
@@ -460,7 +469,7 @@ class StuckReader {
 
 /** A pull of everything from the beginning, as a gRPC message. */
 function framed(requestId: number): Buffer {
-  const fields = { cancel: false, topicId: 0, queue: 0, offset: 0, waitMs: 0, consumerGroup: '' }
+  const fields = { cancel: false, topicId: 0, queue: 0, offset: 0, waitMs: 0, consumerGroup: '', afterIndex: 0 }
   const bytes = encodePullRequest({ ...fields, requestId, topic, bytesMax: 8 * mebibyte })
   const head = Buffer.alloc(5)
   head.writeUInt32BE(bytes.length, 1)

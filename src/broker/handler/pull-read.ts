@@ -24,6 +24,8 @@ const readable = 4
 
 export type PullVerdict =
   | { readonly kind: 'read'; readonly topic: TopicInfo }
+  /** This replica has not applied `index` yet, which the reader must see. */
+  | { readonly kind: 'behind'; readonly index: number; readonly problem: LedgerError }
   /** Nothing there yet, as far as this replica knows. */
   | { readonly kind: 'empty'; readonly topic: TopicInfo }
   /** Only a confirmed leader may say this; `topic` is set where waiting is the answer of everyone else. */
@@ -35,6 +37,11 @@ export function judgePull(replica: ReplicaApi, request: PullRequest): PullVerdic
   const malformed = findMalformed(request)
   if (malformed) return { kind: 'refused', problem: malformed }
   const { machine } = replica
+  const { afterIndex } = request
+  if (afterIndex > machine.appliedIndex) {
+    const text = `${replica.node} has applied ${machine.appliedIndex}, the reader asks for ${afterIndex}`
+    return { kind: 'behind', index: afterIndex, problem: new LedgerError('REPLICA_BEHIND', text) }
+  }
   const topic = machine.topic(request.topic)
   // An id from further along in the log than this replica has come: it is behind, the topic is not gone.
   if (topic?.topicId !== request.topicId && request.topicId > machine.appliedIndex && !replica.leading)
@@ -163,7 +170,7 @@ function replyWith(
 }
 
 function findMalformed(request: PullRequest): LedgerError | null {
-  for (const field of ['queue', 'offset', 'topicId', 'bytesMax', 'waitMs'] as const)
+  for (const field of ['queue', 'offset', 'topicId', 'bytesMax', 'waitMs', 'afterIndex'] as const)
     if (!isCount(request[field]))
       return new LedgerError('INVALID_PARAMETER', `${field} must be a whole number from 0 on, not ${request[field]}`)
   try {

@@ -13,6 +13,7 @@ import { brokerMethods } from '../../rpc/methods.ts'
 import { toWireStatus } from '../../rpc/status.ts'
 import type { ServerRoutes, StreamHandlers, StreamSink } from '../../rpc/transport.ts'
 import type { LongPoll } from '../long-poll.ts'
+import type { AppliedWaits } from './applied-waits.ts'
 import type { HandlerContext } from './context.ts'
 import { failureOf, throwBug } from './failure.ts'
 import { emptyReply, judgePull, type PullVerdict, readPull } from './pull-read.ts'
@@ -23,6 +24,8 @@ import { UnreadGuard } from './unread-guard.ts'
 export const pullWaitMsMax = 30_000
 /** Answers that one stream gathers at once. */
 const readsAtOnceMax = 4
+/** How long a reader that must see a write waits for a replica that has not applied it yet. */
+export const behindWaitMsMax = 1000
 /** Work of one stream before others get their turn. */
 const readsPerTurnMax = 32
 const bytesPerTurnMax = 4 * 1024 * 1024
@@ -34,12 +37,15 @@ const unreadRefusalsMax = 1024
 interface PullPorts {
   readonly context: HandlerContext
   readonly longPoll: LongPoll
+  readonly appliedWaits: AppliedWaits
   readonly advice: ReadAdvice
 }
 
 interface PendingPull {
   readonly request: PullRequest
   readonly deadlineMs: number
+  /** Until then it waits for this replica to apply what the reader must see. */
+  readonly behindUntilMs: number
   /** Set while parked. */
   withdraw: Cancel | null
   /** A refusal that a quorum round has confirmed is final. */
@@ -129,8 +135,9 @@ class PullStream {
       return
     }
     const waitMs = Math.min(request.waitMs, pullWaitMsMax)
-    const deadlineMs = this.#context.clock.monotonicMs() + waitMs
-    const pull: PendingPull = { request, deadlineMs, withdraw: null, confirmed: false }
+    const nowMs = this.#context.clock.monotonicMs()
+    const [deadlineMs, behindUntilMs] = [nowMs + waitMs, nowMs + behindWaitMsMax]
+    const pull: PendingPull = { request, deadlineMs, behindUntilMs, withdraw: null, confirmed: false }
     this.#pending.set(requestId, pull)
     this.#enqueue(pull)
   }
@@ -183,6 +190,7 @@ class PullStream {
   #serve(pull: PendingPull): void {
     const verdict = judgePull(this.#context.replica, pull.request)
     if (verdict.kind === 'refused') this.#refuse(pull, verdict.problem)
+    else if (verdict.kind === 'behind') this.#waitForApply(pull, verdict)
     else if (verdict.kind === 'empty') this.#park(pull, verdict)
     else this.#run(pull, verdict)
   }
@@ -237,6 +245,19 @@ class PullStream {
     }
     pull.confirmed = true
     if (this.#isPending(pull)) this.#queue.push(pull)
+  }
+
+  #waitForApply(pull: PendingPull, verdict: Extract<PullVerdict, { readonly kind: 'behind' }>): void {
+    const leftMs = pull.behindUntilMs - this.#context.clock.monotonicMs()
+    if (leftMs <= 0) {
+      this.#refuse(pull, verdict.problem)
+      return
+    }
+    pull.withdraw = this.#ports.appliedWaits.park(verdict.index, leftMs, () => {
+      pull.withdraw = null
+      this.#enqueue(pull)
+    })
+    if (!pull.withdraw) this.#refuse(pull, this.#tooMany('as many pulls wait on this broker as may'))
   }
 
   #park(pull: PendingPull, at: { readonly topic: Parameters<typeof emptyReply>[2] }): void {

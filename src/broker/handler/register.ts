@@ -4,6 +4,7 @@
 import type { ServerRoutes } from '../../rpc/transport.ts'
 import { GroupCoordinator } from '../group/coordinator.ts'
 import { LongPoll } from '../long-poll.ts'
+import { AppliedWaits } from './applied-waits.ts'
 import type { HandlerContext } from './context.ts'
 import { registerEventHandlers } from './events.ts'
 import { registerGroupHandlers } from './groups.ts'
@@ -23,15 +24,17 @@ export interface BrokerHandlers {
 export function registerBrokerHandlers(routes: ServerRoutes, context: HandlerContext): BrokerHandlers {
   const { replica, clock, events, logger, settings } = context
   const longPoll = new LongPoll({ clock, parkedMax: settings.parkedPullsMax })
+  const appliedWaits = new AppliedWaits({ clock, parkedMax: settings.parkedPullsMax })
   const advice = new ReadAdvice({ clock, status: () => context.status(), tailCacheBytes: settings.tailCacheBytes })
   const coordinator = new GroupCoordinator({ replica, events, clock, logger })
-  const unsubscribe = replica.onApplied((_entry, result) => {
+  const unsubscribe = replica.onApplied((entry, result) => {
+    appliedWaits.applied(entry.index)
     if (result.kind === 'stored' && !result.duplicate) longPoll.wake(result.topicId, result.queue)
     else if (result.kind === 'topic') longPoll.wakeTopic(result.topic.topicId)
     else if (result.kind === 'topic_deleted') longPoll.wakeTopic(result.topicId)
   })
   registerProduceHandler(routes, context)
-  registerPullHandler(routes, { context, longPoll, advice })
+  registerPullHandler(routes, { context, longPoll, appliedWaits, advice })
   registerOffsetHandlers(routes, replica)
   registerTopicHandlers(routes, replica)
   registerGroupHandlers(routes, coordinator)

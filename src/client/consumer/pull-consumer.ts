@@ -126,23 +126,27 @@ export class PullConsumer {
 
   /**
    * The next messages of some queue, or null after `waitMs` (default 0). Throws what stopped a queue: PULL_OFFSET_MOVED,
-   * DATA_LOSS, TOPIC_NOT_EXIST; `seek` or `assign` clears it.
+   * DATA_LOSS, TOPIC_NOT_EXIST; `seek` or `assign` clears it. DEADLINE_EXCEEDED: see `PollOptions.after`.
    */
   async poll(options: PollOptions = {}): Promise<ConsumedBatch | null> {
-    const deadlineMs = this.#ports.clock.monotonicMs() + (options.waitMs ?? 0)
+    const nowMs = this.#ports.clock.monotonicMs()
+    const [deadlineMs, afterMs] = [nowMs + (options.waitMs ?? 0), nowMs + this.#ports.requestTimeoutMs]
+    const demanding = this.#demand(options.after)
     while (true) {
       this.#checkOpen()
       if (options.signal?.aborted) throw aborted('poll', options.signal)
       const batch = this.#take(options.maxMessages ?? Number.POSITIVE_INFINITY)
       if (batch) return batch
-      const remainingMs = deadlineMs - this.#ports.clock.monotonicMs()
+      const late = demanding.find((reader) => !reader.isCurrent)
+      const remainingMs = (late ? Math.max(deadlineMs, afterMs) : deadlineMs) - this.#ports.clock.monotonicMs()
+      if (remainingMs <= 0 && late) throw notSeen(late.queue)
       if (remainingMs <= 0) return null
       await this.#wait(remainingMs, options.signal)
     }
   }
 
   /** Batches until the signal aborts or the consumer closes; ends without an error then. Throws as `poll` does. */
-  async *batches(options: PollOptions = {}): AsyncGenerator<ConsumedBatch, void, undefined> {
+  async *batches(options: Omit<PollOptions, 'after'> = {}): AsyncGenerator<ConsumedBatch, void, undefined> {
     const waitMs = options.waitMs ?? Number.POSITIVE_INFINITY
     while (!this.#closed && !options.signal?.aborted) {
       const batch = this.#take(options.maxMessages ?? Number.POSITIVE_INFINITY)
@@ -244,6 +248,19 @@ export class PullConsumer {
     reader.start()
   }
 
+  /** The readers of the broker groups of these writes, told what they must see. */
+  #demand(after: PollOptions['after'] = []): readonly QueueReader[] {
+    const demanding = new Set<QueueReader>()
+    for (const { queue, index } of 'queue' in after ? [after] : after) {
+      checkArgument('after.index', index, 0, Number.MAX_SAFE_INTEGER)
+      for (const reader of this.#turns.filter((candidate) => candidate.queue.group === queue.group)) {
+        reader.readAfter(index)
+        demanding.add(reader)
+      }
+    }
+    return [...demanding]
+  }
+
   #take(messagesMax: number): ConsumedBatch | null {
     const wasFull = this.#budget.bytes >= this.#budget.bytesMax
     for (let step = 0; step < this.#turns.length; step++) {
@@ -301,4 +318,9 @@ export class PullConsumer {
   #call(signal?: AbortSignal): { readonly timeoutMs: number; readonly signal?: AbortSignal } {
     return { timeoutMs: this.#ports.requestTimeoutMs, ...(signal ? { signal } : {}) }
   }
+}
+
+function notSeen({ topic, group, queue }: MessageQueue): LedgerError {
+  const text = `no replica of ${group} that has applied the write could be read: ${topic}/${group}/${queue}`
+  return new LedgerError('DEADLINE_EXCEEDED', text)
 }

@@ -77,6 +77,10 @@ export class QueueReader {
   /** Start at the oldest message; ends with the first answer. */
   #fromOldest: boolean
   #bufferedBytes = 0
+  /** Log index that a replica must have applied to be read from. */
+  #afterIndex = 0
+  /** The queue was read to its end at a replica that had applied this much. */
+  #endReadAt = 0
   #suggested = ''
   #target: BrokerNode | null = null
   #withdraw: (() => void) | null = null
@@ -116,6 +120,20 @@ export class QueueReader {
     this.#pump()
   }
 
+  /** Reads on at a replica that has applied this log index, until `isCurrent`. */
+  readAfter(index: number): void {
+    this.#afterIndex = Math.max(this.#afterIndex, index)
+    if (this.isCurrent) return
+    // A parked pull waits at a replica that need not have got there.
+    this.#abandonPull()
+    this.#pump()
+  }
+
+  /** Everything up to what `readAfter` asked for was given, is here to be taken, or never will be. */
+  get isCurrent(): boolean {
+    return this.#isAtEnd() || this.ready
+  }
+
   /** The next messages, at most `messagesMax` of one stored batch. Throws what stopped this queue. */
   take(messagesMax: number): ConsumedBatch | null {
     const stored = this.#buffer[0]
@@ -148,6 +166,7 @@ export class QueueReader {
 
   seek(offset: number | 'first'): void {
     this.#drop()
+    this.#endReadAt = 0
     this.#error = null
     this.#fromOldest = offset === 'first'
     this.#fetchOffset = offset === 'first' ? 0 : offset
@@ -177,6 +196,10 @@ export class QueueReader {
     this.#cancelTimer()
     this.#lostBy.clear()
     for (const stored of this.#buffer.splice(0)) this.#count(-stored.bytes.length)
+  }
+
+  #isAtEnd(): boolean {
+    return this.#endReadAt >= this.#afterIndex
   }
 
   #count(bytes: number): void {
@@ -230,7 +253,9 @@ export class QueueReader {
   }
 
   #pull(target: BrokerNode, fallback: boolean, bytesMax: number): void {
-    const waitMs = fallback ? Math.min(fallbackWaitMs, this.#options.longPollMs) : this.#options.longPollMs
+    const parkMs = fallback ? Math.min(fallbackWaitMs, this.#options.longPollMs) : this.#options.longPollMs
+    // Somebody waits for the answer, also for an empty one.
+    const waitMs = this.#isAtEnd() ? parkMs : 0
     this.#target = target
     const fields = {
       topic: this.queue.topic,
@@ -240,6 +265,7 @@ export class QueueReader {
       bytesMax,
       waitMs,
       consumerGroup: this.#options.consumerGroup,
+      afterIndex: this.#isAtEnd() ? 0 : this.#afterIndex,
     }
     const withdraw = this.#ports.pool.get(target.address).pull(this.queue.group, fields, (outcome) => {
       if (this.#withdraw === withdraw) this.#onOutcome(target, outcome)
@@ -292,7 +318,10 @@ export class QueueReader {
     }
     if (reply.nextOffset !== this.#fetchOffset)
       throw this.#gap(`the answer continues at ${reply.nextOffset}`, target.node)
-    if (hadNothing && this.#buffer.length > 0) this.#options.onReady()
+    const wasAtEnd = this.#isAtEnd()
+    if (reply.nextOffset >= reply.maxOffset) this.#endReadAt = Math.max(this.#endReadAt, reply.appliedIndex)
+    const isNews = hadNothing && this.#buffer.length > 0
+    if (isNews || (!wasAtEnd && this.#isAtEnd())) this.#options.onReady()
   }
 
   #check(pulled: PulledBatch, replica: StoredBatch['replica']): StoredBatch {

@@ -4,7 +4,7 @@ import { type Client, openClient } from '../../../src/client/client.ts'
 import type { PullConsumer } from '../../../src/client/consumer/pull-consumer.ts'
 import type { ClientStatus, PullConsumerOptions } from '../../../src/client/types.ts'
 import { systemRandom } from '../../../src/common/clock.ts'
-import { LedgerError } from '../../../src/common/errors.ts'
+import { errorTable, LedgerError } from '../../../src/common/errors.ts'
 import { encodeBatch } from '../../../src/message/batch.ts'
 import { buildRecord } from '../../../src/message/build-record.ts'
 import { ManualClock, settle } from '../../support/manual-clock.ts'
@@ -313,4 +313,76 @@ test('a topic that was deleted and created again is read from its beginning', as
     pulled.request.topicId === 5 ? pulled.reply(new LedgerError('TOPIC_ID_CHANGED', 'it is 8 now')) : old(pulled)
   transport.pushRoute(routeOf({ a: {} }, { T: { a: 1 } }, 8))
   expect(await read(consumer, 20)).toEqual(Array.from({ length: 20 }, (_, offset) => offset))
+})
+
+/** A replica that has applied `appliedIndex` and has `total` messages. Counts nothing else. */
+function replicaAt(address: string, state: { appliedIndex: number; total: number }): void {
+  const broker = transport.brokers.get(address)
+  if (!broker) throw new Error(`no broker at ${address}`)
+  broker.onPull = ({ request, reply }) => {
+    if (request.afterIndex > state.appliedIndex) {
+      reply({ code: errorTable.REPLICA_BEHIND.number })
+      return
+    }
+    const { appliedIndex, total } = state
+    const end = { appliedIndex, nextOffset: Math.max(request.offset, total), maxOffset: total }
+    if (request.offset >= total) {
+      if (request.waitMs === 0) reply({ ...end, batches: [] })
+      return
+    }
+    const pulled = { baseOffset: request.offset, index: 1, storeTime: 5, startRecord: 0 }
+    reply({ ...end, batches: [{ ...pulled, batch: batchOf(total - request.offset, request.offset) }] })
+  }
+}
+
+test('a poll after an own write is not answered from a replica that has not applied it', async () => {
+  replicaAt('a-n0:1', { appliedIndex: 20, total: 3 })
+  const follower = { appliedIndex: 10, total: 2 }
+  replicaAt('a-n1:1', follower)
+  replicaAt('a-n2:1', follower)
+  const consumer = await consumerOf({ readFrom: 'follower' })
+  expect(await read(consumer, 2)).toEqual([0, 1])
+  expect(await consumer.poll()).toBeNull()
+
+  const polled = consumer.poll({ after: { queue, index: 20 } })
+  await clock.advance(50)
+
+  expect((await polled)?.messages.map((message) => message.offset)).toEqual([2])
+})
+
+test('a poll after an own write says "nothing" as soon as the queue was read to its end', async () => {
+  const leader = { appliedIndex: 10, total: 0 }
+  replicaAt('a-n0:1', leader)
+  const consumer = await consumerOf()
+  await settle(30)
+  leader.appliedIndex = 20
+  const polled = consumer.poll({ after: [{ queue, index: 20 }] })
+  await settle(30)
+  expect(await polled).toBeNull()
+})
+
+test('a write that no replica has applied in time is an error, not an empty answer', async () => {
+  for (const address of ['a-n0:1', 'a-n1:1', 'a-n2:1']) replicaAt(address, { appliedIndex: 10, total: 0 })
+  const consumer = await consumerOf()
+  const polled = consumer.poll({ after: { queue, index: 11 } })
+  const failure = expect(polled).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' })
+  for (let step = 0; step < 110; step++) await clock.advance(100)
+  await failure
+})
+
+test('polls after an own write go on to the end of the queue, however small the answers', async () => {
+  const broker = transport.brokers.get('a-n0:1')!
+  broker.onPull = ({ request, reply }) => {
+    const base = { appliedIndex: 20, maxOffset: 3 }
+    if (request.offset === 3) return request.waitMs === 0 && reply({ ...base, nextOffset: 3, batches: [] })
+    const pulled = { baseOffset: request.offset, index: 1, storeTime: 5, startRecord: 0 }
+    reply({ ...base, nextOffset: request.offset + 1, batches: [{ ...pulled, batch: batchOf(1, request.offset) }] })
+  }
+  const consumer = await consumerOf()
+  const offsets: number[] = []
+  const after = { queue, index: 20 }
+  for (let batch = await consumer.poll({ after }); batch; batch = await consumer.poll({ after })) {
+    offsets.push(batch.firstOffset)
+  }
+  expect(offsets).toEqual([0, 1, 2])
 })

@@ -58,6 +58,7 @@ const pullRequest: envelopes.PullRequest = {
   bytesMax: 65536,
   waitMs: 20000,
   consumerGroup: 'g',
+  afterIndex: large,
 }
 
 const pulled: envelopes.PulledBatch[] = [

@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest'
 import { encodeCommand } from '../../../../src/broker/apply/command.ts'
+import { behindWaitMsMax } from '../../../../src/broker/handler/pull.ts'
+import { errorTable } from '../../../../src/common/errors.ts'
 import { readRecords } from '../../../../src/message/batch.ts'
 import type { PullReply } from '../../../../src/rpc/envelopes.ts'
 import { frameTypes } from '../../../../store/index.ts'
@@ -358,4 +360,50 @@ test('a stream that ends takes its waiting pulls along', async () => {
   expect(await ended.log.end()).toBeUndefined()
   await settle()
   expect(bench.clock.timerCount).toBe(before)
+})
+
+test('a pull that must see a write waits until this replica has applied it', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.replica.follow(n1)
+  const pull = bench.pull()
+  const write = bench.replica.appliedIndex + 2
+  const id = pull.start({ afterIndex: write })
+  bench.send({ topic: 't', body: 'older' })
+  await settle()
+  expect(pull.answer(id)).toBeUndefined()
+
+  bench.send({ topic: 't', body: 'own' })
+
+  expect(bodies(await pull.reply(id))).toEqual(['older', 'own'])
+  expect(pull.answer(id)?.appliedIndex).toBe(write)
+})
+
+test('a replica that stays behind says so after its wait, and never answers with less', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.send({ topic: 't', body: 'older' })
+  const pull = bench.pull()
+  const id = pull.start({ afterIndex: 1000, waitMs: 30_000 })
+  await bench.clock.advance(behindWaitMsMax - 1)
+  expect(pull.replies).toEqual([])
+
+  await bench.clock.advance(1)
+
+  const reply = await pull.reply(id)
+  expect(reply).toMatchObject({ code: errorTable.REPLICA_BEHIND.number, batches: [] })
+  expect(reply.status?.message).toContain('has applied 2, the reader asks for 1000')
+})
+
+test('a withdrawn pull that waited for a write is never answered', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  const pull = bench.pull()
+  const id = pull.start({ afterIndex: bench.replica.appliedIndex + 1 })
+  await settle()
+  pull.cancel(id)
+  await settle()
+  bench.send({ topic: 't' })
+  await bench.clock.advance(2 * behindWaitMsMax)
+  expect(pull.replies).toEqual([])
 })

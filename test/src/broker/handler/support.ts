@@ -199,4 +199,5 @@ const pullDefaults: PullRequest = {
   bytesMax: 1024 * 1024,
   waitMs: 0,
   consumerGroup: 'cg',
+  afterIndex: 0,
 }
