@@ -14,6 +14,8 @@ export interface Disk {
   makeDirectory(path: string): Promise<void>
   rename(from: string, to: string): Promise<void>
   unlink(path: string): Promise<void>
+  /** Removes an empty directory; the removal still needs a sync of the parent. */
+  removeDirectory(path: string): Promise<void>
   /** Makes created, renamed and removed entries of this directory durable. */
   syncDirectory(path: string): Promise<void>
 }

@@ -16,6 +16,7 @@ export type DiskOperation =
   | 'makeDirectory'
   | 'rename'
   | 'unlink'
+  | 'removeDirectory'
   | 'syncDirectory'
   | 'read'
   | 'write'
@@ -108,6 +109,16 @@ export class MemoryDisk implements Disk {
     await this.begin('unlink', normal(path))
     if (!this.#entries.has(normal(path))) throw missing(path)
     this.#note({ kind: 'unlink', path: normal(path) })
+  }
+
+  async removeDirectory(path: string): Promise<void> {
+    const name = normal(path)
+    await this.begin('removeDirectory', name)
+    if (this.#entries.get(name) !== 'directory') throw missing(path)
+    for (const entry of this.#entries.keys()) {
+      if (parentOf(entry) === name) throw new Error(`${path} is not empty`)
+    }
+    this.#note({ kind: 'unlink', path: name })
   }
 
   async syncDirectory(path: string): Promise<void> {

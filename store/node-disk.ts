@@ -48,6 +48,10 @@ export class NodeDisk implements Disk {
     return call<void>((done) => fs.unlink(this.#absolute(path), done))
   }
 
+  removeDirectory(path: string): Promise<void> {
+    return call<void>((done) => fs.rmdir(this.#absolute(path), done))
+  }
+
   async syncDirectory(path: string): Promise<void> {
     const descriptor = await call<number>((done) => fs.open(this.#absolute(path), fs.constants.O_RDONLY, done))
     try {

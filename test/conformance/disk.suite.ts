@@ -112,6 +112,16 @@ export function diskSuite(name: string, make: () => Promise<DiskUnderTest>): voi
       await expect(disk.unlink('a')).rejects.toMatchObject({ code: 'ENOENT' })
     })
 
+    test('removes an empty directory only', async () => {
+      await disk.makeDirectory('folder')
+      await fileWith('folder/a', '')
+      await expect(disk.removeDirectory('folder')).rejects.toThrow()
+      await disk.unlink('folder/a')
+      await disk.removeDirectory('folder')
+      await expect(disk.removeDirectory('folder')).rejects.toMatchObject({ code: 'ENOENT' })
+      expect(await disk.list('.')).toEqual([])
+    })
+
     test('an open file outlives its unlink and its rename', async () => {
       const file = await disk.open('a', { create: true })
       await disk.rename('a', 'b')
