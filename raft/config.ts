@@ -1,6 +1,6 @@
 /** The numbers of the core, with the relations between them that safety and liveness need. */
 import { invariant } from './assert.ts'
-import type { Configuration, HardState, LogIndex, Millis, NodeId, Term, TermRun } from './types.ts'
+import type { HardState, LoggedConfiguration, LogIndex, Millis, NodeId, Term, TermRun } from './types.ts'
 
 export interface RaftConfig {
   readonly id: NodeId
@@ -86,7 +86,11 @@ export function checkRaftConfig(config: RaftConfig): void {
 /** What the driver found on its disk. */
 export interface Boot {
   readonly hardState: HardState
-  readonly configuration: Configuration
+  /**
+   * Ascending. The first is the one in force at or before firstIndex - 1 (index 0: the first one of the group), then all
+   * of the log, committed or not. The last is in force.
+   */
+  readonly configurations: readonly LoggedConfiguration[]
   /** First index still in the log, and the term of the entry before it (0 for a log that starts at 1). */
   readonly firstIndex: LogIndex
   readonly previousTerm: Term

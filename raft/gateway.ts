@@ -5,6 +5,7 @@
  * a term to the end of its range and stop the group for good. Never changes state.
  */
 import { unreachable } from './assert.ts'
+import { isWellFormed } from './membership.ts'
 import type { Append, PeerMessage } from './messages.ts'
 import type { Replica } from './replica.ts'
 
@@ -49,6 +50,8 @@ function isAppendPlausible(append: Append): boolean {
   let { prevIndex: index, prevTerm: term } = append
   for (const entry of append.entries) {
     if (entry.index !== ++index || !isPosition(entry.index)) return false
+    if ((entry.kind === 'configuration') !== (entry.configuration !== undefined)) return false
+    if (entry.configuration !== undefined && !isWellFormed(entry.configuration)) return false
     if (!isPosition(entry.term) || entry.term < term || !isPosition(entry.bytes)) return false
     term = entry.term
   }

@@ -3,6 +3,7 @@ export { InvariantError, invariant, unreachable } from './assert.ts'
 export type { Boot, RaftConfig, Random } from './config.ts'
 export { checkRaftConfig, defaultRaftConfig } from './config.ts'
 export { RaftCore } from './core.ts'
+export { enterJoint, isLegalStep, leaveJoint, type MembershipTarget, membersMax } from './membership.ts'
 export type {
   Append,
   AppendResponse,
@@ -17,9 +18,12 @@ export type {
   VoteRequest,
   VoteResponse,
 } from './messages.ts'
+export { isVoter, membersOf, votersOf } from './quorum.ts'
 export type {
+  ChangeRefusal,
   Input,
   PeerStatus,
+  ProposedEntry,
   RaftEvent,
   RaftStatus,
   ReadState,
@@ -34,6 +38,7 @@ export type {
   EntryKind,
   EntryMeta,
   HardState,
+  LoggedConfiguration,
   LogIndex,
   Millis,
   NodeId,

@@ -5,9 +5,10 @@
  * share one message.
  */
 import { invariant } from './assert.ts'
+import { isLegalStep } from './membership.ts'
 import type { AppendResponse, HeartbeatResponse } from './messages.ts'
 import { quorumValue } from './quorum.ts'
-import type { Input, Refusal, RoleChangeReason } from './ready.ts'
+import type { ChangeRefusal, Input, ProposedEntry, Refusal, RoleChangeReason } from './ready.ts'
 import type { Replica } from './replica.ts'
 import { areAppendsDue, maybeCommit, planNews } from './replication.ts'
 import { becomeFollower, becomeLeader } from './roles.ts'
@@ -28,9 +29,9 @@ export function propose(
   if (refusal !== null) return { refusal }
   const leadership = replica.leading()
   const first = replica.log.lastIndex + 1
-  for (const { kind, bytes } of entries) {
-    replica.log.propose(replica.term, kind, bytes)
-    leadership.uncommittedBytes += bytes
+  for (const entry of entries) {
+    replica.log.propose(replica.term, entry)
+    leadership.uncommittedBytes += entry.bytes
   }
   return { first }
 }
@@ -144,12 +145,14 @@ export function onUnreachable(replica: Replica, peer: NodeId): void {
   if (progress?.state === 'replicate') progress.becomeProbe(progress.match + 1)
 }
 
-function refusalToPropose(replica: Replica, entries: readonly { readonly bytes: number }[]): Refusal | null {
+function refusalToPropose(replica: Replica, entries: readonly ProposedEntry[]): Refusal | null {
   const { leadership, log, config } = replica
   if (leadership === null) return notLeader(replica)
   if (leadership.transfer !== null) return { kind: 'transferring', to: leadership.transfer.to }
   if (leadership.confirmingRound !== null) return { kind: 'unconfirmed' }
   invariant(entries.length > 0, 'R2: a proposal needs an entry')
+  const reason = refusalToChange(replica, entries)
+  if (reason !== null) return { kind: 'change_refused', reason }
   let { uncommittedBytes } = leadership
   const uncommittedEntries = log.lastIndex - log.commit
   if (uncommittedEntries === 0) return null
@@ -157,6 +160,20 @@ function refusalToPropose(replica: Replica, entries: readonly { readonly bytes: 
   const isFull =
     uncommittedBytes > config.uncommittedBytesMax || uncommittedEntries + entries.length > config.uncommittedEntriesMax
   return isFull ? { kind: 'full', uncommittedBytes: leadership.uncommittedBytes } : null
+}
+
+/**
+ * One change at a time, each from a committed configuration, and none before an entry of the own term is committed: a
+ * configuration of an older term that is not in this log might still come back and be committed by a majority that
+ * shares no node with the one that would count here.
+ */
+function refusalToChange({ log, leadership }: Replica, entries: readonly ProposedEntry[]): ChangeRefusal | null {
+  const next = entries.find(({ configuration }) => configuration !== undefined)?.configuration
+  if (next === undefined) return null
+  invariant(entries.length === 1, 'R2: a configuration is proposed alone')
+  if (!leadership?.isTermStarted) return 'term_not_started'
+  if (!log.configurations.isCommitted) return 'change_under_way'
+  return isLegalStep(log.configurations.newest, next) ? null : 'illegal_step'
 }
 
 function startRound(replica: Replica): void {

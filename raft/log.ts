@@ -9,9 +9,11 @@
  */
 import { invariant } from './assert.ts'
 import type { Boot } from './config.ts'
+import { Configurations } from './configurations.ts'
+import type { ProposedEntry } from './ready.ts'
 import { RecentEntries } from './recent-entries.ts'
 import { TermRuns } from './term-runs.ts'
-import type { EntryId, EntryKind, EntryMeta, LogIndex, Term } from './types.ts'
+import type { EntryId, EntryMeta, LogIndex, NodeId, Term } from './types.ts'
 
 /** What the driver has to do to its log: first the cut, then the append. */
 export interface LogWrite {
@@ -35,8 +37,9 @@ export class RaftLog {
   #delivered: LogIndex
   readonly #runs: TermRuns
   readonly #recent: RecentEntries
+  readonly configurations: Configurations
 
-  constructor(boot: Boot) {
+  constructor(boot: Boot, id: NodeId) {
     this.#first = boot.firstIndex
     this.#previousTerm = boot.previousTerm
     this.#last = boot.lastIndex
@@ -51,6 +54,16 @@ export class RaftLog {
     invariant(boot.firstIndex >= 1 && boot.lastIndex >= boot.firstIndex - 1, 'R2: the ends of the log are crossed')
     invariant(boot.applied >= boot.firstIndex - 1, 'R6: the log was compacted beyond what was applied')
     invariant(this.#commit <= this.#last, 'R4: the stored commit lies beyond the last entry: the log lost entries')
+    const [firstConfiguration] = boot.configurations
+    invariant(
+      firstConfiguration !== undefined && firstConfiguration.index < boot.firstIndex,
+      'R3: the configuration in force at the start of the log is not known',
+    )
+    invariant(
+      (boot.configurations.at(-1)?.index ?? 0) <= boot.lastIndex,
+      'R2: a configuration lies beyond the last entry',
+    )
+    this.configurations = new Configurations(id, boot.configurations, this.#commit)
     const firstRun = boot.termRuns[0]
     invariant(
       this.#first > this.#last || (firstRun !== undefined && firstRun.first <= this.#first),
@@ -104,8 +117,8 @@ export class RaftLog {
   }
 
   /** Appends an entry of the own term, as its leader. */
-  propose(term: Term, kind: EntryKind, bytes: number): EntryMeta {
-    const entry: EntryMeta = { index: this.#last + 1, term, kind, bytes }
+  propose(term: Term, proposed: ProposedEntry): EntryMeta {
+    const entry: EntryMeta = { ...proposed, index: this.#last + 1, term }
     this.#push(entry)
     return entry
   }
@@ -131,6 +144,7 @@ export class RaftLog {
     if (index <= this.#commit) return false
     invariant(index <= this.#last, `R4: commit ${index} lies beyond the last entry ${this.#last}`)
     this.#commit = index
+    this.configurations.commitTo(index)
     return true
   }
 
@@ -200,6 +214,9 @@ export class RaftLog {
     invariant(entry.term >= this.#lastTerm, 'R2: the term of an entry is lower than that of the one before')
     if (entry.index === this.#first || entry.term !== this.#lastTerm) this.#runs.append(entry.index, entry.term)
     this.#recent.push(entry)
+    const { kind, configuration } = entry
+    invariant((kind === 'configuration') === (configuration !== undefined), 'R2: an entry and its kind disagree')
+    if (configuration !== undefined) this.configurations.push(entry.index, configuration)
     this.#last = entry.index
     this.#lastTerm = entry.term
   }
@@ -208,6 +225,7 @@ export class RaftLog {
     invariant(from > this.#commit, `R6: truncation from ${from} would cut committed entries (commit ${this.#commit})`)
     this.#runs.truncateFrom(from)
     this.#recent.truncateFrom(from)
+    this.configurations.cut(from)
     this.#last = from - 1
     this.#lastTerm = this.#last < this.#first ? this.#previousTerm : this.#runs.termAt(this.#last)
     this.#stable = Math.min(this.#stable, this.#last)

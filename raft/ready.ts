@@ -6,12 +6,19 @@
  * everything of this and all earlier Readies is fsynced.
  */
 import type { PeerMessage } from './messages.ts'
-import type { EntryKind, EntryMeta, HardState, LogIndex, Millis, NodeId, Role, Term } from './types.ts'
+import type { Configuration, EntryKind, EntryMeta, HardState, LogIndex, Millis, NodeId, Role, Term } from './types.ts'
+
+/** An entry to be. One of kind `configuration` says which, and is proposed alone. */
+export interface ProposedEntry {
+  readonly kind: EntryKind
+  readonly bytes: number
+  readonly configuration?: Configuration
+}
 
 export type Input =
   /** Time passed; feed when `deadline()` is reached, at most one per wake-up. */
   | { readonly kind: 'tick' }
-  | { readonly kind: 'propose'; readonly entries: readonly { readonly kind: EntryKind; readonly bytes: number }[] }
+  | { readonly kind: 'propose'; readonly entries: readonly ProposedEntry[] }
   | { readonly kind: 'message'; readonly message: PeerMessage }
   /** Everything of the Ready with this number, and of all before it, is fsynced. */
   | { readonly kind: 'persisted'; readonly ready: number }
@@ -30,6 +37,12 @@ export type Input =
   /** Entries up to `first - 1` are gone from the log (retention); `previousTerm` is the term of `first - 1`. */
   | { readonly kind: 'compacted'; readonly first: LogIndex; readonly previousTerm: Term }
 
+/**
+ * Why a configuration may not be proposed now, or ever: the no-op of this term is not committed yet, the newest
+ * configuration is not, or the step is none that Raft section 6 allows (`membership.ts`).
+ */
+export type ChangeRefusal = 'term_not_started' | 'change_under_way' | 'illegal_step'
+
 export type Refusal =
   | { readonly kind: 'not_leader'; readonly leader: NodeId | null; readonly term: Term }
   /** Leadership is being handed over to `to`. */
@@ -40,6 +53,7 @@ export type Refusal =
   | { readonly kind: 'unconfirmed' }
   | { readonly kind: 'storage_failed' }
   | { readonly kind: 'unknown_peer'; readonly peer: NodeId }
+  | { readonly kind: 'change_refused'; readonly reason: ChangeRefusal }
 
 /** `accepted` answers `propose`: the entries got the indexes first, first + 1, … in `term`. */
 export type StepResult =
@@ -68,6 +82,8 @@ export type RoleChangeReason =
   | 'storage_failed'
   | 'transferred'
   | 'sole_voter'
+  /** The committed configuration gives this node no vote. */
+  | 'removed'
 
 /** Facts for logs, the event stream and the driver's waiting callers. Never an instruction. */
 export type RaftEvent =
@@ -88,6 +104,16 @@ export type RaftEvent =
   | { readonly kind: 'vote_cast'; readonly candidate: NodeId; readonly term: Term; readonly refusal: string | null }
   | { readonly kind: 'stalled'; readonly lateMs: Millis }
   | { readonly kind: 'transfer_ended'; readonly to: NodeId; readonly outcome: 'done' | 'timed_out' | 'lost' }
+  /**
+   * Another configuration is the newest of the log: appended, or back in force because newer ones were cut. Also
+   * emitted when the newest one is known to be committed.
+   */
+  | {
+      readonly kind: 'configuration_changed'
+      readonly index: LogIndex
+      readonly configuration: Configuration
+      readonly isCommitted: boolean
+    }
   /** ReadIndex requests that will never be answered because leadership or quorum was lost. */
   | { readonly kind: 'reads_dropped'; readonly contexts: readonly number[] }
 
@@ -141,5 +167,9 @@ export interface RaftStatus {
   /** On a leader: paused for too long and not yet confirmed by a quorum. */
   readonly unconfirmed: boolean
   readonly transferringTo: NodeId | null
+  /** The newest configuration of the log, which is in force whether committed or not. */
+  readonly configuration: Configuration
+  readonly configurationIndex: LogIndex
+  readonly configurationCommitted: boolean
   readonly peers: readonly PeerStatus[]
 }

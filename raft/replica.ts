@@ -8,7 +8,6 @@ import type { Boot, RaftConfig, Random } from './config.ts'
 import type { Leadership } from './leadership.ts'
 import { RaftLog } from './log.ts'
 import { Outbox } from './outbox.ts'
-import { isVoter, membersOf, votersOf } from './quorum.ts'
 import type { RoleChangeReason } from './ready.ts'
 import type { Configuration, Millis, NodeId, Role, Term } from './types.ts'
 import { WriteLedger } from './write-ledger.ts'
@@ -20,11 +19,6 @@ export class Replica {
   readonly log: RaftLog
   readonly outbox: Outbox = new Outbox()
   readonly ledger: WriteLedger
-  readonly configuration: Configuration
-  /** Voters except this node, and members except this node. */
-  readonly otherVoters: readonly NodeId[]
-  readonly otherMembers: readonly NodeId[]
-  readonly isVoter: boolean
   now: Millis
 
   term: Term
@@ -64,15 +58,32 @@ export class Replica {
     this.id = config.id
     this.random = random
     this.now = now
-    this.configuration = boot.configuration
-    this.otherVoters = votersOf(boot.configuration).filter((id) => id !== config.id)
-    this.otherMembers = membersOf(boot.configuration).filter((id) => id !== config.id)
-    this.isVoter = isVoter(boot.configuration, config.id)
     this.term = boot.hardState.term
     this.vote = boot.hardState.vote
-    this.log = new RaftLog(boot)
+    this.log = new RaftLog(boot, config.id)
     invariant(this.term >= this.log.lastTerm, 'R2: the log holds entries of a term beyond the stored term')
     this.ledger = new WriteLedger({ lastIndex: boot.lastIndex, term: this.term, vote: this.vote })
+  }
+
+  /** The newest one of the log, committed or not (Raft section 6). */
+  get configuration(): Configuration {
+    return this.log.configurations.newest
+  }
+
+  get otherVoters(): readonly NodeId[] {
+    return this.log.configurations.otherVoters
+  }
+
+  get otherMembers(): readonly NodeId[] {
+    return this.log.configurations.otherMembers
+  }
+
+  get isVoter(): boolean {
+    return this.log.configurations.isVoter
+  }
+
+  get mayStand(): boolean {
+    return this.log.configurations.mayStand
   }
 
   /** The leadership of a node that must be leader here. */

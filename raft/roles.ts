@@ -52,7 +52,7 @@ export function becomeLeader(replica: Replica): void {
   invariant(replica.role === 'candidate', 'R1: only a candidate becomes leader')
   const window = { messagesMax: config.inflightMessagesMax, bytesMax: config.inflightBytesMax }
   const followers = new Map(replica.otherMembers.map((id) => [id, new Progress(log.lastIndex + 1, now, window)]))
-  const noop = log.propose(replica.term, 'noop', 0)
+  const noop = log.propose(replica.term, { kind: 'noop', bytes: 0 })
   const leadership = new Leadership({ followers, termStart: noop.index, now })
   for (let index = log.commit + 1; index <= log.lastIndex; index++) {
     leadership.uncommittedBytes += log.entryAt(index).bytes

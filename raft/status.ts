@@ -20,6 +20,9 @@ export function statusOf(replica: Replica, now: Millis): RaftStatus {
     termStarted: leadership?.isTermStarted ?? false,
     unconfirmed: leadership !== null && leadership.confirmingRound !== null,
     transferringTo: leadership?.transfer?.to ?? null,
+    configuration: log.configurations.newest,
+    configurationIndex: log.configurations.index,
+    configurationCommitted: log.configurations.isCommitted,
     peers: [ownStatus(replica), ...followerStatus(replica, now)],
   }
 }

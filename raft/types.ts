@@ -34,6 +34,8 @@ export type EntryKind = 'normal' | 'noop' | 'configuration'
 export interface EntryMeta extends EntryId {
   readonly kind: EntryKind
   readonly bytes: number
+  /** Present exactly when `kind` is `configuration`: what the body of the entry says. */
+  readonly configuration?: Configuration
 }
 
 /** What must survive a restart besides the log (Raft figure 2, "persistent state"); `commit` is a lower bound. */
@@ -44,13 +46,22 @@ export interface HardState {
 }
 
 /**
- * Who may vote. `outgoing` is non-empty only inside a joint configuration (Raft section 6) and `learners` receive
- * the log without a vote; both are always empty until membership change exists.
+ * Who decides. `voters` is never empty. `outgoing` is non-empty only inside a joint configuration (Raft section 6): the
+ * voters of the one before, of whom a majority is needed as well. `learners` receive the log and do not count; none of
+ * them is in `voters`, but a voter that is on its way to become a learner is in `outgoing` too.
  */
 export interface Configuration {
   readonly voters: readonly NodeId[]
   readonly outgoing: readonly NodeId[]
   readonly learners: readonly NodeId[]
+  /** Who should rather lead: the higher number. Nodes without one have 0. */
+  readonly priorities?: readonly (readonly [NodeId, number])[]
+}
+
+/** A configuration and the index of its entry; 0 for the first configuration of a group, which no entry holds. */
+export interface LoggedConfiguration {
+  readonly index: LogIndex
+  readonly configuration: Configuration
 }
 
 export type Role = 'follower' | 'pre_candidate' | 'candidate' | 'leader'

@@ -4,7 +4,7 @@ import { RaftLog } from '../../raft/log.ts'
 import { recentEntriesMax } from '../../raft/recent-entries.ts'
 import { type BootOptions, entriesOf, makeBoot } from './support.ts'
 
-const logOf = (options: BootOptions) => new RaftLog(makeBoot(options))
+const logOf = (options: BootOptions) => new RaftLog(makeBoot(options), 'n0')
 
 describe('the ends of the log', () => {
   test('an empty log ends at index 0 with term 0', () => {
@@ -17,7 +17,7 @@ describe('the ends of the log', () => {
     expect([8, 9, 10, 11, 12].map((index) => log.termAt(index))).toEqual([null, 2, 2, 3, null])
     const empty = logOf({ firstIndex: 10, previousTerm: 2 })
     expect([empty.lastIndex, empty.lastTerm]).toEqual([9, 2])
-    empty.propose(2, 'normal', 1)
+    empty.propose(2, { kind: 'normal', bytes: 1 })
     expect([empty.termAt(9), empty.termAt(10)]).toEqual([2, 2])
   })
 
@@ -29,7 +29,7 @@ describe('the ends of the log', () => {
     expect(() => logOf({ terms: [1], commit: 2 })).toThrow(/^R4/)
     expect(() => logOf({ terms: [1], applied: 2 })).toThrow(/^R4/)
     expect(() => logOf({ firstIndex: 5, previousTerm: 1, commit: 4, applied: 2 })).toThrow(/^R6/)
-    expect(() => new RaftLog({ ...makeBoot({ terms: [1, 1] }), termRuns: [] })).toThrow(/^R2/)
+    expect(() => new RaftLog({ ...makeBoot({ terms: [1, 1] }), termRuns: [] }, 'n0')).toThrow(/^R2/)
   })
 })
 
@@ -82,7 +82,7 @@ describe('conflicts', () => {
   test('R2: gaps and falling terms stop the node', () => {
     const log = logOf({ terms: [1, 2] })
     expect(() => log.merge(entriesOf(4, [2]))).toThrow(/^R2/)
-    expect(() => log.propose(1, 'normal', 1)).toThrow(/^R2/)
+    expect(() => log.propose(1, { kind: 'normal', bytes: 1 })).toThrow(/^R2/)
   })
 })
 
@@ -108,7 +108,7 @@ describe('marks', () => {
 
   test('R5: nothing is durable that was not handed out', () => {
     const log = logOf({})
-    log.propose(1, 'noop', 0)
+    log.propose(1, { kind: 'noop', bytes: 0 })
     expect(() => log.stableTo(1)).toThrow(/^R5/)
   })
 
@@ -123,11 +123,11 @@ describe('marks', () => {
   test('sizes of old entries are forgotten, of uncommitted ones never', () => {
     const log = logOf({})
     const count = 2 * recentEntriesMax + 10
-    for (let i = 0; i < count; i++) log.propose(1, 'normal', 7)
+    for (let i = 0; i < count; i++) log.propose(1, { kind: 'normal', bytes: 7 })
     log.takeUnwritten()
     expect(log.knows(1)).toBe(true)
     log.commitTo(count - 5)
-    log.propose(1, 'normal', 7)
+    log.propose(1, { kind: 'normal', bytes: 7 })
     log.takeUnwritten()
     expect([log.knows(1), log.knows(count - 4), log.entryAt(1).bytes]).toEqual([false, true, 0])
     expect(log.entryAt(count)).toMatchObject({ index: count, bytes: 7 })

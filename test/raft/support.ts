@@ -64,7 +64,12 @@ export function makeBoot(options: BootOptions = {}): Boot {
   const commit = options.commit ?? firstIndex - 1
   return {
     hardState: { term: options.term ?? terms.at(-1) ?? previousTerm, vote: options.vote ?? null, commit },
-    configuration: { voters: options.voters ?? ['n0', 'n1', 'n2'], outgoing: [], learners: options.learners ?? [] },
+    configurations: [
+      {
+        index: 0,
+        configuration: { voters: options.voters ?? ['n0', 'n1', 'n2'], outgoing: [], learners: options.learners ?? [] },
+      },
+    ],
     firstIndex,
     previousTerm,
     lastIndex: firstIndex + terms.length - 1,
@@ -388,11 +393,16 @@ export class Cluster {
     const config = { ...defaultRaftConfig, id, ...this.#options.config }
     const boot = {
       hardState,
-      configuration: {
-        voters: this.#options.nodes ?? ['n0', 'n1', 'n2'],
-        outgoing: [],
-        learners: this.#options.learners ?? [],
-      },
+      configurations: [
+        {
+          index: 0,
+          configuration: {
+            voters: this.#options.nodes ?? ['n0', 'n1', 'n2'],
+            outgoing: [],
+            learners: this.#options.learners ?? [],
+          },
+        },
+      ],
       firstIndex: 1,
       previousTerm: 0,
       lastIndex: entries.length,

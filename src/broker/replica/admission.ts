@@ -199,6 +199,8 @@ export class Admission {
         return new LedgerError('SERVICE_NOT_AVAILABLE', 'the storage of this replica failed')
       case 'unknown_peer':
         return new LedgerError('INVALID_PARAMETER', `${refusal.peer} is no member of the group`)
+      case 'change_refused':
+        return new LedgerError('INVALID_PARAMETER', `the membership cannot change: ${refusal.reason}`)
       default:
         return unreachable(refusal)
     }

@@ -28,6 +28,7 @@ export function publishRaftEvent(event: RaftEvent, term: number, sink: EventSink
     case 'transfer_ended':
       sink.emit('transfer_ended', term, { to: event.to, outcome: event.outcome })
       return
+    case 'configuration_changed':
     case 'reads_dropped':
       return
     default:

@@ -89,6 +89,7 @@ function bootOf(
 ): Boot {
   const { recovery } = log
   const savedTerm = saved?.term ?? 0
+  const voters = configuration.members.map((member) => member.node)
   // An entry may be on disk before its term was saved. Nothing was voted in that term then: such a vote is saved
   // before it leaves.
   const term = Math.max(savedTerm, recovery.lastTerm)
@@ -98,7 +99,7 @@ function bootOf(
       vote: term === savedTerm ? (saved?.vote ?? null) : null,
       commit: Math.max(saved?.commit ?? 0, applied),
     },
-    configuration: { voters: configuration.members.map((member) => member.node), outgoing: [], learners: [] },
+    configurations: [{ index: 0, configuration: { voters, outgoing: [], learners: [] } }],
     firstIndex: recovery.firstIndex,
     // Nothing is deleted before there are snapshots, so every log starts at its first entry.
     previousTerm: 0,
