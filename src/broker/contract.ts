@@ -5,6 +5,7 @@
 import type { CommitLogApi, FrameType, Position, StateBatch } from '../../store/index.ts'
 import type { ErrorCode } from '../common/errors.ts'
 import type { TopicConfig, TopicInfo } from '../rpc/methods.ts'
+import type { Membership, PlacedMembership } from './membership/membership.ts'
 
 /** A committed entry that is also on this node's own disk, as `apply` gets it. Nothing else may decide anything. */
 export interface CommittedEntry {
@@ -39,6 +40,7 @@ export type ApplyResult =
   /** Committed offsets after the command, in the order asked. */
   | { readonly kind: 'offsets'; readonly offsets: readonly number[] }
   | { readonly kind: 'generation'; readonly generation: number }
+  | { readonly kind: 'membership'; readonly membership: Membership }
   /** Judged against the state and refused: nothing was changed. */
   | { readonly kind: 'refused'; readonly code: ErrorCode; readonly message: string }
 
@@ -84,6 +86,8 @@ export interface StateMachineApi {
   topic(name: string): TopicInfo | undefined
   topicById(topicId: number): TopicInfo | undefined
   topics(): readonly TopicInfo[]
+  /** Of the last configuration entry applied; null while the first configuration of the group is in force. */
+  readonly membership: PlacedMembership | null
   /** Whether clients may have topics created automatically. */
   readonly autoCreateTopics: boolean
   /** Largest body of one message that producers may send. */

@@ -164,6 +164,48 @@ export const errorTable = {
     stored: 'no',
     hint: 'This replica has not yet applied the write that the reader must see; the leader has.',
   },
+  CHANGE_IN_PROGRESS: {
+    number: 511,
+    family: 'response',
+    retryable: true,
+    stored: 'no',
+    hint: 'One change of membership at a time: wait for the one that the message names, `ledgermq raft members` shows it.',
+  },
+  NOT_A_MEMBER: {
+    number: 512,
+    family: 'response',
+    retryable: false,
+    stored: 'no',
+    hint: 'The node does not belong to the broker group in the wanted role; `ledgermq raft members` lists who does.',
+  },
+  ALREADY_A_MEMBER: {
+    number: 513,
+    family: 'response',
+    retryable: false,
+    stored: 'no',
+    hint: 'The node or its disk belongs to the broker group already; one that came back with another disk is replaced.',
+  },
+  WOULD_LOSE_QUORUM: {
+    number: 514,
+    family: 'response',
+    retryable: false,
+    stored: 'no',
+    hint: 'The change would leave the group without a majority of reachable voters. Bring replicas back first, or force it.',
+  },
+  NOT_CAUGHT_UP: {
+    number: 515,
+    family: 'response',
+    retryable: true,
+    stored: 'no',
+    hint: 'The learner does not hold the log yet; try again when its lag in `ledgermq raft members` is small.',
+  },
+  FOREIGN_GROUP: {
+    number: 516,
+    family: 'response',
+    retryable: false,
+    stored: 'no',
+    hint: 'The node at this address is not one that was started to join this broker group; check address, node and group.',
+  },
 
   INVALID_REQUEST: {
     number: 600,

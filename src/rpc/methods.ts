@@ -238,6 +238,61 @@ export interface ReplicaStatusReply {
   readonly address: string
 }
 
+export interface GroupMember {
+  readonly node: string
+  readonly disk: string
+  readonly raftAddress: string
+  /** Where clients reach it; empty until the answering node heard it. */
+  readonly address: string
+  /** `voter`, `joining_voter`, `leaving_voter` or `learner`. */
+  readonly role: string
+  /** A learner that becomes a voter by itself once it holds the log. */
+  readonly promote: boolean
+  readonly priority: number
+  /** What the leader knows to be on its disk. */
+  readonly matchIndex: number
+  readonly connected: boolean
+  readonly problem?: string
+}
+
+export interface MembershipReply {
+  readonly group: string
+  readonly leader: string
+  readonly term: number
+  /** Index of the configuration entry; 0 is the first configuration. */
+  readonly index: number
+  readonly committed: boolean
+  readonly members: readonly GroupMember[]
+  /** What is not finished yet, in words; empty when a change may begin. */
+  readonly underWay: string
+  readonly lastIndex: number
+  /** Nodes that come back with another disk once their old selves are out. */
+  readonly returning: readonly Member[]
+}
+
+export interface ChangeMembershipRequest {
+  /** `add`, `remove`, `promote`, `replace` or `priority`. */
+  readonly kind: string
+  readonly node: string
+  /** Where peers reach the node: of `add`, and of `replace` when it moved. */
+  readonly raftAddress: string
+  /** Of `add`: stay a learner. */
+  readonly learner: boolean
+  readonly priority: number
+  /** Go on although the group may be left without a majority of reachable voters. */
+  readonly force: boolean
+}
+
+export interface TransferLeadershipRequest {
+  /** Empty: the voter that holds most of the log. */
+  readonly to: string
+}
+
+export interface TransferLeadershipReply {
+  readonly leader: string
+  readonly term: number
+}
+
 export interface WatchEventsRequest {
   readonly fromSequence: number
 }
@@ -282,6 +337,36 @@ export interface BootstrapRequest {
 export interface BootstrapReply {
   readonly disk: string
   readonly configuration?: FirstConfiguration
+}
+
+export interface DescribeRequest {
+  readonly cluster: string
+  readonly group: string
+  readonly fromNode: string
+  readonly fromDisk: string
+}
+
+/** A membership as it lies in a configuration entry; index 0 is the first configuration. */
+export interface DescribedMembership {
+  readonly index: number
+  readonly voters: readonly Member[]
+  readonly outgoing: readonly Member[]
+  readonly learners: readonly Member[]
+}
+
+export interface DescribeReply {
+  readonly node: string
+  /** Of the folder of the answering node. */
+  readonly disk: string
+  /** Absent when the answering node has no group yet. */
+  readonly configuration?: FirstConfiguration
+  readonly membership?: DescribedMembership
+  readonly firstIndex: number
+  readonly lastIndex: number
+  readonly commitIndex: number
+  readonly term: number
+  /** Empty when no leader is known. */
+  readonly leader: string
 }
 
 function unary<Request, Response>(
@@ -338,6 +423,9 @@ export const adminMethods: {
   readonly describeTopic: UnaryMethod<TopicName, DescribeTopicReply>
   readonly listTopics: UnaryMethod<Empty, ListTopicsReply>
   readonly getReplicaStatus: UnaryMethod<Empty, ReplicaStatusReply>
+  readonly getMembership: UnaryMethod<Empty, MembershipReply>
+  readonly changeMembership: UnaryMethod<ChangeMembershipRequest, MembershipReply>
+  readonly transferLeadership: UnaryMethod<TransferLeadershipRequest, TransferLeadershipReply>
   readonly watchEvents: StreamMethod<WatchEventsRequest, NodeEvent>
 } = {
   createTopic: unary('Admin', 'CreateTopic', 'admin'),
@@ -346,6 +434,9 @@ export const adminMethods: {
   describeTopic: unary('Admin', 'DescribeTopic', 'route'),
   listTopics: unary('Admin', 'ListTopics', 'route'),
   getReplicaStatus: unary('Admin', 'GetReplicaStatus', 'route'),
+  getMembership: unary('Admin', 'GetMembership', 'route'),
+  changeMembership: unary('Admin', 'ChangeMembership', 'admin'),
+  transferLeadership: unary('Admin', 'TransferLeadership', 'admin'),
   watchEvents: stream('Admin', 'WatchEvents', 'route', 'object'),
 }
 
@@ -353,8 +444,10 @@ export const raftMethods: {
   readonly control: StreamMethod<Buffer, Buffer>
   readonly bulk: StreamMethod<Buffer, Buffer>
   readonly bootstrap: UnaryMethod<BootstrapRequest, BootstrapReply>
+  readonly describe: UnaryMethod<DescribeRequest, DescribeReply>
 } = {
   control: stream('Raft', 'Control', 'peer', 'bytes'),
   bulk: stream('Raft', 'Bulk', 'peer', 'bytes'),
   bootstrap: unary('Raft', 'Bootstrap', 'peer'),
+  describe: unary('Raft', 'Describe', 'peer'),
 }

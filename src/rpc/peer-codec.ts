@@ -24,6 +24,10 @@ export interface Hello {
   readonly protocolMax: number
   readonly build: string
   readonly featureLevel: number
+  /** Index of the newest configuration in the sender's log, 0 for the first one. */
+  readonly membershipIndex: number
+  /** Where peers reach the sender: its configuration may be unknown to the receiver. */
+  readonly fromRaftAddress: string
 }
 
 export interface HelloReply {
@@ -234,6 +238,8 @@ function writeHello(to: FieldSink, hello: Hello): void {
   to.uint(10, hello.featureLevel)
   to.text(11, hello.toDisk)
   to.text(12, hello.fromAddress)
+  to.uint(13, hello.membershipIndex)
+  to.text(14, hello.fromRaftAddress)
 }
 
 function readHello(reader: WireReader): Hello {
@@ -250,6 +256,8 @@ function readHello(reader: WireReader): Hello {
     protocolMax: 0,
     build: '',
     featureLevel: 0,
+    membershipIndex: 0,
+    fromRaftAddress: '',
   }
   while (reader.next()) {
     if (reader.field === 1) hello.cluster = reader.text()
@@ -264,6 +272,8 @@ function readHello(reader: WireReader): Hello {
     else if (reader.field === 10) hello.featureLevel = reader.uint32()
     else if (reader.field === 11) hello.toDisk = reader.text()
     else if (reader.field === 12) hello.fromAddress = reader.text()
+    else if (reader.field === 13) hello.membershipIndex = reader.uint()
+    else if (reader.field === 14) hello.fromRaftAddress = reader.text()
     else reader.skip()
   }
   return hello

@@ -230,6 +230,8 @@ async function goodHello(
     protocolMax: 1,
     build: 'test',
     featureLevel: 1,
+    membershipIndex: 0,
+    fromRaftAddress: `127.0.0.1:${second.raftPort}`,
   }
   return { hello, configuration }
 }

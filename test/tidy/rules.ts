@@ -42,6 +42,7 @@ const layers: readonly { readonly from: string; readonly to: readonly string[]; 
     from: 'src/broker/apply/',
     to: [
       'src/broker/apply/',
+      'src/broker/membership/',
       'src/broker/contract.ts',
       'src/message/',
       'src/common/',

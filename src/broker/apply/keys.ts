@@ -17,6 +17,7 @@ export const rowKinds = {
   assignment: 7,
   producer: 8,
   deadTopic: 9,
+  membership: 10,
 } as const
 export type RowKind = (typeof rowKinds)[keyof typeof rowKinds]
 
@@ -43,6 +44,7 @@ export function kindStart(kind: number): Buffer {
 
 export const metaKey: Buffer = Buffer.of(rowKinds.meta)
 export const limitsKey: Buffer = Buffer.of(rowKinds.limits)
+export const membershipKey: Buffer = Buffer.of(rowKinds.membership)
 
 export function topicKey(topicId: number): Buffer {
   return kindAndId(rowKinds.topic, topicId)

@@ -1,7 +1,7 @@
 /**
  * The little of protobuf that commands and small state rows need, with exactly one encoding for every value.
  *
- * Used only in this folder. Fields are written in ascending order by the callers, numbers as minimal varints, zero
+ * Used in this folder and by `membership/codec.ts`. Fields are written in ascending order by the callers, numbers as minimal varints, zero
  * and empty left out unless presence means something. The reader trusts no length and throws ProtobufError.
  */
 import { invariant } from '../../common/assert.ts'

@@ -2,6 +2,7 @@
 import { unreachable } from '../../common/assert.ts'
 import { type ErrorCode, errorTable } from '../../common/errors.ts'
 import type { ApplyResult } from '../contract.ts'
+import { encodeMembership } from '../membership/codec.ts'
 import type { RunningHash } from './hash.ts'
 
 export type Refusal = Extract<ApplyResult, { readonly kind: 'refused' }>
@@ -45,6 +46,10 @@ export function hashResult(hash: RunningHash, result: ApplyResult): void {
     case 'generation':
       hash.add(6)
       hash.add(result.generation)
+      break
+    case 'membership':
+      hash.add(8)
+      for (const byte of encodeMembership(result.membership)) hash.add(byte)
       break
     case 'refused':
       hash.add(7)

@@ -9,6 +9,7 @@ import type { StateBatch, StateStoreApi } from '../../../store/index.ts'
 import { frameTypes } from '../../../store/index.ts'
 import { invariant } from '../../common/assert.ts'
 import type { ApplyResult, CommittedEntry, GroupAssignment, QueueRow, StateMachineApi, TopicInfo } from '../contract.ts'
+import type { PlacedMembership } from '../membership/membership.ts'
 import { applyBatch } from './batches.ts'
 import { decodeCommand, EntryError } from './command.ts'
 import { applyCommand } from './commands.ts'
@@ -90,6 +91,10 @@ export class StateMachine implements StateMachineApi {
   /** Limits now in force in this broker group. */
   get limits(): Limits {
     return this.#tables.limits.current
+  }
+
+  get membership(): PlacedMembership | null {
+    return this.#tables.membership.current
   }
 
   get unwrittenCount(): number {
@@ -183,8 +188,9 @@ export class StateMachine implements StateMachineApi {
         return applyBatch(this.#tables, entry)
       case frameTypes.command:
         return this.#applyCommand(entry)
-      case frameTypes.noop:
       case frameTypes.configuration:
+        return { kind: 'membership', membership: this.#tables.membership.set(entry.index, entry.body).membership }
+      case frameTypes.noop:
         return nothing
       default:
         throw new EntryError('unknown_command', `entries of type ${entry.type} are not known to this build`)

@@ -2,6 +2,7 @@
 import type { StateStoreApi } from '../../../store/index.ts'
 import { GroupTable } from './groups.ts'
 import { type Limits, LimitTable } from './limits.ts'
+import { MembershipTable } from './membership-table.ts'
 import { GroupOffsets } from './offsets.ts'
 import type { StateTable } from './pending-changes.ts'
 import { ProducerSequences } from './producers.ts'
@@ -15,6 +16,7 @@ export interface Tables {
   readonly producers: ProducerSequences
   readonly offsets: GroupOffsets
   readonly groups: GroupTable
+  readonly membership: MembershipTable
 }
 
 /** Reads everything but ConsumeQueue rows into memory. */
@@ -29,6 +31,7 @@ export async function loadTables(
     producers: new ProducerSequences(),
     offsets: new GroupOffsets(),
     groups: new GroupTable(),
+    membership: new MembershipTable(),
   }
   await tables.limits.load(store)
   await tables.topics.load(store)
@@ -36,9 +39,11 @@ export async function loadTables(
   await tables.producers.load(store)
   await tables.offsets.load(store)
   await tables.groups.load(store)
+  await tables.membership.load(store)
   return tables
 }
 
 export function allTables(tables: Tables): readonly StateTable[] {
-  return [tables.limits, tables.topics, tables.queues, tables.producers, tables.offsets, tables.groups]
+  const { limits, topics, queues, producers, offsets, groups, membership } = tables
+  return [limits, topics, queues, producers, offsets, groups, membership]
 }

@@ -121,6 +121,8 @@ export class Members {
       protocolMax: protocolVersion,
       build: buildName,
       featureLevel,
+      membershipIndex: 0,
+      fromRaftAddress: '',
     }
   }
 

@@ -95,6 +95,8 @@ const hello: peers.Hello = {
   protocolMax: 2,
   build: 'b',
   featureLevel: 3,
+  membershipIndex: 4,
+  fromRaftAddress: 'a:2',
 }
 
 const envelope = { from: 'n0', to: 'n1', term: 9 }

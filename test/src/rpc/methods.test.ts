@@ -47,6 +47,29 @@ const configuration = {
   segmentBytes: 2 ** 30,
   featureLevel: 1,
 }
+const member = { node: 'n3', disk: 'd3', raftAddress: 'a:3' }
+const membership = {
+  group: 'g',
+  leader: 'n0',
+  term: 3,
+  index: large,
+  committed: true,
+  members: [
+    {
+      ...member,
+      address: 'a:4',
+      role: 'learner',
+      promote: true,
+      priority: 5,
+      matchIndex: 6,
+      connected: true,
+      problem: 'p',
+    },
+  ],
+  underWay: 'u',
+  lastIndex: 7,
+  returning: [member],
+}
 
 const namesrvSamples: Samples<typeof methods.namesrvMethods> = {
   register: {
@@ -135,6 +158,12 @@ const adminSamples: Samples<typeof methods.adminMethods> = {
       address: 'a:1',
     },
   },
+  getMembership: { request: {}, reply: membership },
+  changeMembership: {
+    request: { kind: 'add', node: 'n3', raftAddress: 'a:3', learner: true, priority: 4, force: true },
+    reply: membership,
+  },
+  transferLeadership: { request: { to: 'n1' }, reply: { leader: 'n1', term: 5 } },
   watchEvents: {
     request: { fromSequence: 3 },
     reply: {
@@ -161,6 +190,20 @@ const raftSamples: Samples<typeof methods.raftMethods> = {
       configuration,
     },
     reply: { disk: 'd', configuration },
+  },
+  describe: {
+    request: { cluster: 'c', group: 'g', fromNode: 'n3', fromDisk: 'd3' },
+    reply: {
+      node: 'n0',
+      disk: 'd0',
+      configuration,
+      membership: { index: 9, voters: [member], outgoing: [member], learners: [member] },
+      firstIndex: 1,
+      lastIndex: 2,
+      commitIndex: 3,
+      term: 4,
+      leader: 'n0',
+    },
   },
 }
 

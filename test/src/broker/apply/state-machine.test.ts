@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { EntryError } from '../../../../src/broker/apply/command.ts'
+import { encodeMembership } from '../../../../src/broker/membership/codec.ts'
 import { frameTypes } from '../../../../store/index.ts'
+import { group as groupOf, learner } from '../membership/support.ts'
 import { Bench, makeBatch, readAll } from './support.ts'
 
 /** What the random log must meet, or it proves little. */
@@ -62,7 +64,8 @@ function feedRandom(bench: Bench, random: (below: number) => number): void {
       break
     }
     case 8:
-      bench.feed(random(2) === 0 ? frameTypes.noop : frameTypes.configuration, Buffer.from('anything'))
+      if (random(2) === 0) bench.feed(frameTypes.noop, Buffer.from('anything'))
+      else bench.feed(frameTypes.configuration, encodeMembership(groupOf(`n0 n${1 + random(5)}`)))
       break
     case 9:
       bench.feed(frameTypes.batch, Buffer.from('no batch'))
@@ -116,7 +119,8 @@ describe('state machine', () => {
     const variants: ((bench: Bench) => void)[] = [
       () => {},
       (bench) => bench.feed(frameTypes.noop, Buffer.alloc(0)),
-      (bench) => bench.feed(frameTypes.configuration, Buffer.alloc(0)),
+      (bench) => bench.feed(frameTypes.configuration, encodeMembership(groupOf('n0 n1'))),
+      (bench) => bench.feed(frameTypes.configuration, encodeMembership(groupOf('n0 n2'))),
       (bench) => {
         bench.term = 2
         bench.feed(frameTypes.noop, Buffer.alloc(0))
@@ -187,6 +191,7 @@ describe('state machine', () => {
 
   test.each([
     ['an unknown command', frameTypes.command, Buffer.from('08631001', 'hex')],
+    ['a newer version of the membership', frameTypes.configuration, Buffer.from('0802', 'hex')],
     ['a newer version of a command', frameTypes.command, Buffer.from('08011002', 'hex')],
     ['a malformed command', frameTypes.command, Buffer.from('ff', 'hex')],
     ['an unknown type of entry', 9 as typeof frameTypes.command, Buffer.alloc(0)],
@@ -220,16 +225,28 @@ describe('state machine', () => {
     expect(bench.send({ topic: 't' })).toMatchObject({ kind: 'stored' })
   })
 
+  test('B1: the membership is the one of the last configuration entry, with its index, also after a restart', async () => {
+    const bench = await Bench.open()
+    expect(bench.machine.membership).toBeNull()
+    const joint = groupOf('n0 n1', { outgoing: groupOf('n0 n1 n2').voters, learners: [learner('n3')] })
+    bench.feed(frameTypes.configuration, encodeMembership(groupOf('n0 n1 n2')))
+    expect(bench.feed(frameTypes.configuration, encodeMembership(joint))).toMatchObject({ kind: 'membership' })
+    bench.feed(frameTypes.noop, Buffer.alloc(0))
+    await bench.flush()
+    await bench.restart()
+    expect(bench.machine.membership).toEqual({ index: 2, membership: joint })
+  })
+
   test('rows of another state format are not guessed at', async () => {
     const bench = await Bench.open()
     bench.topic('t')
     const batch = bench.take()
     if (!batch) throw new Error('nothing taken')
     const operations = batch.operations.map((operation) =>
-      operation.key.equals(Buffer.of(1)) ? { ...operation, value: Buffer.from('08021001', 'hex') } : operation,
+      operation.key.equals(Buffer.of(1)) ? { ...operation, value: Buffer.from('08091001', 'hex') } : operation,
     )
     await bench.write({ ...batch, operations })
-    await expect(bench.restart()).rejects.toThrow(/state format 2/)
+    await expect(bench.restart()).rejects.toThrow(/state format 9/)
   })
 })
 

@@ -175,6 +175,7 @@ export async function readAll(machine: StateMachine, groups: readonly string[]):
     appliedIndex: machine.appliedIndex,
     appliedTime: machine.appliedTime,
     topicsVersion: machine.topicsVersion,
+    membership: machine.membership,
     hash: machine.hash,
     limits: machine.limits,
     topics: machine.topics(),

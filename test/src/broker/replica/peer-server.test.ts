@@ -37,6 +37,8 @@ const good: Hello = {
   protocolMax: 3,
   build: 'test',
   featureLevel: 1,
+  membershipIndex: 0,
+  fromRaftAddress: 'b:3',
 }
 
 let cluster: MemoryCluster | null = null
