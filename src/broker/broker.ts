@@ -23,10 +23,11 @@ import { Registrar } from './registrar.ts'
 import { Bootstrap } from './replica/bootstrap.ts'
 import { type Folder, openFolder } from './replica/folder.ts'
 import { handOver } from './replica/hand-over.ts'
+import { ReplicaLifecycle } from './replica/lifecycle.ts'
 import { type OwnIdentity, registerPeerServer } from './replica/peer-server.ts'
-import { prepareHardState, type Recovered, recover } from './replica/recovery.ts'
+import { prepareHardState } from './replica/recovery.ts'
 import { RefusalLog } from './replica/refusal-log.ts'
-import { Replica } from './replica/replica.ts'
+import type { Replica } from './replica/replica.ts'
 import { strangerStatus } from './replica/status.ts'
 import { Stranger } from './replica/stranger.ts'
 import { startError } from './start-error.ts'
@@ -41,7 +42,7 @@ export interface Broker {
   readonly address: string
   readonly raftAddress: string
   readonly events: EventRing
-  /** Null while the group is not bootstrapped, and for good on a stranger. */
+  /** Null while the group is not bootstrapped, while a copy is put in force, and for good on a stranger. */
   readonly replica: Replica | null
   /** Settles when it is known whether this node takes part in its group. */
   readonly joined: Promise<void>
@@ -83,13 +84,12 @@ class BrokerNode implements Broker {
   #clientServer: Server | null = null
   #folder: Folder | null = null
   #bootstrap: Bootstrap | null = null
-  #replica: Replica | null = null
-  #recovered: Recovered | null = null
+  #lifecycle: ReplicaLifecycle | null = null
   #handlers: BrokerHandlers[] = []
   #registrar: Registrar | null = null
   #housekeeper: Housekeeper | null = null
-  /** Why this node takes no part although it is a member. */
-  #damage: string | null = null
+  /** Why this node cannot go on. */
+  #failure: string | null = null
   #closing: Promise<void> | null = null
 
   constructor(options: BrokerOptions, ports: BrokerPorts) {
@@ -112,7 +112,7 @@ class BrokerNode implements Broker {
   }
 
   get replica(): Replica | null {
-    return this.#replica
+    return this.#lifecycle?.replica ?? null
   }
 
   /** Ports first: when one is taken, the folder is not touched. */
@@ -135,7 +135,7 @@ class BrokerNode implements Broker {
   }
 
   status(): ReplicaStatusReply {
-    if (this.#replica && this.#damage === null) return this.#replica.status()
+    if (this.replica && this.#failure === null) return this.replica.status()
     const { cluster, group, node } = this.#options
     const uptimeMs = this.#ports.clock.monotonicMs() - this.#startedMs
     const pid = this.#ports.pid ?? 0
@@ -159,33 +159,29 @@ class BrokerNode implements Broker {
     if (outcome.kind !== 'member' || this.#closing) return
     const { configuration } = outcome
     this.#checkConfiguration(configuration)
-    const recovered = await recover(folder, configuration, this.#ports, limitsOf(this.#options))
-    this.#recovered = recovered
-    this.#report(folder, recovered)
-    if (recovered.damage !== null) {
-      this.#damage = recovered.damage
-      this.#logger.error('this replica must not take part', { reason: recovered.damage })
-      return
-    }
-    if (this.#closing) return
-    this.#run(folder, configuration, recovered)
-  }
-
-  #run(folder: Folder, configuration: FirstConfiguration, recovered: Recovered): void {
-    const { clock, random, transport } = this.#ports
-    const replica = new Replica({
+    const lifecycle = new ReplicaLifecycle({
       options: this.#options,
       ports: this.#ports,
       events: this.events,
       logger: this.#logger,
       folder,
       configuration,
-      recovered,
       address: this.address,
       refused: (node, reason) => this.#refusals.outgoing(node, reason),
+      begins: () => this.#begins(lifecycle.api),
       failed: (error) => this.#fail(error),
     })
-    this.#replica = replica
+    this.#lifecycle = lifecycle
+    await lifecycle.start()
+  }
+
+  /** The first replica brings its handlers; a later one takes the place of the first behind them. */
+  #begins(replica: ReplicaApi): void {
+    if (this.#registrar) {
+      for (const handlers of this.#handlers) handlers.renewed?.()
+      return
+    }
+    const { clock, random, transport } = this.#ports
     this.#handlers.push(registerBrokerHandlers(this.#routes.routes, this.#context(replica)))
     const { registerIntervalMs: intervalMs } = this.#options
     const parts = {
@@ -204,31 +200,17 @@ class BrokerNode implements Broker {
       logger: this.#logger,
       settings: this.#options.housekeeping ?? {},
     })
-    replica.start()
     this.#registrar.start()
     this.#housekeeper.start()
-  }
-
-  #report(folder: Folder, recovered: Recovered): void {
-    const { log, boot } = recovered
-    const { tornBytes, firstIndex, lastIndex } = log.recovery
-    this.events.emit('log_recovered', boot.hardState.term, {
-      firstIndex,
-      lastIndex,
-      tornBytes,
-      damage: recovered.damage,
-    })
-    const { rebuiltBecause } = folder.store
-    if (rebuiltBecause !== null) this.events.emit('state_rebuilt', boot.hardState.term, { because: rebuiltBecause })
   }
 
   #registerRaft(routes: ServerRoutes): void {
     registerPeerServer(routes, {
       clock: this.#ports.clock,
       identity: () => this.#identity(),
-      greeted: (hello) => this.#replica?.greeted(hello.fromNode, hello.fromAddress),
+      greeted: (hello) => this.replica?.greeted(hello.fromNode, hello.fromAddress),
       refused: (hello, reason, absent) => this.#refusals.incoming(hello?.fromNode ?? '', reason, absent),
-      receive: (message, wallMs, frames) => this.#replica?.receive(message, wallMs, frames),
+      receive: (message, wallMs, frames) => this.replica?.receive(message, wallMs, frames),
     })
     routes.unary(raftMethods.bootstrap, async (request) => {
       if (!this.#bootstrap) throw this.#absent()
@@ -238,7 +220,7 @@ class BrokerNode implements Broker {
 
   #identity(): OwnIdentity | { readonly absent: string } {
     const outcome = this.#bootstrap?.outcome
-    if (!this.#folder || !this.#replica || outcome?.kind !== 'member') return { absent: this.#reason() }
+    if (!this.#folder || !this.replica || outcome?.kind !== 'member') return { absent: this.#reason() }
     const { node, disk } = this.#folder.identity
     return { node, disk, configuration: outcome.configuration }
   }
@@ -284,7 +266,7 @@ class BrokerNode implements Broker {
   }
 
   #reason(): string {
-    return this.#damage ?? this.#bootstrap?.reason ?? 'STARTING: this broker is starting'
+    return this.#failure ?? this.#lifecycle?.reason ?? this.#bootstrap?.reason ?? 'STARTING: this broker is starting'
   }
 
   #raftListen(): string {
@@ -296,23 +278,22 @@ class BrokerNode implements Broker {
   #fail(error: unknown): void {
     const failure = error instanceof Error ? error : new Error(String(error))
     this.#logger.error('this broker stops, because it cannot go on safely', { error: failure.message })
-    this.#damage ??= `FAILED: ${failure.message}`
+    this.#failure ??= `FAILED: ${failure.message}`
     this.#ports.clock.after(fatalDelayMs, () => this.#ports.fatal(failure))
   }
 
   async #close(): Promise<void> {
-    this.events.emit('node_stopping', this.#replica?.term ?? 0, {})
+    this.events.emit('node_stopping', this.replica?.term ?? 0, {})
     this.#bootstrap?.stop()
     const { transferMsMax } = limitsOf(this.#options)
-    if (this.#replica) await handOver(this.#replica, this.#ports.clock, transferMsMax, this.#hurry.signal)
+    if (this.replica) await handOver(this.replica, this.#ports.clock, transferMsMax, this.#hurry.signal)
     this.#housekeeper?.close()
     this.#registrar?.close()
     for (const handlers of this.#handlers) handlers.close()
     const graceMs = this.#hurry.signal.aborted ? 0 : closeGraceMs
     await Promise.all([this.#clientServer?.close(graceMs), this.#servers?.raft.close(graceMs)])
     await this.joined
-    const clean = await this.#closeStorage()
-    if (clean) await this.#markClean()
+    if (await this.#closeStorage()) await this.#markClean()
   }
 
   /** Without the mark, on a full disk for example, the next start believes less and checks more. */
@@ -326,17 +307,8 @@ class BrokerNode implements Broker {
 
   /** True when everything on disk is complete, so that the next start may trust it. */
   async #closeStorage(): Promise<boolean> {
-    let clean = this.#damage === null
-    try {
-      if (this.#replica && clean) await this.#replica.close()
-    } catch (error) {
-      clean = false
-      this.#logger.error('the storage could not be closed cleanly', { error })
-    }
-    // After a failure these refuse or fail again; the files are let go all the same.
-    await this.#recovered?.log.close().catch(() => {})
-    await this.#recovered?.hardState.close().catch(() => {})
+    if (this.#lifecycle) return this.#lifecycle.close()
     await this.#folder?.store.close()
-    return clean
+    return this.#failure === null
   }
 }

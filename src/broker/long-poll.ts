@@ -59,6 +59,11 @@ export class LongPoll {
     for (const queue of this.#byTopic.get(topicId)?.keys() ?? []) this.wake(topicId, queue)
   }
 
+  /** Everything may have changed. */
+  wakeAll(): void {
+    for (const topicId of this.#byTopic.keys()) this.wakeTopic(topicId)
+  }
+
   #waitingFor(topicId: number, queue: number): Set<Parked> {
     const queues = this.#byTopic.get(topicId) ?? new Map<number, Set<Parked>>()
     const waiting = queues.get(queue) ?? new Set<Parked>()

@@ -93,7 +93,7 @@ export async function readPull(
 ): Promise<PullReply | null> {
   const { machine, log } = replica
   const rows = await machine.findRows(topic.topicId, request.queue, request.offset, batchesPerPullMax)
-  const { batches, cold } = await readBatches(replica, rows, request)
+  const { batches, cold } = await readBatches({ machine, log }, rows, request)
   if (machine.topicById(topic.topicId) === undefined) return null
   const last = rows[batches.length - 1]
   invariant(last !== undefined, 'B2: a queue has a row for every offset between its minimum and maximum')
@@ -105,7 +105,7 @@ export async function readPull(
 }
 
 async function readBatches(
-  replica: ReplicaApi,
+  replica: Pick<ReplicaApi, 'machine' | 'log'>,
   rows: readonly QueueRow[],
   request: PullRequest,
 ): Promise<{ readonly batches: readonly PulledBatch[]; readonly cold: boolean }> {

@@ -18,6 +18,8 @@ import { registerTopicHandlers } from './topics.ts'
 export interface BrokerHandlers {
   /** Ends timers, watches and what follows the replica. The server's streams are ended by closing the server. */
   close(): void
+  /** Another replica answers from now on: whoever waits looks again. */
+  renewed?(): void
 }
 
 /** Registers all handlers; they live until `close`, which comes before the replica stops. */
@@ -41,6 +43,7 @@ export function registerBrokerHandlers(routes: ServerRoutes, context: HandlerCon
   registerStatusHandlers(routes, context)
   const watches = registerEventHandlers(routes, context)
   return {
+    renewed: () => longPoll.wakeAll(),
     close: () => {
       unsubscribe()
       coordinator.close()

@@ -5,16 +5,23 @@
  * made, and only then is the state store opened, whose database is the lock against other processes.
  */
 import { type Disk, openStateStore, type StateStoreApi } from '../../../store/index.ts'
+import { LedgerError } from '../../common/errors.ts'
 import type { FirstConfiguration } from '../../rpc/methods.ts'
 import { stateFormatVersion } from '../apply/meta.ts'
 import type { BrokerOptions, BrokerPorts } from '../options.ts'
+import { type Generations, removeOthers, stateDirectory } from './generations.ts'
 import { checkIdentity, FolderRecords, type Identity, uuid } from './identity.ts'
+
+/** Times that the generations may change under the eyes of a starting process before it gives up. */
+const generationReadsMax = 3
 
 export interface Folder {
   readonly directory: string
   readonly records: FolderRecords
   readonly identity: Identity
   readonly configuration: FirstConfiguration | null
+  /** In force when the folder was opened. */
+  readonly generations: Generations
   readonly store: StateStoreApi
   /** Nothing worse than the death of the process happened since the last start. */
   readonly trusted: boolean
@@ -32,14 +39,9 @@ export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Pr
   const bootId = await ports.bootId()
   const trusted = marker !== null && (marker.clean || (bootId !== null && marker.bootId === bootId))
   await makeDurably(ports.disk, directory)
-  const store = await openStateStore({
-    engine: ports.engine,
-    disk: ports.disk,
-    directory: `${directory}/state`,
-    trusted,
-    schema: stateFormatVersion,
-  })
+  const { generations, store } = await openInForce(records, { directory, trusted }, ports)
   try {
+    await removeOthers(ports, directory, [generations])
     const identity = found ?? (await createIdentity(records, options, ports))
     await records.saveStartMarker({ bootId, clean: false })
     return {
@@ -47,6 +49,7 @@ export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Pr
       records,
       identity,
       configuration: await records.configuration(),
+      generations,
       store,
       trusted,
       markClean: () => records.saveStartMarker({ bootId, clean: true }),
@@ -55,6 +58,37 @@ export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Pr
     await store.close()
     throw error
   }
+}
+
+/** Opens the state store of one generation, whose database is also the lock of the folder. */
+export function openState(
+  at: { readonly directory: string; readonly generation: number; readonly trusted: boolean },
+  ports: BrokerPorts,
+): Promise<StateStoreApi> {
+  return openStateStore({
+    engine: ports.engine,
+    disk: ports.disk,
+    directory: stateDirectory(at.directory, at.generation),
+    trusted: at.trusted,
+    schema: stateFormatVersion,
+  })
+}
+
+/** The record is read again under the lock: a process that still runs may have put another generation in force. */
+async function openInForce(
+  records: FolderRecords,
+  at: { readonly directory: string; readonly trusted: boolean },
+  ports: BrokerPorts,
+): Promise<{ readonly generations: Generations; readonly store: StateStoreApi }> {
+  let generations = await records.generations()
+  for (let attempt = 1; attempt <= generationReadsMax; attempt++) {
+    const store = await openState({ ...at, generation: generations.state }, ports)
+    const current = await records.generations()
+    if (current.log === generations.log && current.state === generations.state) return { generations, store }
+    await store.close()
+    generations = current
+  }
+  throw new LedgerError('FOLDER_IN_USE', `${at.directory} changes while it is opened`)
 }
 
 /**

@@ -7,6 +7,7 @@
 import { type Disk, type JsonValue, readRecordFile, writeRecordFile } from '../../../store/index.ts'
 import { LedgerError } from '../../common/errors.ts'
 import type { FirstConfiguration } from '../../rpc/methods.ts'
+import { firstGenerations, type Generations } from './generations.ts'
 
 export interface Identity {
   readonly cluster: string
@@ -55,12 +56,20 @@ export class FolderRecords {
     return this.#write('start-marker', marker)
   }
 
+  async generations(): Promise<Generations> {
+    return (await this.#read<Generations>('generation')) ?? firstGenerations
+  }
+
+  saveGenerations(generations: Generations): Promise<void> {
+    return this.#write('generation', generations)
+  }
+
   async #read<Value>(name: string): Promise<Value | null> {
     // The record's checksum vouches for the bytes, the writers above for their shape.
     return (await readRecordFile(this.#disk, this.#path(name))) as Value | null
   }
 
-  #write(name: string, value: Identity | FirstConfiguration | StartMarker): Promise<void> {
+  #write(name: string, value: object): Promise<void> {
     return writeRecordFile(this.#disk, this.#path(name), toJson(value))
   }
 

@@ -12,14 +12,23 @@ import {
   openCommitLog,
   openHardState,
   type SavedHardState,
+  type StateStoreApi,
 } from '../../../store/index.ts'
 import type { FirstConfiguration } from '../../rpc/methods.ts'
 import { openStateMachine } from '../apply/state-machine.ts'
 import type { StateMachineApi } from '../contract.ts'
 import type { BrokerPorts, ReplicaLimits } from '../options.ts'
-import type { Folder } from './folder.ts'
+import { type Generations, logDirectory } from './generations.ts'
+
+/** What is to be recovered: the directories in force, with their state store opened already. */
+export interface Generation {
+  readonly directory: string
+  readonly generations: Generations
+  readonly store: StateStoreApi
+}
 
 export interface Recovered {
+  readonly store: StateStoreApi
   readonly log: CommitLogApi
   readonly hardState: HardStateApi
   readonly machine: StateMachineApi
@@ -31,13 +40,14 @@ export interface Recovered {
 }
 
 export async function recover(
-  folder: Folder,
+  found: Generation,
   configuration: FirstConfiguration,
   ports: BrokerPorts,
   limits: ReplicaLimits,
 ): Promise<Recovered> {
+  const { directory, generations, store } = found
   const log = await openCommitLog(ports.disk, {
-    directory: `${folder.directory}/log`,
+    directory: logDirectory(directory, generations.log),
     segmentBytes: configuration.segmentBytes,
     incarnation: configuration.incarnation,
     zeroAheadBytes: Math.min(limits.zeroAheadBytes, configuration.segmentBytes),
@@ -45,12 +55,12 @@ export async function recover(
     tailCacheBytes: limits.tailCacheBytes,
     blockCacheBytes: limits.blockCacheBytes,
   })
-  const hardState = await openHardState(ports.disk, hardStatePath(folder.directory))
-  const machine = await openStateMachine(folder.store)
-  const damage = findDamage(log, hardState.current, folder.store.appliedIndex)
+  const hardState = await openHardState(ports.disk, hardStatePath(directory))
+  const machine = await openStateMachine(store)
+  const damage = findDamage(log, hardState.current, store.appliedIndex)
   const boot = bootOf(log, hardState.current, machine.appliedIndex, configuration)
   const lastStoreTime = damage === null ? await storeTimeOfLast(log) : 0
-  return { log, hardState, machine, boot, lastStoreTime, damage }
+  return { store, log, hardState, machine, boot, lastStoreTime, damage }
 }
 
 /**

@@ -266,7 +266,7 @@ export class Replica implements ReplicaApi {
     return new StateWriter({
       clock: this.#parts.ports.clock,
       machine: this.machine,
-      store: this.#parts.folder.store,
+      store: this.#parts.recovered.store,
       limits: this.#limits,
       durableIndex: () => this.log.durableIndex,
       written: () => this.#applier.resume(),

@@ -1,0 +1,193 @@
+/**
+ * Owner of the replica of one data folder: recovers it, runs it, ends it, and begins again with other directories,
+ * all in one process. Used by `broker.ts`; handlers see only its `api`.
+ *
+ * One change at a time, in the order of the calls. Directories are put in force only while no replica runs on them,
+ * by one durable record (`generations.ts`); whatever is stopped half-way is what the next start finds.
+ */
+import type { StateStoreApi } from '../../../store/index.ts'
+import { LedgerError } from '../../common/errors.ts'
+import type { Logger } from '../../common/logger.ts'
+import type { FirstConfiguration } from '../../rpc/methods.ts'
+import type { EventSink } from '../events.ts'
+import { type BrokerOptions, type BrokerPorts, limitsOf } from '../options.ts'
+import { type Folder, openState } from './folder.ts'
+import { type Generations, removeOthers } from './generations.ts'
+import { type Recovered, recover } from './recovery.ts'
+import { Replica } from './replica.ts'
+import { SteadyReplica } from './steady-replica.ts'
+
+export interface LifecycleParts {
+  readonly options: BrokerOptions
+  readonly ports: BrokerPorts
+  readonly events: EventSink
+  readonly logger: Logger
+  readonly folder: Folder
+  readonly configuration: FirstConfiguration
+  /** Where clients reach this node. */
+  readonly address: string
+  /** This member refused us. */
+  refused(node: string, reason: string): void
+  /** A replica begins, the first one or a later one; called before it says anything. */
+  begins(): void
+  /** The replica has stopped for good and answers nobody. */
+  failed(error: unknown): void
+}
+
+export class ReplicaLifecycle {
+  readonly api: SteadyReplica
+  readonly #parts: LifecycleParts
+  #store: StateStoreApi
+  #generations: Generations
+  #recovered: Recovered | null = null
+  #replica: Replica | null = null
+  #damage: string | null = null
+  #began = false
+  #closed = false
+  #failed = false
+  #last: Promise<unknown> = Promise.resolve()
+
+  constructor(parts: LifecycleParts) {
+    this.#parts = parts
+    this.#store = parts.folder.store
+    this.#generations = parts.folder.generations
+    this.api = new SteadyReplica(parts.options)
+  }
+
+  /** The one that runs; null in between, and for good when the node must not take part. */
+  get replica(): Replica | null {
+    return this.#replica
+  }
+
+  /** Why this node takes no part although it is a member. */
+  get damage(): string | null {
+    return this.#damage
+  }
+
+  /** Why no replica runs; null while one does and before the first. */
+  get reason(): string | null {
+    if (this.#damage !== null) return this.#damage
+    return this.#replica || !this.#began ? null : 'RESTARTING: this replica begins again with a copy'
+  }
+
+  get generations(): Generations {
+    return this.#generations
+  }
+
+  /** Recovers what is in force and runs it, unless it must not take part: `damage` then says why. */
+  start(): Promise<void> {
+    return this.#inOrder(() => this.#begin())
+  }
+
+  /**
+   * Ends the replica, puts these directories in force, and begins again with what they hold. Nothing has them open
+   * any more. When it rejects, the node cannot go on.
+   */
+  install(generations: Generations): Promise<void> {
+    return this.#inOrder(async () => {
+      if (this.#closed || this.#failed) throw new LedgerError('CLOSED', 'this replica has stopped')
+      const store = await this.#endFor(generations)
+      await this.#parts.folder.records.saveGenerations(generations)
+      this.#generations = generations
+      this.#store = store
+      await this.#removeOld()
+      await this.#begin()
+    })
+  }
+
+  /** Ends the replica for good. True when everything on disk is complete, so that the next start may trust it. */
+  close(): Promise<boolean> {
+    this.#closed = true
+    return this.#inOrder(async () => {
+      let clean = this.#damage === null && !this.#failed
+      try {
+        if (clean) await this.#end()
+      } catch (error) {
+        clean = false
+        this.#parts.logger.error('the storage could not be closed cleanly', { error })
+      }
+      // After a failure these refuse or fail again; the files are let go all the same.
+      await this.#letGo()
+      await this.#store.close()
+      return clean
+    })
+  }
+
+  async #begin(): Promise<void> {
+    if (this.#closed) return
+    const { folder, configuration, ports, options } = this.#parts
+    const found = { directory: folder.directory, generations: this.#generations, store: this.#store }
+    const recovered = await recover(found, configuration, ports, limitsOf(options))
+    this.#recovered = recovered
+    this.#report(recovered)
+    if (recovered.damage !== null) {
+      this.#damage = recovered.damage
+      this.#parts.logger.error('this replica must not take part', { reason: recovered.damage })
+      return
+    }
+    if (this.#closed) return
+    const replica = new Replica({ ...this.#parts, recovered, failed: (error) => this.#fail(error) })
+    this.#replica = replica
+    this.#began = true
+    this.api.attach(replica)
+    this.#parts.begins()
+    replica.start()
+  }
+
+  /** The new store is opened before the old one is let go: each holds the lock of the folder. */
+  async #endFor(generations: Generations): Promise<StateStoreApi> {
+    const { folder, ports } = this.#parts
+    await this.#end()
+    await this.#letGo()
+    if (generations.state === this.#generations.state) return this.#store
+    const at = { directory: folder.directory, generation: generations.state, trusted: true }
+    const store = await openState(at, ports)
+    await this.#store.close()
+    return store
+  }
+
+  async #end(): Promise<void> {
+    const replica = this.#replica
+    if (!replica) return
+    await replica.close()
+    this.#replica = null
+    this.api.detach()
+  }
+
+  async #letGo(): Promise<void> {
+    await this.#recovered?.log.close().catch(() => {})
+    await this.#recovered?.hardState.close().catch(() => {})
+    this.#recovered = null
+  }
+
+  /** What stays behind now is removed at the next start. */
+  async #removeOld(): Promise<void> {
+    const { folder, ports, logger } = this.#parts
+    try {
+      await removeOthers(ports, folder.directory, [this.#generations])
+    } catch (error) {
+      logger.warn('old directories could not be removed', { error: String(error) })
+    }
+  }
+
+  #report(recovered: Recovered): void {
+    const { log, boot, store } = recovered
+    const { events } = this.#parts
+    const { tornBytes, firstIndex, lastIndex } = log.recovery
+    const { term } = boot.hardState
+    events.emit('log_recovered', term, { firstIndex, lastIndex, tornBytes, damage: recovered.damage })
+    const { rebuiltBecause } = store
+    if (rebuiltBecause !== null) events.emit('state_rebuilt', term, { because: rebuiltBecause })
+  }
+
+  #fail(error: unknown): void {
+    this.#failed = true
+    this.#parts.failed(error)
+  }
+
+  #inOrder<Result>(work: () => Promise<Result>): Promise<Result> {
+    const run = this.#last.then(work)
+    this.#last = run.catch(() => {})
+    return run
+  }
+}
