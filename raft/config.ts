@@ -99,6 +99,11 @@ export interface Boot {
   readonly termRuns: readonly TermRun[]
   /** What the state machine had applied; entries after it are handed out again. */
   readonly applied: LogIndex
+  /**
+   * Not null: the log is damaged, or was. `untilLeaderReached`: it was cut, perhaps below what was acknowledged; then
+   * `hardState.commit` and `applied` may lie beyond `lastIndex`. The hard state itself must be the last one saved.
+   */
+  readonly quarantine: { readonly untilLeaderReached: boolean } | null
 }
 
 /** Uniform in [0, 1). Injected, so that a seed decides every jitter. */

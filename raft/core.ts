@@ -9,6 +9,7 @@ import { campaign, countOwnVote } from './candidate.ts'
 import type { Boot, RaftConfig, Random } from './config.ts'
 import { checkRaftConfig } from './config.ts'
 import { awaitLeader } from './election-timer.ts'
+import { changeHealth, enterQuarantine, heal, maybeEndQuarantine } from './fitness.ts'
 import { onPeerLost } from './follower.ts'
 import { receive } from './inbound.ts'
 import {
@@ -138,6 +139,15 @@ export class RaftCore {
       case 'unreachable':
         onUnreachable(replica, input.peer)
         return done
+      case 'health':
+        changeHealth(replica, input.canLead)
+        return done
+      case 'quarantine':
+        enterQuarantine(replica)
+        return done
+      case 'healed':
+        heal(replica)
+        return done
       case 'storage_failed':
         return this.#onStorageFailed()
       case 'compacted':
@@ -159,6 +169,7 @@ export class RaftCore {
     invariant(number <= this.#lastReady, 'S1: a Ready was reported durable before it was taken')
     replica.ledger.persisted(number)
     replica.log.stableTo(replica.ledger.stableIndex())
+    maybeEndQuarantine(replica)
     countOwnVote(replica)
     if (replica.role === 'leader') maybeCommit(replica)
     return done

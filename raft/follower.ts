@@ -40,6 +40,7 @@ export function onHeartbeat(replica: Replica, heartbeat: Heartbeat): void {
     to: heartbeat.from,
     term: replica.term,
     round: heartbeat.round,
+    session: replica.session,
   })
 }
 
@@ -47,10 +48,10 @@ export function onHeartbeat(replica: Replica, heartbeat: Heartbeat): void {
 export function answerOldLeader(replica: Replica, message: Append | Heartbeat): void {
   const envelope = { from: replica.id, to: message.from, term: replica.term }
   if (message.kind === 'heartbeat') {
-    answer(replica, { ...envelope, kind: 'heartbeat_response', round: 0 })
+    answer(replica, { ...envelope, kind: 'heartbeat_response', round: 0, session: replica.session })
     return
   }
-  const rejected = { rejectedIndex: message.prevIndex, hintIndex: 0, hintTerm: 0 }
+  const rejected = { rejectedIndex: message.prevIndex, hintIndex: 0, hintTerm: 0, hasLost: false }
   answer(replica, { ...envelope, kind: 'append_response', matchIndex: 0, rejected })
 }
 
@@ -98,7 +99,7 @@ function rejectAppend(replica: Replica, append: Append): void {
     to: append.from,
     term: replica.term,
     matchIndex: 0,
-    rejected: { rejectedIndex: prevIndex, hintIndex: hint.index, hintTerm: hint.term },
+    rejected: { rejectedIndex: prevIndex, hintIndex: hint.index, hintTerm: hint.term, hasLost: false },
   })
 }
 

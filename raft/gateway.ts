@@ -25,9 +25,9 @@ export function isPlausible(replica: Replica, message: PeerMessage): boolean {
     case 'vote_request':
       return isPosition(message.lastIndex) && isPosition(message.lastTerm) && message.lastTerm <= message.term
     case 'heartbeat':
-      return isPosition(message.commit) && isPosition(message.round)
+      return [message.commit, message.round, message.lastIndex, message.session].every(isPosition)
     case 'heartbeat_response':
-      return isPosition(message.round)
+      return isPosition(message.round) && isPosition(message.session)
     case 'append':
       return isAppendPlausible(message)
     case 'append_response': {
@@ -35,6 +35,12 @@ export function isPlausible(replica: Replica, message: PeerMessage): boolean {
       if (rejected === null) return isPosition(matchIndex)
       return isPosition(rejected.rejectedIndex) && isPosition(rejected.hintIndex) && isPosition(rejected.hintTerm)
     }
+    case 'catch_up':
+      return isPosition(message.firstIndex) && message.firstIndex > 0
+    case 'read_request':
+      return isPosition(message.context)
+    case 'read_response':
+      return isPosition(message.context) && (message.index === null || isPosition(message.index))
     case 'pre_vote_response':
     case 'vote_response':
     case 'timeout_now':

@@ -63,6 +63,10 @@ function handle(replica: Replica, message: Exclude<PeerMessage, Electoral>): voi
     case 'append_response':
       if (replica.role === 'leader') onAppendResponse(replica, message)
       break
+    case 'catch_up':
+    case 'read_request':
+    case 'read_response':
+      break
     case 'heartbeat_response':
       if (replica.role === 'leader') onHeartbeatResponse(replica, message)
       break

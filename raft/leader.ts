@@ -114,6 +114,7 @@ export function onHeartbeatResponse(replica: Replica, response: HeartbeatRespons
   if (progress === undefined) return
   const { now, log, config } = replica
   progress.heardAt = now
+  progress.session = response.session
   progress.ackedRound = Math.max(progress.ackedRound, Math.min(response.round, leadership.round))
   if (progress.match < log.lastIndex) progress.suspectLoss(now, config.heartbeatMs)
   confirmRounds(replica)
@@ -187,7 +188,17 @@ function beat(replica: Replica): void {
   const { id: from, term, now, log, config } = replica
   for (const [to, progress] of leadership.followers) {
     const commit = Math.min(progress.match, log.commit)
-    replica.outbox.sendNow({ kind: 'heartbeat', from, to, term, commit, round: leadership.round })
+    const { session } = progress
+    replica.outbox.sendNow({
+      kind: 'heartbeat',
+      from,
+      to,
+      term,
+      commit,
+      round: leadership.round,
+      lastIndex: log.lastIndex,
+      session,
+    })
   }
   const isAlone = leadership.followers.size === 0
   leadership.heartbeatAt = isAlone ? Number.POSITIVE_INFINITY : now + config.heartbeatMs

@@ -19,7 +19,14 @@ export interface PreVoteRequest extends Envelope {
   readonly lastTerm: Term
 }
 
-export type VoteRefusal = 'leader_seen' | 'log_behind' | 'voted_for_other' | 'old_term' | 'not_a_voter'
+export type VoteRefusal =
+  | 'leader_seen'
+  | 'log_behind'
+  | 'voted_for_other'
+  | 'old_term'
+  | 'not_a_voter'
+  /** The voter may lack what it once acknowledged. */
+  | 'quarantined'
 
 /** On a grant `term` is the asked term, on a refusal the own term of the voter. */
 export interface PreVoteResponse extends Envelope {
@@ -41,16 +48,23 @@ export interface VoteResponse extends Envelope {
   readonly refusal: VoteRefusal | null
 }
 
-/** `commit` never exceeds what the follower is known to hold. `round` numbers the quorum rounds of ReadIndex. */
+/**
+ * `commit` never exceeds what the follower is known to hold. `round` numbers the quorum rounds of ReadIndex. `lastIndex`
+ * is the end of the leader's log. `session` is the newest one that the follower told, 0 before it told any.
+ */
 export interface Heartbeat extends Envelope {
   readonly kind: 'heartbeat'
   readonly commit: LogIndex
   readonly round: number
+  readonly lastIndex: LogIndex
+  readonly session: number
 }
 
+/** `session` is drawn at the start of the sender: who hears it echoed knows that the echo is not of an earlier run. */
 export interface HeartbeatResponse extends Envelope {
   readonly kind: 'heartbeat_response'
   readonly round: number
+  readonly session: number
 }
 
 /**
@@ -68,12 +82,18 @@ export interface Append extends Envelope {
 /**
  * Accepted: everything up to `matchIndex` is durable on the sender's own disk and equals the leader's log.
  * Rejected: the entry at `rejectedIndex` (the prevIndex asked) does not match; the sender's log agrees with terms
- * at most `hintTerm` at most up to `hintIndex` (fast back-off, Raft 5.3).
+ * at most `hintTerm` at most up to `hintIndex` (fast back-off, Raft 5.3). `hasLost`: the sender may lack what it once
+ * acknowledged; it holds nothing beyond the hint, whatever it said before.
  */
 export interface AppendResponse extends Envelope {
   readonly kind: 'append_response'
   readonly matchIndex: LogIndex
-  readonly rejected: { readonly rejectedIndex: LogIndex; readonly hintIndex: LogIndex; readonly hintTerm: Term } | null
+  readonly rejected: {
+    readonly rejectedIndex: LogIndex
+    readonly hintIndex: LogIndex
+    readonly hintTerm: Term
+    readonly hasLost: boolean
+  } | null
 }
 
 /** Thesis 3.10: campaign now, without waiting and without a pre-vote. */
@@ -84,6 +104,25 @@ export interface TimeoutNow extends Envelope {
 /** A leader of `term` gave up (no quorum, sick disk, shutdown): drop the lease and pre-vote at once. */
 export interface SteppedDown extends Envelope {
   readonly kind: 'stepped_down'
+}
+
+/** The log of the leader begins at `firstIndex`, beyond what appends could bring the follower: it needs a copy. */
+export interface CatchUp extends Envelope {
+  readonly kind: 'catch_up'
+  readonly firstIndex: LogIndex
+}
+
+/** A follower asks its leader for a read index (thesis 6.4). `context` is never used twice, not even by a later run. */
+export interface ReadRequest extends Envelope {
+  readonly kind: 'read_request'
+  readonly context: number
+}
+
+/** `index` was committed after the request came, and a quorum confirmed the leader since; null: refused. */
+export interface ReadResponse extends Envelope {
+  readonly kind: 'read_response'
+  readonly context: number
+  readonly index: LogIndex | null
 }
 
 export type PeerMessage =
@@ -97,3 +136,6 @@ export type PeerMessage =
   | AppendResponse
   | TimeoutNow
   | SteppedDown
+  | CatchUp
+  | ReadRequest
+  | ReadResponse

@@ -21,6 +21,8 @@ export class Progress {
   silentSince: Millis
   /** Highest heartbeat round answered. */
   ackedRound = 0
+  /** Newest session of the follower, 0 before it told one. */
+  session = 0
   /** Highest commit index told and coverable by what was sent. */
   sentCommit: LogIndex = 0
   /** An append is owed even if there is nothing new: it finds out what was lost. */

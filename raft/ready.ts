@@ -32,6 +32,12 @@ export type Input =
   | { readonly kind: 'peer_lost'; readonly peer: NodeId }
   /** Messages to the peer were dropped: fall back to probing it. */
   | { readonly kind: 'unreachable'; readonly peer: NodeId }
+  /** False: the node is not well enough to lead. It does not stand by itself and refuses a handover. */
+  | { readonly kind: 'health'; readonly canLead: boolean }
+  /** Rot was found: no vote and no candidacy from here on, a leader hands over or steps down. */
+  | { readonly kind: 'quarantine' }
+  /** No holes are left in the log. */
+  | { readonly kind: 'healed' }
   /** A write or fsync failed: give up leadership, vote and acknowledge nothing any more. Final. */
   | { readonly kind: 'storage_failed' }
   /** Entries up to `first - 1` are gone from the log (retention); `previousTerm` is the term of `first - 1`. */
@@ -82,6 +88,8 @@ export type RoleChangeReason =
   | 'storage_failed'
   | 'transferred'
   | 'sole_voter'
+  /** Not fit to lead any more: rot, or no longer well enough to stand. */
+  | 'sick'
   /** The committed configuration gives this node no vote. */
   | 'removed'
 
@@ -114,7 +122,10 @@ export type RaftEvent =
       readonly configuration: Configuration
       readonly isCommitted: boolean
     }
-  /** ReadIndex requests that will never be answered because leadership or quorum was lost. */
+  | { readonly kind: 'quarantine_started' }
+  /** The log holds again all that this node ever acknowledged, without holes: it votes again. */
+  | { readonly kind: 'quarantine_ended' }
+  /** ReadIndex requests that will never be answered because the leader or its quorum was lost, or it did not answer. */
   | { readonly kind: 'reads_dropped'; readonly contexts: readonly number[] }
 
 export interface Ready {
@@ -134,8 +145,20 @@ export interface Ready {
   readonly sendAfterPersist: readonly PeerMessage[]
   /** Newly committed and held durably by this node's own disk: (from - 1, to] may be applied. */
   readonly committed?: { readonly from: LogIndex; readonly to: LogIndex }
+  /** The log of this leader begins at `firstIndex`, behind the end of the own one: fetch a copy. Repeated until done. */
+  readonly catchUp?: { readonly from: NodeId; readonly firstIndex: LogIndex }
   readonly readStates: readonly ReadState[]
   readonly events: readonly RaftEvent[]
+}
+
+/** What a quarantined node still waits for. */
+export interface QuarantineStatus {
+  /** The driver has not said yet that no holes are left. */
+  readonly hasHoles: boolean
+  /** The log may lack acknowledged entries and has not yet reached the end of a leader's log. */
+  readonly awaitsLeader: boolean
+  /** Where the end of the leader's log is, null before a leader told. */
+  readonly target: LogIndex | null
 }
 
 /** Per peer, for status and lag; on a follower only the own line is meaningful. */
@@ -167,6 +190,9 @@ export interface RaftStatus {
   /** On a leader: paused for too long and not yet confirmed by a quorum. */
   readonly unconfirmed: boolean
   readonly transferringTo: NodeId | null
+  /** Null: the node votes. */
+  readonly quarantine: QuarantineStatus | null
+  readonly canLead: boolean
   /** The newest configuration of the log, which is in force whether committed or not. */
   readonly configuration: Configuration
   readonly configurationIndex: LogIndex

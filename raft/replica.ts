@@ -8,9 +8,13 @@ import type { Boot, RaftConfig, Random } from './config.ts'
 import type { Leadership } from './leadership.ts'
 import { RaftLog } from './log.ts'
 import { Outbox } from './outbox.ts'
+import { Quarantine } from './quarantine.ts'
 import type { RoleChangeReason } from './ready.ts'
 import type { Configuration, Millis, NodeId, Role, Term } from './types.ts'
 import { WriteLedger } from './write-ledger.ts'
+
+/** Two runs of a node draw the same session once in so many times. */
+export const sessionsMax: number = 2 ** 48
 
 export class Replica {
   readonly config: RaftConfig
@@ -50,6 +54,13 @@ export class Replica {
   /** The round was refused by someone, and its deadline moved up. */
   isRoundShortened = false
 
+  /** Not null: no vote and no candidacy. */
+  quarantine: Quarantine | null
+  /** Is the node well enough to lead? */
+  canLead = true
+  /** Drawn at the start, so that what was meant for an earlier run of this node is recognised. */
+  readonly session: number
+
   /** Present exactly while leader. */
   leadership: Leadership | null = null
 
@@ -62,6 +73,8 @@ export class Replica {
     this.vote = boot.hardState.vote
     this.log = new RaftLog(boot, config.id)
     invariant(this.term >= this.log.lastTerm, 'R2: the log holds entries of a term beyond the stored term')
+    this.quarantine = boot.quarantine === null ? null : new Quarantine(boot.quarantine.untilLeaderReached)
+    this.session = 1 + Math.floor(random() * sessionsMax)
     this.ledger = new WriteLedger({ lastIndex: boot.lastIndex, term: this.term, vote: this.vote })
   }
 
@@ -83,7 +96,7 @@ export class Replica {
   }
 
   get mayStand(): boolean {
-    return this.log.configurations.mayStand
+    return this.quarantine === null && this.log.configurations.mayStand
   }
 
   /** The leadership of a node that must be leader here. */

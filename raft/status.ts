@@ -19,6 +19,8 @@ export function statusOf(replica: Replica, now: Millis): RaftStatus {
     applied: log.applied,
     termStarted: leadership?.isTermStarted ?? false,
     unconfirmed: leadership !== null && leadership.confirmingRound !== null,
+    quarantine: replica.quarantine?.status() ?? null,
+    canLead: replica.canLead,
     transferringTo: leadership?.transfer?.to ?? null,
     configuration: log.configurations.newest,
     configurationIndex: log.configurations.index,

@@ -42,6 +42,7 @@ export function answerVote(replica: Replica, request: VoteRequest): void {
 
 function preVoteRefusal(replica: Replica, request: PreVoteRequest): VoteRefusal | null {
   if (!replica.isVoter) return 'not_a_voter'
+  if (replica.quarantine !== null) return 'quarantined'
   if (request.term < replica.term) return 'old_term'
   if (seesLeader(replica, request.from)) return 'leader_seen'
   if (request.term === replica.term && hasVotedForOther(replica, request.from)) return 'voted_for_other'
@@ -51,6 +52,7 @@ function preVoteRefusal(replica: Replica, request: PreVoteRequest): VoteRefusal 
 /** Takes over a higher term, unless a live leader forbids it. */
 function voteRefusal(replica: Replica, request: VoteRequest): VoteRefusal | null {
   if (!replica.isVoter) return 'not_a_voter'
+  if (replica.quarantine !== null) return 'quarantined'
   if (request.term < replica.term) return 'old_term'
   if (request.term > replica.term) {
     if (!request.transfer && seesLeader(replica, request.from)) return 'leader_seen'

@@ -32,6 +32,8 @@ export type EventKind =
   | 'client_joined'
   | 'client_left'
   | 'rebalance'
+  | 'quarantine_started'
+  | 'quarantine_ended'
 
 export interface EventSink {
   emit(kind: EventKind, term: number, details: Readonly<Record<string, string | number | null>>): void

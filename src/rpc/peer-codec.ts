@@ -92,11 +92,14 @@ function writeMessage(to: FieldSink, message: PeerMessage): void {
       to.text(10, message.refusal ?? '')
       return
     case 'heartbeat':
+      to.uint(5, message.lastIndex)
       to.uint(7, message.commit)
       to.uint(8, message.round)
+      to.uint(16, message.session)
       return
     case 'heartbeat_response':
       to.uint(8, message.round)
+      to.uint(16, message.session)
       return
     case 'append':
       to.uint(5, message.prevIndex)
@@ -106,11 +109,23 @@ function writeMessage(to: FieldSink, message: PeerMessage): void {
     case 'append_response':
       to.uint(5, message.matchIndex)
       if (message.rejected !== null) {
+        to.flag(9, message.rejected.hasLost)
         to.uint(11, message.rejected.hintIndex)
         to.uint(12, message.rejected.hintTerm)
         to.flag(13, true)
         to.uint(14, message.rejected.rejectedIndex)
       }
+      return
+    case 'catch_up':
+      to.uint(5, message.firstIndex)
+      return
+    case 'read_request':
+      to.uint(17, message.context)
+      return
+    case 'read_response':
+      to.uint(5, message.index ?? 0)
+      to.flag(13, message.index === null)
+      to.uint(17, message.context)
       return
     case 'timeout_now':
     case 'stepped_down':
@@ -134,6 +149,8 @@ interface MessageFields {
   hintTerm: number
   rejected: boolean
   rejectedIndex: number
+  session: number
+  context: number
   frames: Buffer
 }
 
@@ -151,6 +168,8 @@ const noFields: Readonly<MessageFields> = {
   hintTerm: 0,
   rejected: false,
   rejectedIndex: 0,
+  session: 0,
+  context: 0,
   frames: Buffer.alloc(0),
 }
 
@@ -169,11 +188,13 @@ function readField(reader: WireReader, fields: MessageFields): void {
   else if (reader.field === 13) fields.rejected = reader.flag()
   else if (reader.field === 14) fields.rejectedIndex = reader.uint()
   else if (reader.field === 15) fields.frames = reader.bytes()
+  else if (reader.field === 16) fields.session = reader.uint()
+  else if (reader.field === 17) fields.context = reader.uint()
   else reader.skip()
 }
 
 function toMessage(envelope: { from: string; to: string; term: number }, fields: MessageFields): PeerMessage {
-  const { index, indexTerm, commit, round } = fields
+  const { index, indexTerm, commit, round, session, context } = fields
   switch (fields.kind as PeerMessage['kind']) {
     case 'pre_vote_request':
       return { kind: 'pre_vote_request', ...envelope, lastIndex: index, lastTerm: indexTerm }
@@ -184,9 +205,9 @@ function toMessage(envelope: { from: string; to: string; term: number }, fields:
     case 'vote_response':
       return { kind: 'vote_response', ...envelope, refusal: toRefusal(fields.refusal) }
     case 'heartbeat':
-      return { kind: 'heartbeat', ...envelope, commit, round }
+      return { kind: 'heartbeat', ...envelope, commit, round, lastIndex: index, session }
     case 'heartbeat_response':
-      return { kind: 'heartbeat_response', ...envelope, round }
+      return { kind: 'heartbeat_response', ...envelope, round, session }
     case 'append':
       return { kind: 'append', ...envelope, prevIndex: index, prevTerm: indexTerm, entries: [], commit }
     case 'append_response':
@@ -195,6 +216,12 @@ function toMessage(envelope: { from: string; to: string; term: number }, fields:
       return { kind: 'timeout_now', ...envelope }
     case 'stepped_down':
       return { kind: 'stepped_down', ...envelope }
+    case 'catch_up':
+      return { kind: 'catch_up', ...envelope, firstIndex: index }
+    case 'read_request':
+      return { kind: 'read_request', ...envelope, context }
+    case 'read_response':
+      return { kind: 'read_response', ...envelope, context, index: fields.rejected ? null : index }
     default:
       throw malformed(`unknown kind of peer message ${JSON.stringify(fields.kind.slice(0, 40))}`)
   }
@@ -202,7 +229,8 @@ function toMessage(envelope: { from: string; to: string; term: number }, fields:
 
 function toRejected(fields: MessageFields): AppendResponse['rejected'] {
   if (!fields.rejected) return null
-  return { rejectedIndex: fields.rejectedIndex, hintIndex: fields.hintIndex, hintTerm: fields.hintTerm }
+  const { rejectedIndex, hintIndex, hintTerm, flag: hasLost } = fields
+  return { rejectedIndex, hintIndex, hintTerm, hasLost }
 }
 
 const refusals: Readonly<Record<VoteRefusal, true>> = {
@@ -211,6 +239,7 @@ const refusals: Readonly<Record<VoteRefusal, true>> = {
   voted_for_other: true,
   old_term: true,
   not_a_voter: true,
+  quarantined: true,
 }
 
 /** An unknown refusal must not read as a grant: it is refused as malformed. */

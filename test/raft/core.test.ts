@@ -53,7 +53,15 @@ describe('Readies', () => {
 
   test('a heartbeat is answered at once when the term is durable, and only then', () => {
     const node = new ManualNode({ term: 2 })
-    const heartbeat = { kind: 'heartbeat' as const, from: 'n1', to: 'n0', commit: 0, round: 5 }
+    const heartbeat = {
+      kind: 'heartbeat' as const,
+      from: 'n1',
+      to: 'n0',
+      commit: 0,
+      round: 5,
+      lastIndex: 0,
+      session: 0,
+    }
     node.receive({ ...heartbeat, term: 2 })
     expect(node.take('heartbeat_response')).toMatchObject([{ term: 2, round: 5 }])
     node.receive({ ...heartbeat, term: 3 })
@@ -81,11 +89,17 @@ describe('Readies', () => {
 describe('implausible input changes nothing', () => {
   const base = { from: 'n1', to: 'n0' }
   const messages: [string, PeerMessage][] = [
-    ['a term beyond the maximum', { ...base, kind: 'heartbeat', term: positionMax + 1, commit: 0, round: 0 }],
+    [
+      'a term beyond the maximum',
+      { ...base, kind: 'heartbeat', term: positionMax + 1, commit: 0, round: 0, lastIndex: 0, session: 0 },
+    ],
     ['a jump of the term', { ...base, kind: 'stepped_down', term: termJumpMax + 2 }],
     ['a negative term', { ...base, kind: 'timeout_now', term: -1 }],
     ['a broken term', { ...base, kind: 'stepped_down', term: 1.5 }],
-    ['a commit that is no number', { ...base, kind: 'heartbeat', term: 2, commit: Number.NaN, round: 0 }],
+    [
+      'a commit that is no number',
+      { ...base, kind: 'heartbeat', term: 2, commit: Number.NaN, round: 0, lastIndex: 0, session: 0 },
+    ],
     ['an index beyond the maximum', vote({ lastIndex: positionMax + 1 })],
     ['a last term beyond the term', vote({ lastTerm: 9 })],
     ['entries with a gap', append({ entries: [...entriesOf(1, [1]), ...entriesOf(3, [1])] })],
@@ -112,10 +126,25 @@ describe('implausible input changes nothing', () => {
 
   test('a sender that is not in the configuration, or a message for someone else, is refused', () => {
     const node = new ManualNode()
-    const unknown = node.receive({ kind: 'heartbeat', from: 'nx', to: 'n0', term: 4, commit: 0, round: 0 })
+    const unknown = node.receive({
+      kind: 'heartbeat',
+      from: 'nx',
+      to: 'n0',
+      term: 4,
+      commit: 0,
+      round: 0,
+      lastIndex: 0,
+      session: 0,
+    })
     expect(unknown).toEqual({ kind: 'refused', refusal: { kind: 'unknown_peer', peer: 'nx' } })
-    expect(node.receive({ kind: 'heartbeat', from: 'n1', to: 'n2', term: 4, commit: 0, round: 0 }).kind).toBe('refused')
-    expect(node.receive({ kind: 'heartbeat', from: 'n0', to: 'n0', term: 4, commit: 0, round: 0 }).kind).toBe('refused')
+    expect(
+      node.receive({ kind: 'heartbeat', from: 'n1', to: 'n2', term: 4, commit: 0, round: 0, lastIndex: 0, session: 0 })
+        .kind,
+    ).toBe('refused')
+    expect(
+      node.receive({ kind: 'heartbeat', from: 'n0', to: 'n0', term: 4, commit: 0, round: 0, lastIndex: 0, session: 0 })
+        .kind,
+    ).toBe('refused')
     expect(node.status.term).toBe(0)
   })
 
@@ -136,7 +165,7 @@ describe('reads', () => {
     for (let context = 1; context <= 100; context++) node.core.step({ kind: 'read_index', context }, node.now)
     node.drain()
     expect(node.take('heartbeat')).toHaveLength(2)
-    node.receive({ kind: 'heartbeat_response', from: 'n2', to: 'n0', term: 1, round: 1 })
+    node.receive({ kind: 'heartbeat_response', from: 'n2', to: 'n0', term: 1, round: 1, session: 0 })
     expect(node.reads).toHaveLength(100)
   })
 
@@ -194,7 +223,7 @@ describe('transfer', () => {
     expect(node.step({ kind: 'transfer', to: 'n2' })).toMatchObject({ refusal: { kind: 'transferring', to: 'n1' } })
     for (let i = 0; i < 5; i++) {
       node.wait(200)
-      node.receive({ kind: 'heartbeat_response', from: 'n2', to: 'n0', term: 1, round: 0 })
+      node.receive({ kind: 'heartbeat_response', from: 'n2', to: 'n0', term: 1, round: 0, session: 0 })
     }
     expect(node.eventsOf('transfer_ended')).toMatchObject([{ to: 'n1', outcome: 'timed_out' }])
     expect(node.propose(1)).toMatchObject({ kind: 'accepted' })
@@ -217,7 +246,7 @@ describe('transfer', () => {
 
   test('an order of an older term, or of someone who does not lead, is ignored', () => {
     const node = new ManualNode()
-    node.receive({ kind: 'heartbeat', from: 'n1', to: 'n0', term: 3, commit: 0, round: 0 })
+    node.receive({ kind: 'heartbeat', from: 'n1', to: 'n0', term: 3, commit: 0, round: 0, lastIndex: 0, session: 0 })
     node.receive({ kind: 'timeout_now', from: 'n2', to: 'n0', term: 3 })
     node.receive({ kind: 'timeout_now', from: 'n1', to: 'n0', term: 2 })
     expect(node.status).toMatchObject({ role: 'follower', term: 3 })

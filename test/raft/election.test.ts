@@ -3,7 +3,16 @@ import { describe, expect, test } from 'vitest'
 import type { VoteRefusal } from '../../raft/index.ts'
 import { Cluster, electByHand, entriesOf, ManualNode } from './support.ts'
 
-const heartbeat = (from = 'n1', term = 1) => ({ kind: 'heartbeat' as const, from, to: 'n0', term, commit: 0, round: 0 })
+const heartbeat = (from = 'n1', term = 1) => ({
+  kind: 'heartbeat' as const,
+  from,
+  to: 'n0',
+  term,
+  commit: 0,
+  round: 0,
+  lastIndex: 0,
+  session: 0,
+})
 const preVoteRequest = (from: string, term: number) => ({
   kind: 'pre_vote_request' as const,
   from,

@@ -118,10 +118,10 @@ describe('the window', () => {
     node.propose(1)
     node.wait(75)
     node.take()
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: 0 })
+    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: 0, session: 0 })
     const [check] = appendsTo(node, 'n1')
     expect(check).toMatchObject({ prevIndex: 2, entries: [] })
-    const rejected = { rejectedIndex: 2, hintIndex: 1, hintTerm: 1 }
+    const rejected = { rejectedIndex: 2, hintIndex: 1, hintTerm: 1, hasLost: false }
     node.receive({ kind: 'append_response', from: 'n1', to: 'n0', term: 1, matchIndex: 0, rejected })
     expect(appendsTo(node, 'n1').map(indexes)).toEqual([[2, 3]])
   })
@@ -217,7 +217,7 @@ describe('entries from before the start', () => {
     const node = new ManualNode({ terms: Array.from({ length: 40 }, () => 1) })
     electByHand(node, ['n1', 'n2'], false)
     node.take()
-    const rejected = { rejectedIndex: 40, hintIndex: 0, hintTerm: 0 }
+    const rejected = { rejectedIndex: 40, hintIndex: 0, hintTerm: 0, hasLost: false }
     node.receive({ kind: 'append_response', from: 'n1', to: 'n0', term: 2, matchIndex: 0, rejected })
     const [probe] = appendsTo(node, 'n1')
     expect(probe).toMatchObject({ prevIndex: 0, prevTerm: 0 })
@@ -237,7 +237,7 @@ describe('entries from before the start', () => {
     const refuse = (rejectedIndex: number) =>
       node.receive({
         ...{ kind: 'append_response', from: 'n1', to: 'n0', term: 2, matchIndex: 0 },
-        rejected: { rejectedIndex, hintIndex: 1, hintTerm: 1 },
+        rejected: { rejectedIndex, hintIndex: 1, hintTerm: 1, hasLost: false },
       })
     refuse(4)
     expect(node.status.peers.find(({ id }) => id === 'n1')).toMatchObject({ state: 'snapshot', match: 0 })
@@ -246,7 +246,7 @@ describe('entries from before the start', () => {
     expect(appendsTo(node, 'n1')).toEqual([])
     node.wait(75)
     node.take()
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 2, round: 0 })
+    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 2, round: 0, session: 0 })
     expect(appendsTo(node, 'n1')).toMatchObject([{ prevIndex: 3, entries: [] }])
     acknowledge(node, 'n1', 3)
     expect(appendsTo(node, 'n1').map(indexes)).toEqual([[4, 5]])
@@ -289,7 +289,7 @@ describe('limits of proposals', () => {
   test('a follower names the leader', () => {
     const node = new ManualNode()
     expect(node.propose(1)).toEqual({ kind: 'refused', refusal: { kind: 'not_leader', leader: null, term: 0 } })
-    node.receive({ kind: 'heartbeat', from: 'n1', to: 'n0', term: 3, commit: 0, round: 0 })
+    node.receive({ kind: 'heartbeat', from: 'n1', to: 'n0', term: 3, commit: 0, round: 0, lastIndex: 0, session: 0 })
     expect(node.propose(1)).toEqual({ kind: 'refused', refusal: { kind: 'not_leader', leader: 'n1', term: 3 } })
   })
 })

@@ -19,9 +19,9 @@ describe('a stalled leader', () => {
     expect(node.eventsOf('stalled')).toEqual([{ kind: 'stalled', lateMs: 251 }])
     const round = node.take('heartbeat')[0]?.round as number
     expect(round).toBeGreaterThan(roundBefore)
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: roundBefore })
+    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: roundBefore, session: 0 })
     expect(node.status.unconfirmed).toBe(true)
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round })
+    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round, session: 0 })
     expect(node.status.unconfirmed).toBe(false)
     expect(node.propose(1)).toMatchObject({ kind: 'accepted' })
   })
@@ -81,7 +81,7 @@ describe('a stalled leader', () => {
 describe('a stalled follower', () => {
   test('does not stand at once: messages of its leader may wait in the sockets', () => {
     const node = new ManualNode()
-    node.receive({ kind: 'heartbeat', from: 'n1', to: 'n0', term: 1, commit: 0, round: 0 })
+    node.receive({ kind: 'heartbeat', from: 'n1', to: 'n0', term: 1, commit: 0, round: 0, lastIndex: 0, session: 0 })
     node.now += 10_000
     node.step({ kind: 'tick' })
     expect(node.status).toMatchObject({ role: 'follower', leader: 'n1' })

@@ -49,6 +49,7 @@ export interface BootOptions {
   readonly vote?: NodeId | null
   readonly commit?: LogIndex
   readonly applied?: LogIndex
+  readonly quarantine?: Boot['quarantine']
 }
 
 export function runsOf(terms: readonly Term[], firstIndex: LogIndex): TermRun[] {
@@ -75,6 +76,7 @@ export function makeBoot(options: BootOptions = {}): Boot {
     lastIndex: firstIndex + terms.length - 1,
     termRuns: runsOf(terms, firstIndex),
     applied: options.applied ?? commit,
+    quarantine: options.quarantine ?? null,
   }
 }
 
@@ -411,6 +413,7 @@ export class Cluster {
         1,
       ),
       applied: node.applied,
+      quarantine: null,
     }
     node.core = new RaftCore(config, boot, seededRandom(Math.floor(this.random() * 2 ** 32)), this.now)
     this.#pump(node)

@@ -28,6 +28,10 @@ export function publishRaftEvent(event: RaftEvent, term: number, sink: EventSink
     case 'transfer_ended':
       sink.emit('transfer_ended', term, { to: event.to, outcome: event.outcome })
       return
+    case 'quarantine_started':
+    case 'quarantine_ended':
+      sink.emit(event.kind, term, {})
+      return
     case 'configuration_changed':
     case 'reads_dropped':
       return

@@ -116,6 +116,7 @@ function bootOf(
     lastIndex: recovery.lastIndex,
     termRuns: recovery.termRuns,
     applied,
+    quarantine: null,
   }
 }
 

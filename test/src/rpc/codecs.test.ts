@@ -108,18 +108,24 @@ const messages: PeerMessage[] = [
   { kind: 'vote_request', ...envelope, lastIndex: 0, lastTerm: 0, transfer: false },
   { kind: 'vote_response', ...envelope, refusal: 'not_a_voter' },
   { kind: 'vote_response', ...envelope, refusal: null },
-  { kind: 'heartbeat', ...envelope, commit: 8, round: 4 },
-  { kind: 'heartbeat_response', ...envelope, round: 4 },
+  { kind: 'heartbeat', ...envelope, commit: 8, round: 4, lastIndex: 9, session: large },
+  { kind: 'heartbeat_response', ...envelope, round: 4, session: large },
   { kind: 'append', ...envelope, prevIndex: 5, prevTerm: 2, entries: [], commit: 4 },
   { kind: 'append_response', ...envelope, matchIndex: 6, rejected: null },
   {
     kind: 'append_response',
     ...envelope,
     matchIndex: 0,
-    rejected: { rejectedIndex: 9, hintIndex: 7, hintTerm: 1 },
+    rejected: { rejectedIndex: 9, hintIndex: 7, hintTerm: 1, hasLost: true },
   },
   { kind: 'timeout_now', ...envelope },
   { kind: 'stepped_down', ...envelope },
+  { kind: 'vote_response', ...envelope, refusal: 'quarantined' },
+  { kind: 'catch_up', ...envelope, firstIndex: 77 },
+  { kind: 'read_request', ...envelope, context: large },
+  { kind: 'read_response', ...envelope, context: large, index: 78 },
+  { kind: 'read_response', ...envelope, context: 1, index: 0 },
+  { kind: 'read_response', ...envelope, context: 1, index: null },
 ]
 
 describe('envelopes', () => {

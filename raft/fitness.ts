@@ -1,0 +1,51 @@
+/**
+ * Who may not stand for election although it has a vote: a quarantined node, and one that is not well enough to lead.
+ *
+ * Used by `core.ts` for the inputs `quarantine`, `healed` and `health`, and where a quarantine may end.
+ */
+import { awaitLeader } from './election-timer.ts'
+import { Quarantine } from './quarantine.ts'
+import type { Replica } from './replica.ts'
+import { becomeFollower } from './roles.ts'
+
+/** Rot was found in the log of a running node. */
+export function enterQuarantine(replica: Replica): void {
+  if (replica.quarantine !== null) {
+    replica.quarantine.holesFound()
+    return
+  }
+  replica.quarantine = new Quarantine(false)
+  replica.outbox.emit({ kind: 'quarantine_started' })
+  withdraw(replica)
+}
+
+export function heal(replica: Replica): void {
+  replica.quarantine?.healed()
+  maybeEndQuarantine(replica)
+}
+
+/** Called whenever more is durable or a leader told where its log ends. */
+export function maybeEndQuarantine(replica: Replica): void {
+  const { quarantine, log, outbox } = replica
+  if (quarantine === null) return
+  quarantine.stableTo(log.stable)
+  if (!quarantine.isOver) return
+  replica.quarantine = null
+  outbox.emit({ kind: 'quarantine_ended' })
+  if (replica.role !== 'leader') awaitLeader(replica)
+}
+
+export function changeHealth(replica: Replica, canLead: boolean): void {
+  if (replica.canLead === canLead) return
+  replica.canLead = canLead
+  if (canLead) {
+    if (replica.role !== 'leader') awaitLeader(replica)
+  } else withdraw(replica)
+}
+
+/** Gives up a candidacy, and takes the deadline off. */
+function withdraw(replica: Replica): void {
+  if (replica.role === 'leader') return
+  if (replica.role === 'follower') awaitLeader(replica)
+  else becomeFollower(replica, replica.term, null, 'sick')
+}
