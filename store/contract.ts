@@ -108,22 +108,47 @@ export interface StateBatch {
   readonly operations: readonly StateOperation[]
 }
 
+export type StateRow = readonly [key: Buffer, value: Buffer]
+
+/** All rows of the state store at one index, whatever is written afterwards. Holds space: close it soon. */
+export interface StateImage {
+  readonly appliedIndex: number
+  readonly hash: string
+  /** The next rows in order of their keys, at least one and then at most `bytesMax`; null behind the last. */
+  next(bytesMax: number): Promise<readonly StateRow[] | null>
+  /** A second call does nothing. `next` rejects with CLOSED from then on. */
+  close(): Promise<void>
+}
+
+/** A state store that is being filled from an image. Until `finish` the directory counts as empty. */
+export interface StateInstall {
+  /** Rows of the image in its order, each once; one call at a time. Rejects with BAD_IMAGE for any others. */
+  put(rows: readonly StateRow[]): Promise<void>
+  /** All rows are there: durable, and what `openStateStore` finds, when fulfilled. */
+  finish(): Promise<void>
+  /** Releases the lock; without `finish` before it the next opener finds an empty store. */
+  close(): Promise<void>
+}
+
 export interface StateStoreApi {
   /** 0 and a zero hash in a new or rebuilt store. */
   readonly appliedIndex: number
   readonly hash: string
   /** Why the old content was thrown away, null when it was kept. */
   readonly rebuiltBecause: string | null
-  /** Batches are written in the order of the calls. A failed one is final: STORAGE_FAILED from then on. */
+  /**
+   * Durable against power loss when fulfilled. Batches are written in the order of the calls. A failed one is final:
+   * STORAGE_FAILED from then on.
+   */
   write(batch: StateBatch): Promise<void>
-  /** Makes all that was written durable against power loss and records it as the place to check from. */
+  /** Records how far the store is durable, as the place to check from. */
   checkpoint(): Promise<void>
   /**
    * Throws everything away: appliedIndex 0, the log is applied from its beginning. For a state that does not belong
    * to the log beside it (S4: appliedIndex beyond the log's end). Nothing may be written meanwhile.
    */
   reset(reason: string): Promise<void>
-  /** Keys do not begin with byte 0x00: those are the store's own. */
+  /** Keys begin with neither 0x00 nor 0xff: those are the store's own. */
   get(key: Buffer): Promise<Buffer | undefined>
   /** Rows of [from, to) in order of unsigned bytes, at most `limit`. The store's own rows are never among them. */
   range(range: {
@@ -131,6 +156,14 @@ export interface StateStoreApi {
     readonly to: Buffer
     readonly limit: number
     readonly reverse?: boolean
-  }): Promise<readonly (readonly [key: Buffer, value: Buffer])[]>
+  }): Promise<readonly StateRow[]>
+  /** Everything up to appliedIndex, to be copied to a peer. Rejects with BUSY when `openImagesMax` are open. */
+  image(): Promise<StateImage>
+  /**
+   * Deletes the first `limit` rows of [from, to) and returns the key to go on from, null when none is left. Not part
+   * of any batch, and a power loss may bring rows back: only for rows that no reader reaches any more.
+   */
+  deleteRange(from: Buffer, to: Buffer, limit: number): Promise<Buffer | null>
+  /** Closes images, too. */
   close(): Promise<void>
 }

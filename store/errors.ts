@@ -8,6 +8,10 @@ export type StoreErrorCode =
   | 'ROTTEN'
   /** A frame from a peer does not fit here: wrong position, chain, checksum or shape. */
   | 'BAD_FRAME'
+  /** Rows of a state image from a peer are not what an image can hold, or not in its order. */
+  | 'BAD_IMAGE'
+  /** As many are open as may be; try again when one was closed. */
+  | 'BUSY'
   /** Another process has this folder open. */
   | 'FOLDER_IN_USE'
   /** The folder belongs to another node, group or cluster, or was made with other fixed settings. */

@@ -8,7 +8,10 @@ export type {
   LogRecovery,
   SavedHardState,
   StateBatch,
+  StateImage,
+  StateInstall,
   StateOperation,
+  StateRow,
   StateStoreApi,
 } from './contract.ts'
 export type { Disk, DiskErrorCode, DiskFile } from './disk.ts'
@@ -25,7 +28,7 @@ export { frameBody, frameLengthOf } from './frame.ts'
 export { splitFrames } from './frame-split.ts'
 export { openHardState } from './hard-state.ts'
 export { inspectCommitLog } from './inspect.ts'
-export type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation } from './key-value.ts'
+export type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation, KeyValueSnapshot } from './key-value.ts'
 export { LevelKeyValueEngine } from './level-key-value.ts'
 export {
   type DiskOperation,
@@ -43,6 +46,8 @@ export {
   randomBatchCrash,
 } from './memory-key-value.ts'
 export { NodeDisk } from './node-disk.ts'
-export { openStateStore, type StateStoreOptions } from './state-store.ts'
+export type { StateDirectory } from './state-files.ts'
+export { type ImageIdentity, installStateStore } from './state-install.ts'
+export { openImagesMax, openStateStore, type StateStoreOptions } from './state-store.ts'
 export type { Frame, FrameHeader, FrameType, LogEntry, Position } from './types.ts'
 export { frameTypes } from './types.ts'

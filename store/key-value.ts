@@ -3,7 +3,8 @@
  *
  * Implemented by `level-key-value.ts` (the only importer of `level`) and by `memory-key-value.ts` with a crash model
  * that loses any subset of un-synced log blocks, as LevelDB does. Keys order by unsigned bytes; none is empty.
- * After `close` every call rejects with a StoreError `CLOSED`; a failed write with `STORAGE_FAILED`.
+ * After `close` every call rejects with a StoreError `CLOSED`, also those of its snapshots; a failed write with
+ * `STORAGE_FAILED`.
  */
 export type KeyValueOperation =
   | { readonly kind: 'put'; readonly key: Buffer; readonly value: Buffer }
@@ -18,6 +19,13 @@ export interface KeyRange {
   readonly reverse?: boolean
 }
 
+/** The rows as they were at one moment; writes that come later do not change it. Costs space until it is closed. */
+export interface KeyValueSnapshot {
+  range(range: KeyRange): Promise<readonly (readonly [key: Buffer, value: Buffer])[]>
+  /** A second call does nothing. Closing the database closes its snapshots. */
+  close(): Promise<void>
+}
+
 export interface KeyValue {
   get(key: Buffer): Promise<Buffer | undefined>
   range(range: KeyRange): Promise<readonly (readonly [key: Buffer, value: Buffer])[]>
@@ -26,6 +34,8 @@ export interface KeyValue {
    * ones that were not synced need not: LevelDB syncs only the log file it writes, not the one before it.
    */
   write(operations: readonly KeyValueOperation[], options: { readonly sync: boolean }): Promise<void>
+  /** Everything that was written before the call, and nothing that is written after it. */
+  snapshot(): Promise<KeyValueSnapshot>
   /** Makes everything that was written before the call durable against power loss. */
   flush(): Promise<void>
   /** Waits for what is running, then releases database and lock. A second call does nothing. */

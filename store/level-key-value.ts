@@ -7,10 +7,11 @@
  */
 import { Level } from 'level'
 import { StoreError, type StoreErrorCode } from './errors.ts'
-import type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation } from './key-value.ts'
+import type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation, KeyValueSnapshot } from './key-value.ts'
 
 /** What `level` is under Node: its types show only what browsers have too. */
 type Database = Level<Buffer, Buffer> & { compactRange(start: Buffer, end: Buffer): Promise<void> }
+type DatabaseSnapshot = ReturnType<Database['snapshot']>
 type DatabaseClass = { destroy(directory: string): Promise<void> }
 
 const encodings = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
@@ -57,13 +58,17 @@ class LevelKeyValue implements KeyValue {
     }
   }
 
-  async range(range: KeyRange): Promise<readonly (readonly [key: Buffer, value: Buffer])[]> {
-    if (range.limit <= 0) return []
+  range(range: KeyRange): Promise<readonly (readonly [key: Buffer, value: Buffer])[]> {
+    return this.#range(range, undefined)
+  }
+
+  async snapshot(): Promise<KeyValueSnapshot> {
     try {
-      // `all` closes the iterator in every case, so no handle outlives this call.
-      return await this.#database
-        .iterator({ gte: range.from, lt: range.to, limit: range.limit, reverse: range.reverse ?? false })
-        .all()
+      const snapshot = this.#database.snapshot()
+      return {
+        range: (range) => this.#range(range, snapshot),
+        close: () => snapshot.close(),
+      }
     } catch (error) {
       throw this.#wrap(error, 'cannot read from')
     }
@@ -94,6 +99,20 @@ class LevelKeyValue implements KeyValue {
       await this.#database.close()
     } catch (error) {
       throw this.#wrap(error, 'cannot close')
+    }
+  }
+
+  async #range(
+    range: KeyRange,
+    snapshot: DatabaseSnapshot | undefined,
+  ): Promise<readonly (readonly [key: Buffer, value: Buffer])[]> {
+    const { from, to, limit, reverse = false } = range
+    if (limit <= 0) return []
+    try {
+      // `all` closes the iterator in every case, so no handle outlives this call.
+      return await this.#database.iterator({ gte: from, lt: to, limit, reverse, snapshot }).all()
+    } catch (error) {
+      throw this.#wrap(error, 'cannot read from')
     }
   }
 
@@ -137,6 +156,7 @@ function storeCodeOf(error: CodedError): StoreErrorCode {
       return 'FOLDER_IN_USE'
     case 'LEVEL_DATABASE_NOT_OPEN':
     case 'LEVEL_ITERATOR_NOT_OPEN':
+    case 'LEVEL_SNAPSHOT_NOT_OPEN':
     case 'LEVEL_BATCH_NOT_OPEN':
       return 'CLOSED'
     case 'LEVEL_CORRUPTION':

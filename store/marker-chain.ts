@@ -7,9 +7,8 @@
  * Layout of a marker: `state-store.md`.
  */
 import { crc32 } from 'node:zlib'
+import { reservedPrefix } from './user-keys.ts'
 
-/** Keys that begin with this byte are the state store's own. */
-export const reservedPrefix = 0x00
 const markerKind = 0x6d
 const markerVersion = 1
 const markerBytes = 40

@@ -7,7 +7,7 @@
  * engine: what its process still waits for never settles, and the successor goes on with the engine they return.
  */
 import { StoreError } from './errors.ts'
-import type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation } from './key-value.ts'
+import type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation, KeyValueSnapshot } from './key-value.ts'
 import { SortedRows } from './sorted-rows.ts'
 
 /** Un-synced batches beyond this count as durable, as when LevelDB writes its memory table into a file. */
@@ -42,15 +42,19 @@ interface Database {
 export interface MemoryKeyValueOptions {
   /** Waited for before a call takes effect, in `flush` and synced writes also before it is durable: virtual latency. */
   readonly schedule?: () => Promise<void>
+  /** Synced writes fulfil and are not durable, only `flush` is: the negative control of whoever checks for gaps. */
+  readonly lyingSync?: boolean
 }
 
 export class MemoryKeyValueEngine implements KeyValueEngine {
   schedule: MemoryKeyValueOptions['schedule']
+  lyingSync: boolean
   readonly #databases = new Map<string, Database>()
   #dead = false
 
   constructor(options: MemoryKeyValueOptions = {}) {
     this.schedule = options.schedule
+    this.lyingSync = options.lyingSync ?? false
   }
 
   async open(directory: string): Promise<KeyValue> {
@@ -109,7 +113,8 @@ export class MemoryKeyValueEngine implements KeyValueEngine {
   }
 
   #successor(): MemoryKeyValueEngine {
-    return new MemoryKeyValueEngine(this.schedule === undefined ? {} : { schedule: this.schedule })
+    const { schedule, lyingSync } = this
+    return new MemoryKeyValueEngine(schedule === undefined ? { lyingSync } : { schedule, lyingSync })
   }
 }
 
@@ -143,7 +148,23 @@ class MemoryKeyValue implements KeyValue {
     if (!options.sync) return
     // Only after a second wait: a crash while the sync runs may lose the batch.
     await this.#engine.begin()
-    batch.synced = true
+    batch.synced = !this.#engine.lyingSync
+  }
+
+  async snapshot(): Promise<KeyValueSnapshot> {
+    await this.#begin()
+    const rows = this.#database.rows.clone()
+    let isClosed = false
+    return {
+      range: async (range) => {
+        await this.#begin()
+        if (isClosed) throw new StoreError('CLOSED', 'the snapshot is closed')
+        return rows.range(range)
+      },
+      close: async () => {
+        isClosed = true
+      },
+    }
   }
 
   async flush(): Promise<void> {

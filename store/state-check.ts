@@ -6,6 +6,7 @@
  */
 import type { KeyValue } from './key-value.ts'
 import { decodeMarker, followChain, type Marker, markerKey, markerKeyEnd } from './marker-chain.ts'
+import { firstUserKey, userKeyEnd } from './user-keys.ts'
 
 const markersPerRead = 1000
 
@@ -27,7 +28,10 @@ export async function checkContent(keyValue: KeyValue, options: CheckOptions): P
   if (found.last.to > 0 && found.last.schema !== schema) {
     return { problem: `rows have layout ${found.last.schema}, this build writes ${schema}` }
   }
-  return found.last.to > 0 ? found : { last: { ...base, schema } }
+  if (found.last.to > 0) return found
+  // An install that was cut short leaves such rows; normally the checkpoint file tells, but it may be lost.
+  const rows = await keyValue.range({ from: firstUserKey, to: userKeyEnd, limit: 1 })
+  return rows.length === 0 ? { last: { ...base, schema } } : { problem: 'there are rows, but no marker' }
 }
 
 async function findEnd(keyValue: KeyValue, base: Marker): Promise<Finding> {

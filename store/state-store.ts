@@ -7,33 +7,28 @@
  * starts empty and the log is applied from its beginning. It never repairs and never guesses.
  */
 import { invariant } from './assert.ts'
-import { CheckpointFile } from './checkpoint-file.ts'
-import type { StateBatch, StateStoreApi } from './contract.ts'
-import type { Disk } from './disk.ts'
+import type { StateBatch, StateImage, StateRow, StateStoreApi } from './contract.ts'
 import { StoreError } from './errors.ts'
-import type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation } from './key-value.ts'
-import { firstMarker, isHash, type Marker, markerKey, nextMarker, reservedPrefix } from './marker-chain.ts'
+import type { KeyRange, KeyValueOperation } from './key-value.ts'
+import { firstMarker, isHash, type Marker, markerKey, nextMarker } from './marker-chain.ts'
 import { checkContent } from './state-check.ts'
+import { isRotten, type StateDirectory, StateFiles } from './state-files.ts'
+import { StoreImage } from './state-image.ts'
+import { assertUserKey, firstUserKey, keyBehind, userKeyEnd } from './user-keys.ts'
 
 /** Writes that may wait behind the one that runs; more means that the caller does not wait at all. */
 const waitingWritesMax = 64
 /** Markers deleted with one batch. */
 const prunedMarkersPerBatch = 1000
+/** Images open at a time: each keeps the database from dropping what was deleted since. */
+export const openImagesMax = 2
 
-const firstUserKey = Buffer.from([reservedPrefix + 1])
-
-export interface StateStoreOptions {
-  readonly engine: KeyValueEngine
-  readonly disk: Disk
-  /** Holds the database (`database/`) and the checkpoint file. The same place for engine and disk: use absolute paths. */
-  readonly directory: string
+export interface StateStoreOptions extends StateDirectory {
   /**
    * True only when nothing worse than the death of the process can have happened since the last open (same boot id).
    * Then content is trusted from appliedIndex; otherwise the chain of markers is checked.
    */
   readonly trusted: boolean
-  /** Layout of the caller's rows, 0 to 65535. Content of another layout is thrown away and built anew. */
-  readonly schema?: number
 }
 
 /**
@@ -41,17 +36,10 @@ export interface StateStoreOptions {
  * with STORAGE_FAILED when the disk does not let it. Content that cannot be believed is no error: `rebuiltBecause`.
  */
 export async function openStateStore(options: StateStoreOptions): Promise<StateStoreApi> {
-  const schema = options.schema ?? 0
-  invariant(Number.isInteger(schema) && schema >= 0 && schema <= 0xffff, `schema ${schema} does not fit 16 bits`)
-  await makeDirectory(options.disk, options.directory)
-  const { keyValue, problem } = await openDatabase(options)
-  const file = await CheckpointFile.open(options.disk, options.directory).catch(async (error: unknown) => {
-    await keyValue.close()
-    throw error
-  })
-  const store = new StateStore({ ...options, schema, file, keyValue })
+  const { files, problem } = await StateFiles.open(options)
+  const store = new StateStore(files)
   try {
-    await store.start(problem)
+    await store.start(problem, options.trusted)
     return store
   } catch (error) {
     await store.close()
@@ -59,45 +47,9 @@ export async function openStateStore(options: StateStoreOptions): Promise<StateS
   }
 }
 
-async function makeDirectory(disk: Disk, directory: string): Promise<void> {
-  await disk.makeDirectory(directory)
-  const parentEnd = directory.lastIndexOf('/')
-  if (parentEnd > 0) await disk.syncDirectory(directory.slice(0, parentEnd))
-}
-
-/** The lock comes first: until it is held, no other file is looked at. */
-async function openDatabase(
-  options: StateStoreOptions,
-): Promise<{ readonly keyValue: KeyValue; readonly problem: string | null }> {
-  const { engine } = options
-  const directory = databaseDirectory(options.directory)
-  try {
-    return { keyValue: await engine.open(directory), problem: null }
-  } catch (error) {
-    if (!isRotten(error)) throw error
-    await engine.destroy(directory)
-    return { keyValue: await engine.open(directory), problem: error.message }
-  }
-}
-
-function databaseDirectory(directory: string): string {
-  return `${directory}/database`
-}
-
-function isRotten(error: unknown): error is StoreError {
-  return error instanceof StoreError && error.code === 'ROTTEN'
-}
-
-interface StateStoreParts extends StateStoreOptions {
-  readonly schema: number
-  readonly file: CheckpointFile
-  readonly keyValue: KeyValue
-}
-
 class StateStore implements StateStoreApi {
-  readonly #options: StateStoreParts
-  readonly #file: CheckpointFile
-  #keyValue: KeyValue
+  readonly #files: StateFiles
+  readonly #images = new Set<StateImage>()
   #last: Marker
   #rebuiltBecause: string | null = null
   #failure: unknown = null
@@ -108,11 +60,9 @@ class StateStore implements StateStoreApi {
   /** Markers below this index are gone. */
   #prunedTo = 0
 
-  constructor(parts: StateStoreParts) {
-    this.#options = parts
-    this.#file = parts.file
-    this.#keyValue = parts.keyValue
-    this.#last = firstMarker(parts.schema)
+  constructor(files: StateFiles) {
+    this.#files = files
+    this.#last = firstMarker(files.schema)
   }
 
   get appliedIndex(): number {
@@ -128,14 +78,15 @@ class StateStore implements StateStoreApi {
   }
 
   /** Decides once, before anybody reads, whether the content can be believed. */
-  async start(problem: string | null): Promise<void> {
-    const saved = this.#file.current
+  async start(problem: string | null, wantsTrust: boolean): Promise<void> {
+    const { checkpoint, schema } = this.#files
+    const saved = checkpoint.current
     if (problem !== null) return this.#rebuild(problem)
     if (saved?.state === 'rebuilding') return this.#rebuild('an earlier rebuild was interrupted')
     // A check that was cut short must be repeated, even by a process that has reason to trust what it finds.
-    const trusted = this.#options.trusted && saved?.state === 'verified'
-    const base = saved?.marker ?? firstMarker(this.#options.schema)
-    if (saved && !trusted) await this.#file.save({ state: 'suspect', marker: base })
+    const trusted = wantsTrust && saved?.state === 'verified'
+    const base = saved?.marker ?? firstMarker(schema)
+    if (saved && !trusted) await checkpoint.save({ state: 'suspect', marker: base })
     const found = await this.#check(base, trusted)
     if ('problem' in found) return this.#rebuild(found.problem)
     this.#last = found.last
@@ -144,7 +95,7 @@ class StateStore implements StateStoreApi {
 
   async #check(base: Marker, trusted: boolean): Promise<{ readonly last: Marker } | { readonly problem: string }> {
     try {
-      return await checkContent(this.#keyValue, { base, trusted, schema: this.#options.schema })
+      return await checkContent(this.#files.keyValue, { base, trusted, schema: this.#files.schema })
     } catch (error) {
       if (isRotten(error)) return { problem: error.message }
       throw error
@@ -164,7 +115,8 @@ class StateStore implements StateStoreApi {
       const { marker, bytes } = this.#nextMarker(batch)
       const operations: KeyValueOperation[] = [...batch.operations]
       operations.push({ kind: 'put', key: markerKey(marker.to), value: bytes })
-      await this.#keyValue.write(operations, { sync: false })
+      // Synced each: the log that this state stands for may be trimmed, so a lost batch could not be applied again.
+      await this.#files.keyValue.write(operations, { sync: true })
       this.#last = marker
     } catch (error) {
       // Whether the batch is there is unknown now: nothing may be written behind it.
@@ -197,24 +149,27 @@ class StateStore implements StateStoreApi {
   /** Writes go on meanwhile: the marker is taken before the flush that makes it durable. */
   async #saveCheckpoint(): Promise<void> {
     const marker = this.#last
-    await this.#keyValue.flush()
-    await this.#file.save({ state: 'verified', marker })
+    await this.#files.keyValue.flush()
+    await this.#files.checkpoint.save({ state: 'verified', marker })
     await this.#prune(marker.to)
   }
 
   /** Markers before the checkpoint prove nothing any more. Deletes may be lost: old markers do no harm. */
   async #prune(to: number): Promise<void> {
-    while (this.#prunedTo < to) {
-      const rows = await this.#keyValue.range({
-        from: markerKey(this.#prunedTo),
-        to: markerKey(to),
-        limit: prunedMarkersPerBatch,
-      })
-      const operations = rows.map(([key]) => ({ kind: 'delete', key }) as const)
-      if (operations.length > 0) await this.#keyValue.write(operations, { sync: false })
-      const last = operations.at(-1)
-      this.#prunedTo = last && rows.length === prunedMarkersPerBatch ? Number(last.key.readBigUInt64BE(2)) : to
-    }
+    if (this.#prunedTo >= to) return
+    let from: Buffer | null = markerKey(this.#prunedTo)
+    while (from) from = await this.#remove(from, markerKey(to), prunedMarkersPerBatch)
+    this.#prunedTo = to
+  }
+
+  /** Deletes the first `limit` rows of [from, to); returns the key behind the last of them, null when none is left. */
+  async #remove(from: Buffer, to: Buffer, limit: number): Promise<Buffer | null> {
+    const rows = await this.#files.keyValue.range({ from, to, limit })
+    const last = rows.at(-1)
+    if (!last) return null
+    const operations = rows.map(([key]) => ({ kind: 'delete', key }) as const)
+    await this.#files.keyValue.write(operations, { sync: false })
+    return rows.length < limit ? null : keyBehind(last[0])
   }
 
   reset(reason: string): Promise<void> {
@@ -224,16 +179,11 @@ class StateStore implements StateStoreApi {
     })
   }
 
-  /** Recorded before anything is removed, so that a crash on the way cannot leave half of the old content. */
   async #rebuild(reason: string): Promise<void> {
-    const { engine, schema } = this.#options
-    const directory = databaseDirectory(this.#options.directory)
-    const empty = firstMarker(schema)
-    await this.#file.save({ state: 'rebuilding', marker: empty })
-    await this.#keyValue.close()
-    await engine.destroy(directory)
-    this.#keyValue = await engine.open(directory)
-    await this.#file.save({ state: 'verified', marker: empty })
+    await this.#closeImages()
+    await this.#files.discard()
+    const empty = firstMarker(this.#files.schema)
+    await this.#files.checkpoint.save({ state: 'verified', marker: empty })
     this.#last = empty
     this.#prunedTo = 0
     this.#rebuiltBecause = reason
@@ -241,12 +191,39 @@ class StateStore implements StateStoreApi {
 
   async get(key: Buffer): Promise<Buffer | undefined> {
     assertUserKey(key)
-    return this.#keyValue.get(key)
+    return this.#files.keyValue.get(key)
   }
 
-  async range(range: KeyRange): Promise<readonly (readonly [key: Buffer, value: Buffer])[]> {
-    const from = Buffer.compare(range.from, firstUserKey) < 0 ? firstUserKey : range.from
-    return this.#keyValue.range({ ...range, from })
+  async range(range: KeyRange): Promise<readonly StateRow[]> {
+    return this.#files.keyValue.range({
+      ...range,
+      from: Buffer.compare(range.from, firstUserKey) < 0 ? firstUserKey : range.from,
+    })
+  }
+
+  image(): Promise<StateImage> {
+    // In order with the writes: rows and appliedIndex of the image belong together (S4).
+    return this.#inOrder(async () => {
+      if (this.#images.size >= openImagesMax) throw new StoreError('BUSY', `${openImagesMax} images are open already`)
+      const { to: appliedIndex, hash } = this.#last
+      const snapshot = await this.#files.keyValue.snapshot()
+      const image = new StoreImage({ appliedIndex, hash, snapshot, closed: () => this.#images.delete(image) })
+      this.#images.add(image)
+      return image
+    })
+  }
+
+  deleteRange(from: Buffer, to: Buffer, limit: number): Promise<Buffer | null> {
+    assertUserKey(from)
+    return this.#inOrder(async () => {
+      const end = Buffer.compare(to, userKeyEnd) > 0 ? userKeyEnd : to
+      try {
+        return await this.#remove(from, end, limit)
+      } catch (error) {
+        this.#failure ??= error
+        throw error
+      }
+    })
   }
 
   async close(): Promise<void> {
@@ -254,8 +231,12 @@ class StateStore implements StateStoreApi {
     this.#closed = true
     await this.#lastWrite
     await this.#lastCheckpoint
-    await this.#keyValue.close()
-    await this.#file.close()
+    await this.#closeImages()
+    await this.#files.close()
+  }
+
+  async #closeImages(): Promise<void> {
+    for (const image of [...this.#images]) await image.close()
   }
 
   /** LevelDB may reorder writes that run side by side, so only one runs. */
@@ -273,8 +254,4 @@ class StateStore implements StateStoreApi {
       throw new StoreError('STORAGE_FAILED', 'an earlier write of the state store failed', { cause: this.#failure })
     }
   }
-}
-
-function assertUserKey(key: Buffer): void {
-  invariant(key.length > 0 && key[0] !== reservedPrefix, 'S4: keys that begin with 0x00 are the state store’s own')
 }

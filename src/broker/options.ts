@@ -96,7 +96,7 @@ export const defaultReplicaLimits: ReplicaLimits = {
   applySliceMs: 4,
   applySliceEntries: 512,
   unwrittenMax: 50_000,
-  stateWriteDelayMs: 50,
+  stateWriteDelayMs: 250,
   checkpointMs: 5000,
   checkpointEntries: 100_000,
   flowControlRetryMs: 20,

@@ -122,6 +122,45 @@ export function keyValueSuite(name: string, createFixture: () => Promise<KeyValu
       expect(rows).toEqual([[bytes(1), bytes(1)]])
     })
 
+    test('a snapshot shows the rows of its moment, whatever is written, flushed or deleted afterwards', async () => {
+      await keyValue.write([put(bytes(1), bytes(1)), put(bytes(2), bytes(2))], { sync: false })
+      const snapshot = await keyValue.snapshot()
+      await keyValue.write([put(bytes(1), bytes(9)), remove(bytes(2)), put(bytes(3), bytes(3))], { sync: true })
+      await keyValue.flush()
+      const all = { from: bytes(0), to: bytes(9), limit: 10 }
+      const before = [
+        [bytes(1), bytes(1)],
+        [bytes(2), bytes(2)],
+      ]
+      expect(await snapshot.range(all)).toEqual(before)
+      expect(await snapshot.range({ ...all, limit: 1, reverse: true })).toEqual([[bytes(2), bytes(2)]])
+      expect(await keyValue.range(all)).toEqual([
+        [bytes(1), bytes(9)],
+        [bytes(3), bytes(3)],
+      ])
+      await snapshot.close()
+    })
+
+    test('two snapshots know nothing of each other, and a closed one rejects with CLOSED', async () => {
+      const empty = await keyValue.snapshot()
+      await keyValue.write([put(bytes(1), bytes(1))], { sync: false })
+      const later = await keyValue.snapshot()
+      const all = { from: bytes(0), to: bytes(9), limit: 10 }
+      expect(await empty.range(all)).toEqual([])
+      await empty.close()
+      await empty.close()
+      expect(await later.range(all)).toEqual([[bytes(1), bytes(1)]])
+      await expect(empty.range(all)).rejects.toMatchObject({ name: 'StoreError', code: 'CLOSED' })
+    })
+
+    test('closing the database closes its snapshots', async () => {
+      const snapshot = await keyValue.snapshot()
+      await keyValue.close()
+      const read = snapshot.range({ from: bytes(0), to: bytes(9), limit: 10 })
+      await expect(read).rejects.toMatchObject({ name: 'StoreError', code: 'CLOSED' })
+      await snapshot.close()
+    })
+
     test('an open database refuses a second opener with FOLDER_IN_USE and goes on working', async () => {
       await keyValue.write([put(bytes(1), bytes(1))], { sync: false })
       await expect(open()).rejects.toMatchObject({ name: 'StoreError', code: 'FOLDER_IN_USE' })
@@ -139,6 +178,7 @@ export function keyValueSuite(name: string, createFixture: () => Promise<KeyValu
       await expect(keyValue.range({ from: bytes(1), to: bytes(2), limit: 1 })).rejects.toMatchObject(closed)
       await expect(keyValue.write([put(bytes(1), bytes(1))], { sync: false })).rejects.toMatchObject(closed)
       await expect(keyValue.flush()).rejects.toMatchObject(closed)
+      await expect(keyValue.snapshot()).rejects.toMatchObject(closed)
     })
 
     test('destroy removes everything, and destroying nothing is no error', async () => {

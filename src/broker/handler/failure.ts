@@ -13,6 +13,8 @@ const codesOfStore: { readonly [Code in StoreErrorCode]: ErrorCode } = {
   DISK_FULL: 'DISK_FULL',
   ROTTEN: 'DATA_LOSS',
   BAD_FRAME: 'DATA_LOSS',
+  BAD_IMAGE: 'SYSTEM_ERROR',
+  BUSY: 'FLOW_CONTROL',
   FOLDER_IN_USE: 'SYSTEM_ERROR',
   FOREIGN_FOLDER: 'SYSTEM_ERROR',
   UNKNOWN_FORMAT: 'SYSTEM_ERROR',
