@@ -1,10 +1,25 @@
 /**
- * Watches over a whole `Cluster` of tests: sees all logs, disks and commits at once, and throws when R1-R6 do not hold.
+ * Watches over a whole group in tests: sees all logs, disks and commits at once, and throws when R1-R6 do not hold.
  *
- * Used by `support.ts`, which shows it every Ready before and after the driver took it.
+ * Used by `support.ts` and `test/scenario/world.ts`, which show it every Ready before and after the driver took it.
  */
-import type { LogIndex, NodeId, RaftCore, Ready, Term } from '../../raft/index.ts'
-import type { Cluster, RunningNode } from './support.ts'
+import type { EntryMeta, LogIndex, Millis, NodeId, RaftCore, Ready, Term } from '../../raft/index.ts'
+
+/** A node as the judge sees it. `log` is ahead of `disk`; both begin at index 1. */
+export interface JudgedNode {
+  readonly id: NodeId
+  readonly core: RaftCore | null
+  readonly disk: { readonly entries: readonly EntryMeta[] }
+  readonly log: readonly EntryMeta[]
+  commitSeen: LogIndex
+}
+
+export interface JudgedGroup {
+  readonly now: Millis
+  readonly ids: readonly NodeId[]
+  node(id: NodeId): JudgedNode
+  log(id: NodeId): readonly EntryMeta[]
+}
 
 /** Sees everything at once and throws when an invariant of Raft does not hold. */
 export class Judge {
@@ -18,13 +33,13 @@ export class Judge {
     this.#voters = voters
   }
 
-  onReady(_cluster: Cluster, node: RunningNode, ready: Ready): void {
+  onReady(_cluster: JudgedGroup, node: JudgedNode, ready: Ready): void {
     if (ready.truncateFrom !== undefined) {
       check(ready.truncateFrom > node.commitSeen, `R6: ${node.id} cuts committed entries`)
     }
   }
 
-  afterReady(cluster: Cluster, node: RunningNode, ready: Ready): void {
+  afterReady(cluster: JudgedGroup, node: JudgedNode, ready: Ready): void {
     for (const event of ready.events) {
       if (event.kind !== 'leader_elected') continue
       const other = this.#leaders.get(event.term)
@@ -46,7 +61,7 @@ export class Judge {
   }
 
   /** R2: where two logs agree on one entry they agree on all before it. */
-  checkLogs(cluster: Cluster): void {
+  checkLogs(cluster: JudgedGroup): void {
     for (const a of cluster.ids) {
       for (const b of cluster.ids) {
         if (a >= b) continue
@@ -58,7 +73,7 @@ export class Judge {
     }
   }
 
-  #checkCommit(cluster: Cluster, node: RunningNode): void {
+  #checkCommit(cluster: JudgedGroup, node: JudgedNode): void {
     const status = (node.core as RaftCore).status(cluster.now)
     const { commit, role, term } = status
     check(commit >= node.commitSeen, `R4: the commit of ${node.id} went back`)

@@ -1,0 +1,310 @@
+/**
+ * The group of a scenario: cores with clocks, disks and a network that move only when a command says so.
+ *
+ * Used by `commands.ts`. Writes what happens as lines of a transcript. Honours the order of duties of a Ready
+ * (`raft/README.md`), and lets the judge of `test/raft` look at everything.
+ */
+import type {
+  EntryMeta,
+  HardState,
+  Input,
+  LogIndex,
+  Millis,
+  NodeId,
+  PeerMessage,
+  RaftConfig,
+  RaftStatus,
+  ReadState,
+  Ready,
+  StepResult,
+} from '../../raft/index.ts'
+import { defaultRaftConfig, InvariantError, RaftCore } from '../../raft/index.ts'
+import { Judge, type JudgedGroup } from '../raft/judge.ts'
+import { eventLines, messageText, rangeText, statusText, writeText } from './notation.ts'
+import { bootOf, filledFrom, type Stored, writeLog, writeReady } from './stored.ts'
+import { everything, Wire } from './wire.ts'
+
+export interface NodeSetup {
+  readonly id: NodeId
+  readonly entries: readonly EntryMeta[]
+  readonly hardState: HardState
+  readonly firstIndex: LogIndex
+  readonly applied: LogIndex
+  /** What the random generator of this node always says. */
+  readonly random: number
+}
+
+export interface WorldSetup {
+  readonly voters: readonly NodeId[]
+  readonly learners: readonly NodeId[]
+  readonly nodes: readonly NodeSetup[]
+  readonly config: Partial<RaftConfig>
+}
+
+export interface WorldNode {
+  readonly id: NodeId
+  /** Null while the process is down. */
+  core: RaftCore | null
+  /** Why the process stopped itself. */
+  stopped: string | null
+  now: Millis
+  isPaused: boolean
+  /** Nothing is durable before a `persist` command. */
+  isDiskSlow: boolean
+  readonly disk: Stored
+  log: EntryMeta[]
+  unsynced: Ready[]
+  applied: LogIndex
+  commitSeen: LogIndex
+  /** Term and vote as last handed out, to write only what changed. */
+  spoken: HardState
+  readonly random: number
+  readonly reads: ReadState[]
+  /** All lines about this node so far. */
+  readonly said: string[]
+}
+
+/** Bounds `settle` and `run`: a scenario is short, more is a loop. */
+const stepsMax = 20_000
+
+export class World implements JudgedGroup {
+  readonly wire: Wire = new Wire()
+  readonly ids: readonly NodeId[]
+  readonly now: Millis = 0
+  lines: string[] = []
+  /** While true nothing is written down. */
+  isQuiet = false
+  readonly #setup: WorldSetup
+  readonly #nodes: ReadonlyMap<NodeId, WorldNode>
+  readonly #judge: Judge
+
+  constructor(setup: WorldSetup) {
+    this.#setup = setup
+    this.ids = setup.nodes.map(({ id }) => id)
+    this.#judge = new Judge(setup.voters)
+    this.#nodes = new Map(setup.nodes.map((node) => [node.id, makeNode(node)]))
+    for (const node of this.#nodes.values()) {
+      for (const { index, term } of node.disk.entries.slice(0, node.commitSeen)) this.#judge.committed.set(index, term)
+      this.start(node.id)
+    }
+  }
+
+  node(id: NodeId): WorldNode {
+    const node = this.#nodes.get(id)
+    if (node === undefined) throw new Error(`there is no node ${id}`)
+    return node
+  }
+
+  log(id: NodeId): readonly EntryMeta[] {
+    return this.node(id).log
+  }
+
+  status(id: NodeId): RaftStatus {
+    const { core, now } = this.node(id)
+    if (core === null) throw new Error(`${id} is down`)
+    return core.status(now)
+  }
+
+  statusText(id: NodeId): string {
+    const { core, stopped, log } = this.node(id)
+    if (core === null) return stopped === null ? 'down' : 'stopped'
+    return statusText(this.status(id), log)
+  }
+
+  say(id: NodeId, line: string): void {
+    this.node(id).said.push(line)
+    if (!this.isQuiet) this.lines.push(`${id} ${line}`)
+  }
+
+  /** Feeds one input and does the duties that come of it. Null when the node is down or stops itself. */
+  step(id: NodeId, input: Input): StepResult | null {
+    const node = this.node(id)
+    const result = this.#guard(node, (core) => core.step(input, node.now))
+    this.#pump(node)
+    return result
+  }
+
+  /** The fsync of the oldest `countMax` waiting Readies returned. */
+  persist(id: NodeId, countMax = Number.POSITIVE_INFINITY): void {
+    const node = this.node(id)
+    const durable = node.unsynced.splice(0, countMax)
+    const last = durable.at(-1)
+    if (last === undefined) return
+    for (const ready of durable) writeReady(node.disk, ready)
+    for (const ready of durable) this.#send(node, '=>', ready.sendAfterPersist)
+    this.#guard(node, (core) => core.step({ kind: 'persisted', ready: last.number }, node.now))
+    this.#pump(node)
+  }
+
+  deliver(message: PeerMessage): StepResult | null {
+    const node = this.node(message.to)
+    if (node.core === null) return null
+    const saidBefore = node.said.length
+    const result = this.step(message.to, { kind: 'message', message })
+    const isMute = node.said.length === saidBefore && result?.kind !== 'refused'
+    if (isMute) this.say(message.to, `<- ${message.from}  ${messageText(message)}: nothing to do`)
+    return result
+  }
+
+  /** Delivers until nothing is on the wire; time stands still. */
+  settle(): void {
+    for (let steps = 0; ; steps++) {
+      const [message] = this.wire.take(everything, 1)
+      if (message === undefined) return
+      if (steps > stepsMax) throw new Error('the group does not come to rest')
+      this.deliver(message)
+    }
+  }
+
+  /** One node's time goes on by `ms`, with a tick at every deadline; null: up to the next deadline. */
+  tick(id: NodeId, ms: Millis | null): void {
+    const node = this.node(id)
+    const deadline = () => node.core?.deadline() ?? Number.POSITIVE_INFINITY
+    const end = ms === null ? Math.max(node.now, deadline()) : node.now + ms
+    if (!Number.isFinite(end)) throw new Error(`${id} has no deadline`)
+    for (let ticks = 0; deadline() <= end && (ms !== null || ticks === 0); ticks++) {
+      if (ticks > stepsMax) throw new Error(`${id} ticks for ever`)
+      node.now = Math.max(node.now, deadline())
+      this.step(id, { kind: 'tick' })
+    }
+    node.now = end
+  }
+
+  /** Everybody's time goes on by `ms`, and every message arrives at once. */
+  run(ms: Millis): void {
+    const starts = new Map([...this.#nodes.values()].map(({ id, now }) => [id, now]))
+    const dueIn = ({ id, core, isPaused }: WorldNode) =>
+      core === null || isPaused ? Number.POSITIVE_INFINITY : core.deadline() - (starts.get(id) as Millis)
+    this.settle()
+    for (let steps = 0; steps < stepsMax; steps++) {
+      const next = [...this.#nodes.values()].reduce((a, b) => (dueIn(b) < dueIn(a) ? b : a))
+      if (dueIn(next) > ms) break
+      const at = Math.max(dueIn(next), next.now - (starts.get(next.id) as Millis))
+      for (const node of this.#nodes.values()) node.now = Math.max(node.now, (starts.get(node.id) as Millis) + at)
+      this.step(next.id, { kind: 'tick' })
+      this.settle()
+    }
+    for (const node of this.#nodes.values()) node.now = (starts.get(node.id) as Millis) + ms
+  }
+
+  /** The process dies; of what was not fsynced the oldest `survivors` Readies reached the disk all the same. */
+  crash(id: NodeId, survivors: number): void {
+    const node = this.node(id)
+    for (const ready of node.unsynced.slice(0, survivors)) writeReady(node.disk, ready)
+    node.core = null
+    node.unsynced = []
+    this.say(id, 'is down')
+  }
+
+  start(id: NodeId): void {
+    const node = this.node(id)
+    const { hardState, entries } = node.disk
+    node.log = [...entries]
+    node.commitSeen = 0
+    node.applied = Math.min(node.applied, hardState.commit)
+    node.spoken = hardState
+    node.stopped = null
+    const first = { voters: this.#setup.voters, outgoing: [], learners: this.#setup.learners }
+    const config = { ...defaultRaftConfig, commitNewsDelayMs: 0, ...this.#setup.config, id }
+    try {
+      node.core = new RaftCore(config, bootOf(node.disk, first, node.applied), () => node.random, node.now)
+    } catch (error) {
+      this.#stop(node, error)
+    }
+    this.#pump(node)
+  }
+
+  /** What must hold between any two commands. */
+  check(): void {
+    this.#judge.checkLogs(this)
+  }
+
+  #pump(node: WorldNode): void {
+    while (node.core?.hasReady()) {
+      const ready = this.#guard(node, (core) => core.ready())
+      if (ready === null) return
+      this.#judge.onReady(this, node, ready)
+      writeLog(node.log, ready)
+      const commitBefore = node.commitSeen
+      node.unsynced.push(ready)
+      this.#judge.afterReady(this, node, ready)
+      this.#report(node, ready, commitBefore)
+      if (ready.committed === undefined) continue
+      node.applied = ready.committed.to
+      const { to: index } = ready.committed
+      this.#guard(node, (core) => core.step({ kind: 'applied', index }, node.now))
+    }
+    if (node.core === null) return
+    if (!node.isDiskSlow) this.persist(node.id)
+    else while (node.unsynced[0]?.mustSync === false) this.persist(node.id, 1)
+  }
+
+  #report(node: WorldNode, ready: Ready, commitBefore: LogIndex): void {
+    const { id } = node
+    for (const line of eventLines(id, ready.events)) this.say(id, line)
+    const commit = node.commitSeen > commitBefore ? `commit ${node.commitSeen}` : null
+    const applies = ready.committed && `applies ${rangeText(ready.committed.from, ready.committed.to)}`
+    if (commit !== null || applies) this.say(id, [commit, applies].filter(Boolean).join(', '))
+    for (const { context, index } of ready.readStates) this.say(id, `answers read ${context} at ${index}`)
+    node.reads.push(...ready.readStates)
+    this.#send(node, '->', ready.sendNow)
+    const write = writeText(ready, node.spoken)
+    node.spoken = ready.hardState ?? node.spoken
+    if (write !== null) this.say(id, `disk${node.isDiskSlow ? ' (not yet)' : ''}: ${write}`)
+    else if (node.isDiskSlow && ready.sendAfterPersist.length > 0 && node.unsynced.length > 1) {
+      this.say(id, 'disk (not yet): nothing new, but an answer that waits for what is before it')
+    }
+  }
+
+  /** Same words to several peers are one line. */
+  #send(node: WorldNode, arrow: '->' | '=>', messages: readonly PeerMessage[]): void {
+    const receivers = new Map<string, NodeId[]>()
+    for (const message of messages) {
+      const text = messageText(message)
+      receivers.set(text, [...(receivers.get(text) ?? []), message.to])
+      this.wire.send(
+        message.kind === 'append' ? { ...message, entries: filledFrom(node.log, message.entries) } : message,
+      )
+    }
+    for (const [text, to] of receivers) this.say(node.id, `${arrow} ${to.join(' ')}  ${text}`)
+  }
+
+  #guard<T>(node: WorldNode, run: (core: RaftCore) => T): T | null {
+    if (node.core === null) return null
+    try {
+      return run(node.core)
+    } catch (error) {
+      this.#stop(node, error)
+      return null
+    }
+  }
+
+  /** An InvariantError is final: the process stops. */
+  #stop(node: WorldNode, error: unknown): void {
+    if (!(error instanceof InvariantError)) throw error
+    node.core = null
+    node.unsynced = []
+    node.stopped = error.message
+    this.say(node.id, `STOPS: ${error.message}`)
+  }
+}
+
+function makeNode({ id, entries, hardState, firstIndex, applied, random }: NodeSetup): WorldNode {
+  return {
+    id,
+    core: null,
+    stopped: null,
+    now: 0,
+    isPaused: false,
+    isDiskSlow: false,
+    disk: { hardState, entries: [...entries], firstIndex },
+    log: [],
+    unsynced: [],
+    applied,
+    commitSeen: hardState.commit,
+    spoken: hardState,
+    random,
+    reads: [],
+    said: [],
+  }
+}
