@@ -18,10 +18,12 @@ export interface Stored {
   hardState: HardState
   entries: EntryMeta[]
   firstIndex: LogIndex
+  /** What the driver knows to be wrong with this log; null: nothing. */
+  quarantine: Boot['quarantine']
 }
 
 export function bootOf(stored: Stored, first: Configuration, applied: LogIndex): Boot {
-  const { hardState, entries, firstIndex } = stored
+  const { hardState, entries, firstIndex, quarantine } = stored
   const terms = entries.slice(firstIndex - 1).map((entry) => entry.term)
   return {
     hardState,
@@ -31,6 +33,7 @@ export function bootOf(stored: Stored, first: Configuration, applied: LogIndex):
     lastIndex: entries.length,
     termRuns: runsOf(terms, firstIndex),
     applied,
+    quarantine,
   }
 }
 

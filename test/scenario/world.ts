@@ -297,7 +297,7 @@ function makeNode({ id, entries, hardState, firstIndex, applied, random }: NodeS
     now: 0,
     isPaused: false,
     isDiskSlow: false,
-    disk: { hardState, entries: [...entries], firstIndex },
+    disk: { hardState, entries: [...entries], firstIndex, quarantine: null },
     log: [],
     unsynced: [],
     applied,
