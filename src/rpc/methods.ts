@@ -307,7 +307,28 @@ export interface NodeEvent {
   readonly details: Readonly<Record<string, string>>
 }
 
-// raft.proto (Control and Bulk, with their Hello and HelloReply: see peer-codec.ts)
+// raft.proto (Control, Bulk and HelloReply: see peer-codec.ts)
+
+/** Who speaks to whom: the first word of a stream, and part of every call that copies. */
+export interface Hello {
+  readonly cluster: string
+  readonly group: string
+  readonly incarnation: string
+  readonly fromNode: string
+  readonly fromDisk: string
+  readonly toNode: string
+  readonly toDisk: string
+  /** Where clients reach the sender. */
+  readonly fromAddress: string
+  readonly protocolMin: number
+  readonly protocolMax: number
+  readonly build: string
+  readonly featureLevel: number
+  /** Index of the newest configuration in the sender's log, 0 for the first one. */
+  readonly membershipIndex: number
+  /** Where peers reach the sender: its configuration may be unknown to the receiver. */
+  readonly fromRaftAddress: string
+}
 
 export interface Member {
   readonly node: string
@@ -367,6 +388,70 @@ export interface DescribeReply {
   readonly term: number
   /** Empty when no leader is known. */
   readonly leader: string
+}
+
+export interface DescribeLogRequest {
+  readonly hello?: Hello
+}
+
+/** The end of what lies before the first entry of a log. */
+export interface WireLogOrigin {
+  readonly position: number
+  readonly index: number
+  readonly term: number
+  readonly checksum: number
+}
+
+export interface DescribeLogReply {
+  readonly firstIndex: number
+  /** Where a copy of this log begins. */
+  readonly origin?: WireLogOrigin
+  /** Last entry that FetchLog gives: committed and durable. */
+  readonly lastIndex: number
+  readonly endPosition: number
+  /** 0: no state to give. */
+  readonly appliedIndex: number
+  readonly leads: boolean
+}
+
+export interface FetchLogRequest {
+  readonly hello?: Hello
+  readonly fromIndex: number
+  readonly toIndex: number
+  readonly bytesMax: number
+  /** Durable entries that may not be committed are welcome, too. */
+  readonly uncommitted: boolean
+}
+
+/** Entries [fromIndex, toIndex]. */
+export interface LogRange {
+  readonly fromIndex: number
+  readonly toIndex: number
+}
+
+export interface FetchLogReply {
+  readonly frames: Buffer
+  readonly firstIndex: number
+  readonly lastIndex: number
+  readonly endPosition: number
+  /** The entry behind the frames lies in this range, which is rotten here. */
+  readonly rotten?: LogRange
+}
+
+export interface FetchStateRequest {
+  /** In the first request only. */
+  readonly hello?: Hello
+  readonly bytesMax: number
+}
+
+export interface FetchStateReply {
+  readonly appliedIndex: number
+  readonly hash: string
+  readonly rows: Buffer
+  /** CRC-32 of all rows so far, these included. */
+  readonly checksum: number
+  readonly rowCount: number
+  readonly last: boolean
 }
 
 function unary<Request, Response>(
@@ -445,9 +530,15 @@ export const raftMethods: {
   readonly bulk: StreamMethod<Buffer, Buffer>
   readonly bootstrap: UnaryMethod<BootstrapRequest, BootstrapReply>
   readonly describe: UnaryMethod<DescribeRequest, DescribeReply>
+  readonly describeLog: UnaryMethod<DescribeLogRequest, DescribeLogReply>
+  readonly fetchLog: UnaryMethod<FetchLogRequest, FetchLogReply>
+  readonly fetchState: StreamMethod<FetchStateRequest, FetchStateReply>
 } = {
   control: stream('Raft', 'Control', 'peer', 'bytes'),
   bulk: stream('Raft', 'Bulk', 'peer', 'bytes'),
   bootstrap: unary('Raft', 'Bootstrap', 'peer'),
   describe: unary('Raft', 'Describe', 'peer'),
+  describeLog: unary('Raft', 'DescribeLog', 'peer'),
+  fetchLog: unary('Raft', 'FetchLog', 'peer'),
+  fetchState: stream('Raft', 'FetchState', 'peer', 'object'),
 }

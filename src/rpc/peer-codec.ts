@@ -6,29 +6,9 @@
  */
 import type { AppendResponse, PeerMessage, VoteRefusal } from '../../raft/index.ts'
 import { unreachable } from '../common/assert.ts'
-import type { WireStatus } from './methods.ts'
+import type { Hello, WireStatus } from './methods.ts'
 import { readStatus, writeStatus } from './status.ts'
 import { encodeMessage, type FieldSink, malformed, WireReader } from './wire.ts'
-
-export interface Hello {
-  readonly cluster: string
-  readonly group: string
-  readonly incarnation: string
-  readonly fromNode: string
-  readonly fromDisk: string
-  readonly toNode: string
-  readonly toDisk: string
-  /** Where clients reach the sender. */
-  readonly fromAddress: string
-  readonly protocolMin: number
-  readonly protocolMax: number
-  readonly build: string
-  readonly featureLevel: number
-  /** Index of the newest configuration in the sender's log, 0 for the first one. */
-  readonly membershipIndex: number
-  /** Where peers reach the sender: its configuration may be unknown to the receiver. */
-  readonly fromRaftAddress: string
-}
 
 export interface HelloReply {
   readonly status: WireStatus | null

@@ -6,7 +6,8 @@
  */
 import type { Cancel, Clock, Random } from '../../common/clock.ts'
 import { LedgerError, toLedgerError } from '../../common/errors.ts'
-import { decodeHelloReply, encodePeerFrame, type Hello } from '../../rpc/peer-codec.ts'
+import type { Hello } from '../../rpc/methods.ts'
+import { decodeHelloReply, encodePeerFrame } from '../../rpc/peer-codec.ts'
 import type { Channel, StreamMethod, StreamSink } from '../../rpc/transport.ts'
 
 export const reconnectMinMs = 50

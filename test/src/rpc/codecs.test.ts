@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import type { PeerMessage } from '../../../raft/index.ts'
 import { LedgerError } from '../../../src/common/errors.ts'
 import * as envelopes from '../../../src/rpc/envelopes.ts'
-import type { WireStatus } from '../../../src/rpc/methods.ts'
+import type { Hello, WireStatus } from '../../../src/rpc/methods.ts'
 import * as peers from '../../../src/rpc/peer-codec.ts'
 import { loadDefinition } from '../../../src/rpc/protos.ts'
 import { decodeStatus, encodeStatus, fromWireStatus, toWireStatus } from '../../../src/rpc/status.ts'
@@ -82,7 +82,7 @@ const pullReply: envelopes.PullReply = {
   batches: pulled,
 }
 
-const hello: peers.Hello = {
+const hello: Hello = {
   cluster: 'c',
   group: 'g',
   incarnation: 'i',

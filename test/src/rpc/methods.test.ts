@@ -18,11 +18,13 @@ type Samples<Table> = {
   }
 }
 /** Every field present, also the optional ones. */
-type Full<Shape> = Shape extends readonly (infer Item)[]
-  ? readonly Full<Item>[]
-  : Shape extends object
-    ? { readonly [Key in keyof Shape]-?: Full<Shape[Key]> }
-    : Shape
+type Full<Shape> = Shape extends Buffer
+  ? Shape
+  : Shape extends readonly (infer Item)[]
+    ? readonly Full<Item>[]
+    : Shape extends object
+      ? { readonly [Key in keyof Shape]-?: Full<Shape[Key]> }
+      : Shape
 
 const large = 2 ** 53 - 1
 const status: Required<methods.WireStatus> = {
@@ -69,6 +71,23 @@ const membership = {
   underWay: 'u',
   lastIndex: 7,
   returning: [member],
+}
+
+const hello: methods.Hello = {
+  cluster: 'c',
+  group: 'g',
+  incarnation: 'i',
+  fromNode: 'n0',
+  fromDisk: 'd0',
+  toNode: 'n1',
+  toDisk: 'd1',
+  fromAddress: 'a:1',
+  protocolMin: 1,
+  protocolMax: 2,
+  build: 'b',
+  featureLevel: 3,
+  membershipIndex: 4,
+  fromRaftAddress: 'a:2',
 }
 
 const namesrvSamples: Samples<typeof methods.namesrvMethods> = {
@@ -204,6 +223,31 @@ const raftSamples: Samples<typeof methods.raftMethods> = {
       term: 4,
       leader: 'n0',
     },
+  },
+  describeLog: {
+    request: { hello },
+    reply: {
+      firstIndex: 4,
+      origin: { position: 4096, index: 3, term: 2, checksum: 0xffff_ffff },
+      lastIndex: 9,
+      endPosition: large,
+      appliedIndex: 8,
+      leads: true,
+    },
+  },
+  fetchLog: {
+    request: { hello, fromIndex: 1, toIndex: large, bytesMax: 1024, uncommitted: true },
+    reply: {
+      frames: Buffer.from('frames'),
+      firstIndex: 1,
+      lastIndex: 2,
+      endPosition: 3,
+      rotten: { fromIndex: 2, toIndex: 3 },
+    },
+  },
+  fetchState: {
+    request: { hello, bytesMax: 1 },
+    reply: { appliedIndex: 1, hash: 'h', rows: Buffer.from('rows'), checksum: 7, rowCount: 2, last: true },
   },
 }
 
