@@ -48,7 +48,7 @@ export class Session {
     if (isQuiet) quietly(this, name === 'quietly' ? rest : words)
     else commandOf(name)(this, rest)
     world.check()
-    if (world.lines.length > 0 || !speaks.has(name)) return world.lines
+    if (world.lines.length > 0 || !speaks.has(name)) return counted(world.lines)
     return isQuiet ? ['no status changes'] : ['nothing happens']
   }
 
@@ -166,6 +166,17 @@ function commandOf(name: string): Run {
   return run
 }
 
+/** A line that comes several times in a row is written once. */
+function counted(lines: readonly string[]): string[] {
+  const counts: { readonly line: string; count: number }[] = []
+  for (const line of lines) {
+    const last = counts.at(-1)
+    if (last?.line === line) last.count++
+    else counts.push({ line, count: 1 })
+  }
+  return counts.map(({ line, count }) => (count === 1 ? line : `${line} (${count} times)`))
+}
+
 /** Instead of every step only where it led: the status of each node for which it changed. */
 function quietly(session: Session, [name = '', ...words]: readonly string[]): void {
   const { world } = session
@@ -177,7 +188,8 @@ function quietly(session: Session, [name = '', ...words]: readonly string[]): vo
   } finally {
     world.isQuiet = false
   }
-  for (const id of world.ids) {
+  // Whom it made the leader is all there is to say.
+  for (const id of name === 'elect' ? [words[0] as NodeId] : world.ids) {
     const text = world.statusText(id)
     if (text !== before.get(id)) world.lines.push(`${id} ${text}`)
   }

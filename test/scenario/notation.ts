@@ -64,8 +64,15 @@ export function messageText(message: PeerMessage): string {
     case 'append_response': {
       const { rejected, matchIndex } = message
       if (rejected === null) return `${head} match ${matchIndex}`
-      return `${head} refused at ${rejected.rejectedIndex}, try ${entryName(rejected.hintIndex, rejected.hintTerm)}`
+      const hint = entryName(rejected.hintIndex, rejected.hintTerm)
+      return `${head} refused at ${rejected.rejectedIndex}, try ${hint}${rejected.hasLost ? ', may have lost more' : ''}`
     }
+    case 'catch_up':
+      return `${head}, log begins at ${message.firstIndex}`
+    case 'read_request':
+      return `${head} for read ${message.context}`
+    case 'read_response':
+      return `${head} for read ${message.context}: ${message.index ?? 'refused'}`
     case 'timeout_now':
     case 'stepped_down':
       return head
@@ -104,11 +111,11 @@ export function eventText(id: NodeId, event: RaftEvent): string | null {
   }
 }
 
-/** The lines for what a Ready reports; who knows no leader is implied by a change to a candidate's role. */
+/** The lines for what a Ready reports. A change of role implies that the leader of before is known no more. */
 export function eventLines(id: NodeId, events: readonly RaftEvent[]): string[] {
-  const isStanding = events.some((e) => e.kind === 'role_changed' && e.to.endsWith('candidate'))
+  const isRoleChanged = events.some((event) => event.kind === 'role_changed')
   return events
-    .filter((e) => !(isStanding && e.kind === 'leader_changed' && e.leader === null))
+    .filter((event) => !(isRoleChanged && event.kind === 'leader_changed' && event.leader === null))
     .map((event) => eventText(id, event))
     .filter((line): line is string => line !== null)
 }

@@ -53,7 +53,18 @@ export function parseOptions(words: readonly string[], names: readonly string[])
 export function parseForgery(words: readonly string[]): PeerMessage {
   const { from, to, kind } = parseLink(words[0], words[1])
   const fields = Object.fromEntries(words.slice(2).flatMap(parseField))
-  return { kind, from, to, ...fields } as PeerMessage
+  return { kind, from, to, ...(harmless[kind as string] ?? {}), ...fields } as PeerMessage
+}
+
+/** What a forged message says where the case does not care. */
+const harmless: Readonly<Record<string, object>> = {
+  pre_vote_response: { refusal: null },
+  vote_request: { transfer: false },
+  vote_response: { refusal: null },
+  heartbeat: { commit: 0, round: 0, lastIndex: 0, session: 0 },
+  heartbeat_response: { round: 0, session: 0 },
+  append: { prevIndex: 0, prevTerm: 0, entries: [], commit: 0 },
+  append_response: { matchIndex: 0, rejected: null },
 }
 
 function parseField(word: string): [string, unknown][] {
