@@ -87,8 +87,8 @@ export function checkRaftConfig(config: RaftConfig): void {
 export interface Boot {
   readonly hardState: HardState
   /**
-   * Ascending. The first is the one in force at or before firstIndex - 1 (index 0: the first one of the group), then all
-   * of the log, committed or not. The last is in force.
+   * Ascending. The first is a committed one (index 0: the first one of the group), then all that follow it in the log,
+   * committed or not. The last is in force.
    */
   readonly configurations: readonly LoggedConfiguration[]
   /** First index still in the log, and the term of the entry before it (0 for a log that starts at 1). */

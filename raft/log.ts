@@ -56,8 +56,8 @@ export class RaftLog {
     invariant(this.#commit <= this.#last, 'R4: the stored commit lies beyond the last entry: the log lost entries')
     const [firstConfiguration] = boot.configurations
     invariant(
-      firstConfiguration !== undefined && firstConfiguration.index < boot.firstIndex,
-      'R3: the configuration in force at the start of the log is not known',
+      firstConfiguration !== undefined && firstConfiguration.index <= boot.hardState.commit,
+      'R3: no committed configuration is known',
     )
     invariant(
       (boot.configurations.at(-1)?.index ?? 0) <= boot.lastIndex,

@@ -167,6 +167,7 @@ class BrokerNode implements Broker {
       folder,
       configuration,
       address: this.address,
+      raftAddress: this.raftAddress,
       refused: (node, reason) => this.#refusals.outgoing(node, reason),
       begins: () => this.#begins(lifecycle.api),
       failed: (error) => this.#fail(error),
@@ -208,7 +209,7 @@ class BrokerNode implements Broker {
     registerPeerServer(routes, {
       clock: this.#ports.clock,
       identity: () => this.#identity(),
-      greeted: (hello) => this.replica?.greeted(hello.fromNode, hello.fromAddress),
+      greeted: (hello) => this.replica?.greeted(hello),
       refused: (hello, reason, absent) => this.#refusals.incoming(hello?.fromNode ?? '', reason, absent),
       receive: (message, wallMs, frames) => this.replica?.receive(message, wallMs, frames),
     })
@@ -222,7 +223,7 @@ class BrokerNode implements Broker {
     const outcome = this.#bootstrap?.outcome
     if (!this.#folder || !this.replica || outcome?.kind !== 'member') return { absent: this.#reason() }
     const { node, disk } = this.#folder.identity
-    return { node, disk, configuration: outcome.configuration }
+    return { node, disk, configuration: outcome.configuration, history: this.replica.history }
   }
 
   #makeBootstrap(folder: Folder): Bootstrap {

@@ -10,12 +10,23 @@ import { isMember, type Membership, type PlacedMembership } from './membership.t
 export class MembershipHistory {
   /** Ascending; the first is the one in force at the commit. */
   #placed: readonly PlacedMembership[]
-  #listeners = new Set<() => void>()
+  readonly #listeners = new Set<() => void>()
+  #revision = 0
 
   constructor(placed: readonly PlacedMembership[], commit: number) {
     invariant(placed.length > 0, 'R2: a replica starts from some membership')
     this.#placed = placed
     this.commitTo(commit)
+  }
+
+  /** Grows with every change. */
+  get revision(): number {
+    return this.#revision
+  }
+
+  /** From the committed one on, ascending. */
+  get placed(): readonly PlacedMembership[] {
+    return this.#placed
   }
 
   /** In force now: the newest one in the log, committed or not. */
@@ -62,6 +73,7 @@ export class MembershipHistory {
   }
 
   #changed(): void {
+    this.#revision++
     for (const listener of this.#listeners) listener()
   }
 }

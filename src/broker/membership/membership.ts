@@ -82,6 +82,7 @@ export function toConfiguration(
     voters: membership.voters.map(idOf),
     outgoing: membership.outgoing.map(idOf),
     learners: membership.learners.map(idOf),
+    ...(membership.priorities.length > 0 ? { priorities: membership.priorities } : {}),
   }
 }
 

@@ -4,7 +4,7 @@
  * Owned by the replica loop. It decides what a caller is told when the core refuses; it must never let an entry that
  * the core accepted go without someone waiting for its outcome.
  */
-import type { Input, Refusal, StepResult } from '../../../raft/index.ts'
+import type { ChangeRefusal, Configuration, Input, ProposedEntry, Refusal, StepResult } from '../../../raft/index.ts'
 import { type FrameType, frameLengthOf, frameTypes, type LogEntry } from '../../../store/index.ts'
 import { invariant, unreachable } from '../../common/assert.ts'
 import type { Clock } from '../../common/clock.ts'
@@ -33,6 +33,12 @@ export interface AdmissionPorts {
   keepBody(index: number, term: number, type: LogEntry['type'], body: readonly Uint8Array[]): void
 }
 
+const changeRefusals: Readonly<Record<ChangeRefusal, string>> = {
+  term_not_started: 'the leader of this term has not committed its first entry yet',
+  change_under_way: 'the last change is not committed yet',
+  illegal_step: 'the membership has changed meanwhile',
+}
+
 export class Admission {
   readonly proposals: Proposals = new Proposals()
   readonly reads: Reads = new Reads()
@@ -45,7 +51,13 @@ export class Admission {
     this.#held = new HoldQueue({ bytesMax: ports.limits.heldBytesMax, countMax: ports.limits.proposalsMax })
   }
 
-  propose(type: FrameType, body: readonly Uint8Array[], options: ProposeOptions): Promise<Applied> {
+  /** `configuration`: what the body of a configuration entry says, as the core of this node sees it. */
+  propose(
+    type: FrameType,
+    body: readonly Uint8Array[],
+    options: ProposeOptions,
+    configuration?: Configuration,
+  ): Promise<Applied> {
     invariant(type !== frameTypes.padding, 'S2: padding is made by the layout alone')
     const bytes = frameLengthOf(body.reduce((sum, piece) => sum + piece.length, 0))
     const refusal = this.#refuseLength(bytes) ?? this.#refuse(bytes, options) ?? this.#refuseWrite()
@@ -69,7 +81,10 @@ export class Admission {
         },
       }
       const held = this.#hold(caller, options, () => {
-        const result = this.#ports.step({ kind: 'propose', entries: [{ kind: 'normal', bytes }] })
+        const entry: ProposedEntry = configuration
+          ? { kind: 'configuration', bytes, configuration }
+          : { kind: 'normal', bytes }
+        const result = this.#ports.step({ kind: 'propose', entries: [entry] })
         if (result.kind !== 'accepted') return this.#judge(result, caller)
         place = { index: result.first, term: result.term }
         this.#ports.keepBody(result.first, result.term, type, body)
@@ -200,7 +215,7 @@ export class Admission {
       case 'unknown_peer':
         return new LedgerError('INVALID_PARAMETER', `${refusal.peer} is no member of the group`)
       case 'change_refused':
-        return new LedgerError('INVALID_PARAMETER', `the membership cannot change: ${refusal.reason}`)
+        return new LedgerError('CHANGE_IN_PROGRESS', changeRefusals[refusal.reason])
       default:
         return unreachable(refusal)
     }

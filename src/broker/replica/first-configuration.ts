@@ -2,7 +2,7 @@
  * Judgements about the first configuration: whether a node belongs to it, whether two nodes were started with the
  * same settings. Pure; called by `bootstrap.ts` and by its RPC handler.
  */
-import type { BootstrapRequest, FirstConfiguration, Member } from '../../rpc/methods.ts'
+import type { BootstrapRequest, FirstConfiguration } from '../../rpc/methods.ts'
 import { type BrokerOptions, defaultSegmentBytes } from '../options.ts'
 import type { Identity } from './identity.ts'
 import { featureLevel } from './peer-server.ts'
@@ -64,14 +64,4 @@ export function makeConfiguration(
     segmentBytes: bootstrapSettings(options).segmentBytes,
     featureLevel,
   }
-}
-
-/** The other members, at the addresses this node was started with, else at those of the configuration. */
-export function otherMembers(configuration: FirstConfiguration, options: BrokerOptions): readonly Member[] {
-  return configuration.members
-    .filter((member) => member.node !== options.node)
-    .map((member) => {
-      const given = options.members.find((candidate) => candidate.node === member.node)
-      return given ? { ...member, raftAddress: given.raftAddress } : member
-    })
 }

@@ -26,6 +26,8 @@ export interface LifecycleParts {
   readonly configuration: FirstConfiguration
   /** Where clients reach this node. */
   readonly address: string
+  /** Where peers reach this node, unless its membership says otherwise. */
+  readonly raftAddress: string
   /** This member refused us. */
   refused(node: string, reason: string): void
   /** A replica begins, the first one or a later one; called before it says anything. */
@@ -116,7 +118,8 @@ export class ReplicaLifecycle {
   async #begin(): Promise<void> {
     if (this.#closed) return
     const { folder, configuration, ports, options } = this.#parts
-    const found = { directory: folder.directory, generations: this.#generations, store: this.#store }
+    const { directory, identity } = folder
+    const found = { directory, identity, generations: this.#generations, store: this.#store }
     const recovered = await recover(found, configuration, ports, limitsOf(options))
     this.#recovered = recovered
     this.#report(recovered)

@@ -6,7 +6,14 @@
  * thesis 10.2.1; `raft/README.md`) is: stage the log, send what need not wait, persist, and only then the rest.
  */
 import type { Input, PeerMessage, RaftCore, RaftEvent, Ready, StepResult } from '../../../raft/index.ts'
-import { type CommitLogApi, type Frame, frameTypes, type HardStateApi, type LogEntry } from '../../../store/index.ts'
+import {
+  type CommitLogApi,
+  type Frame,
+  frameBody,
+  frameTypes,
+  type HardStateApi,
+  type LogEntry,
+} from '../../../store/index.ts'
 import { invariant } from '../../common/assert.ts'
 import type { Clock } from '../../common/clock.ts'
 import type { ReplicaLimits } from '../options.ts'
@@ -27,6 +34,10 @@ export interface LoopPorts {
   readConfirmed(context: number, index: number): void
   /** Entries up to `index` are committed and on the own disk. */
   committed(index: number): void
+  /** A configuration entry is staged: it counts from now on (Raft section 6). */
+  configurationStaged(index: number, body: Buffer): void
+  /** Entries from this one on are cut. */
+  cut(fromIndex: number): void
   /** All Readies of this turn are taken. */
   turnEnded(): void
   diskFull(): void
@@ -165,12 +176,16 @@ export class ReplicaLoop {
 
   #stage(ready: Ready): void {
     const { log } = this.#ports
-    if (ready.truncateFrom !== undefined && ready.truncateFrom <= log.lastIndex) log.truncateFrom(ready.truncateFrom)
+    if (ready.truncateFrom !== undefined && ready.truncateFrom <= log.lastIndex) {
+      log.truncateFrom(ready.truncateFrom)
+      this.#ports.cut(ready.truncateFrom)
+    }
     let stamp: number | null = null
     for (const { index, term, kind } of ready.append) {
       const received = this.#inbound.find(index, term)
       if (received) {
         this.#lastStoreTime = log.appendFrame(received.bytes).header.storeTime
+        if (kind === 'configuration') this.#ports.configurationStaged(index, frameBody(received))
         continue
       }
       stamp ??= this.#ports.stamp(this.#lastStoreTime)
@@ -178,6 +193,7 @@ export class ReplicaLoop {
       const own = kind === 'noop' ? noop : this.#bodies.get(index)
       invariant(own !== undefined && (own === noop || own.term === term), `R2: entry ${index}/${term} has no body`)
       log.append({ index, term, type: own.type, storeTime: stamp, body: own.body })
+      if (kind === 'configuration') this.#ports.configurationStaged(index, Buffer.concat(own.body))
     }
   }
 

@@ -1,5 +1,8 @@
 /**
  * The other members as this replica knows them: connections, clients' addresses, clocks. Owned by the replica.
+ *
+ * Connections follow the memberships in the log, uncommitted ones included. Beside them there are guests: nodes that
+ * a newer membership than ours names, which may lead us and must get our answers before we have its entry.
  */
 import type { Input, PeerMessage } from '../../../raft/index.ts'
 import type { CommitLogApi } from '../../../store/index.ts'
@@ -7,8 +10,10 @@ import type { LedgerError } from '../../common/errors.ts'
 import type { Logger } from '../../common/logger.ts'
 import type { FirstConfiguration, Hello, Member } from '../../rpc/methods.ts'
 import type { EventSink } from '../events.ts'
+import { membersMax } from '../membership/change.ts'
+import type { MembershipHistory } from '../membership/history.ts'
+import { memberNamed, memberRole, membersOf } from '../membership/membership.ts'
 import { type BrokerOptions, type BrokerPorts, limitsOf } from '../options.ts'
-import { otherMembers } from './first-configuration.ts'
 import { buildName, featureLevel, protocolVersion } from './peer-server.ts'
 import { Peers } from './peers.ts'
 import { VoterClocks } from './voter-clocks.ts'
@@ -19,15 +24,25 @@ export interface MembersParts {
   readonly logger: Logger
   readonly events: EventSink
   readonly configuration: FirstConfiguration
+  readonly history: MembershipHistory
   /** Disk id of this node. */
   readonly disk: string
   /** Where clients reach this node. */
   readonly address: string
+  /** Where peers reach this node, unless the membership says otherwise. */
+  readonly raftAddress: string
   readonly log: CommitLogApi
   term(): number
   step(input: Input): void
   /** This member refused us. */
   refused(node: string, reason: string): void
+  /** A member said that this node is none, by a membership as new as ours; or one let us in again. */
+  disowned(by: string | null): void
+}
+
+interface Guest {
+  readonly member: Member
+  readonly membershipIndex: number
 }
 
 export class Members {
@@ -35,14 +50,16 @@ export class Members {
   readonly #peers: Peers
   readonly #clocks: VoterClocks
   readonly #addresses = new Map<string, string>()
+  readonly #guests = new Map<string, Guest>()
+  readonly #removeListener: () => void
 
   constructor(parts: MembersParts) {
-    const { ports, events, options, configuration } = parts
+    const { ports, events, options, history } = parts
     const { clock, random, transport } = ports
     this.#parts = parts
     this.#addresses.set(options.node, parts.address)
-    this.#clocks = new VoterClocks(clock, events)
-    this.#peers = new Peers(otherMembers(configuration, options), {
+    this.#clocks = new VoterClocks(clock, events, (node) => this.#isVoter(node))
+    this.#peers = new Peers({
       clock,
       random,
       transport,
@@ -50,17 +67,22 @@ export class Members {
       log: parts.log,
       limits: limitsOf(options),
       hello: (to) => this.#hello(to),
-      connected: (node) => events.emit('peer_connected', parts.term(), { node }),
+      connected: (node) => this.#onConnected(node),
       lost: (node, error) => this.#onLost(node, error),
       refused: (node, error) => this.#onRefused(node, error),
       // Later, not now: the core is in the middle of handing out the message that could not be sent.
       unreachable: (node) => clock.defer(() => parts.step({ kind: 'unreachable', peer: node })),
     })
+    this.#follow()
+    this.#removeListener = history.onChanged(() => this.#follow())
   }
 
-  /** Every node whose address for clients is known, this one included. */
+  /** Every member whose address for clients is known, this node included. */
   get nodes(): readonly { readonly node: string; readonly address: string }[] {
-    return [...this.#addresses].map(([node, address]) => ({ node, address }))
+    const { membership } = this.#parts.history.newest
+    return [...this.#addresses]
+      .filter(([node]) => memberNamed(membership, node) !== undefined)
+      .map(([node, address]) => ({ node, address }))
   }
 
   /** Empty until the first Hello of the member. */
@@ -68,10 +90,16 @@ export class Members {
     return this.#addresses.get(node) ?? ''
   }
 
-  /** True when the address is news. */
-  greeted(node: string, address: string): boolean {
-    if (address === '' || this.#addresses.get(node) === address) return false
-    this.#addresses.set(node, address)
+  /** A node whose Hello was accepted. True when its address for clients is news. */
+  greeted(hello: Hello): boolean {
+    const { fromNode: node, fromDisk: disk, fromRaftAddress: raftAddress, membershipIndex } = hello
+    if (!this.#parts.history.names({ node, disk }) && raftAddress !== '' && this.#guests.size < membersMax) {
+      this.#guests.set(node, { member: { node, disk, raftAddress }, membershipIndex })
+      this.#follow()
+    }
+    this.#peers.hurry(node)
+    if (hello.fromAddress === '' || this.#addresses.get(node) === hello.fromAddress) return false
+    this.#addresses.set(node, hello.fromAddress)
     return true
   }
 
@@ -102,11 +130,39 @@ export class Members {
   }
 
   close(): void {
+    this.#removeListener()
     this.#peers.close()
   }
 
+  /** Connects whom the memberships name, newest last, and the guests that they do not know yet. */
+  #follow(): void {
+    const { history, options, disk: ownDisk } = this.#parts
+    for (const [node, { member, membershipIndex }] of this.#guests) {
+      if (history.names(member) || history.committed.index >= membershipIndex) this.#guests.delete(node)
+    }
+    const named = history.placed.flatMap(({ membership }) => membersOf(membership).map((member) => this.#given(member)))
+    const guests = [...this.#guests.values()].map(({ member }) => member)
+    const byNode = new Map([...named, ...guests].map((member) => [member.node, member]))
+    byNode.delete(options.node)
+    this.#peers.keep([...byNode.values()].filter((member) => member.disk !== ownDisk))
+  }
+
+  /** Initial members are reached at the addresses this node was started with, also after they moved. */
+  #given(member: Member): Member {
+    const { configuration, options } = this.#parts
+    const isInitial = configuration.members.some(({ disk }) => disk === member.disk)
+    const given = isInitial ? options.members.find(({ node }) => node === member.node) : undefined
+    return given ? { ...member, raftAddress: given.raftAddress } : member
+  }
+
+  #isVoter(node: string): boolean {
+    const role = memberRole(this.#parts.history.newest.membership, node)
+    return role !== null && role !== 'learner'
+  }
+
   #hello(to: Member): Hello {
-    const { configuration, options, disk, address } = this.#parts
+    const { configuration, history, options, disk, address, raftAddress } = this.#parts
+    const own = memberNamed(history.newest.membership, options.node)
     return {
       cluster: configuration.cluster,
       group: configuration.group,
@@ -120,9 +176,14 @@ export class Members {
       protocolMax: protocolVersion,
       build: buildName,
       featureLevel,
-      membershipIndex: 0,
-      fromRaftAddress: '',
+      membershipIndex: history.newest.index,
+      fromRaftAddress: own && own.disk === disk ? own.raftAddress : raftAddress,
     }
+  }
+
+  #onConnected(node: string): void {
+    this.#parts.events.emit('peer_connected', this.#parts.term(), { node })
+    this.#parts.disowned(null)
   }
 
   #onLost(node: string, error: LedgerError | undefined): void {
@@ -131,7 +192,8 @@ export class Members {
   }
 
   #onRefused(node: string, error: LedgerError): void {
-    if (error.code === 'WRONG_CLUSTER') this.#parts.refused(node, error.message)
+    if (error.code === 'NOT_A_MEMBER') this.#parts.disowned(node)
+    if (error.code === 'WRONG_CLUSTER' || error.code === 'NOT_A_MEMBER') this.#parts.refused(node, error.message)
     else this.#parts.logger.debug('peer not reached', { node, code: error.code, why: error.message })
   }
 }

@@ -76,6 +76,13 @@ export class PeerLink {
     )
   }
 
+  /** The peer has shown that it is there: no need to wait any longer. */
+  hurry(): void {
+    if (this.#closed || this.#sink) return
+    this.#timer?.()
+    this.open()
+  }
+
   /** False: the stream is not up and the message is gone. */
   write(bytes: Buffer): boolean {
     if (!this.#up || !this.#sink) return false
@@ -96,7 +103,8 @@ export class PeerLink {
     if (this.#up) return
     try {
       const reply = decodeHelloReply(bytes)
-      if (reply.status) throw new LedgerError('WRONG_CLUSTER', reply.status.message)
+      const code = reply.isNoMember ? 'NOT_A_MEMBER' : 'WRONG_CLUSTER'
+      if (reply.status) throw new LedgerError(code, reply.status.message)
     } catch (error) {
       this.#broken(toLedgerError(error))
       return

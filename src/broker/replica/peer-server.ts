@@ -5,14 +5,18 @@
  * and disk reaches the core: a copied folder or a wrong address must not be able to vote (thesis 6.4, identity).
  */
 import type { EntryKind, EntryMeta, PeerMessage } from '../../../raft/index.ts'
-import { type Frame, type FrameType, frameTypes, splitFrames } from '../../../store/index.ts'
+import { type Frame, type FrameType, frameBody, frameTypes, splitFrames } from '../../../store/index.ts'
 import type { Clock } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
-import type { FirstConfiguration, Hello } from '../../rpc/methods.ts'
+import type { FirstConfiguration, Hello, Member } from '../../rpc/methods.ts'
 import { raftMethods } from '../../rpc/methods.ts'
 import { decodePeerFrame, encodeHelloReply } from '../../rpc/peer-codec.ts'
 import { toWireStatus } from '../../rpc/status.ts'
 import type { ServerRoutes, StreamHandlers, StreamSink } from '../../rpc/transport.ts'
+import { ProtobufError } from '../apply/protobuf.ts'
+import { decodeMembership } from '../membership/codec.ts'
+import type { MembershipHistory } from '../membership/history.ts'
+import { memberNamed, toConfiguration } from '../membership/membership.ts'
 
 export const protocolVersion = 1
 export const featureLevel = 1
@@ -25,6 +29,13 @@ export interface OwnIdentity {
   readonly node: string
   readonly disk: string
   readonly configuration: FirstConfiguration
+  readonly history: MembershipHistory
+}
+
+/** A refusal that tells the caller that it does not belong to the group, by a membership as new as its own. */
+interface HelloRefusal {
+  readonly reason: string
+  readonly isNoMember: boolean
 }
 
 export interface PeerServerPorts {
@@ -43,7 +54,14 @@ export function registerPeerServer(routes: ServerRoutes, ports: PeerServerPorts)
 }
 
 /** Null when the peer may talk to us, else the exact reason why not. */
-export function checkHello(hello: Hello, own: OwnIdentity): string | null {
+export function checkHello(hello: Hello, own: OwnIdentity): HelloRefusal | null {
+  const reason = wrongPlace(hello, own)
+  if (reason !== null) return { reason, isNoMember: false }
+  const stranger = notNamed(hello, own)
+  return stranger === null ? null : { reason: stranger, isNoMember: true }
+}
+
+function wrongPlace(hello: Hello, own: OwnIdentity): string | null {
   const { configuration } = own
   const pairs: readonly (readonly [what: string, theirs: string, ours: string])[] = [
     ['cluster', hello.cluster, configuration.cluster],
@@ -55,41 +73,59 @@ export function checkHello(hello: Hello, own: OwnIdentity): string | null {
   for (const [what, theirs, ours] of pairs) {
     if (theirs !== ours) return `${what} is ${theirs || 'empty'}, this replica has ${ours}`
   }
-  const member = configuration.members.find((candidate) => candidate.node === hello.fromNode)
-  if (!member) return `node ${hello.fromNode || 'without a name'} is no member of the group`
   if (hello.fromNode === own.node) return `node ${hello.fromNode} is this replica itself`
-  if (member.disk !== hello.fromDisk) {
-    return `node ${hello.fromNode} has disk ${hello.fromDisk || 'none'}, the configuration says ${member.disk}`
-  }
   if (hello.protocolMin > protocolVersion || hello.protocolMax < protocolVersion) {
     return `protocol ${hello.protocolMin} to ${hello.protocolMax} does not include ${protocolVersion}`
   }
   return null
 }
 
+/**
+ * A caller with a newer membership may know of members that this node has not heard of yet, and one that is no member
+ * itself knows of none: it has to listen to whoever brings it in (thesis 4.1: the caller's configuration decides).
+ */
+function notNamed(hello: Hello, own: OwnIdentity): string | null {
+  const { history } = own
+  const { fromNode: node, fromDisk: disk } = hello
+  if (history.names({ node, disk }) || !history.names(own)) return null
+  if (hello.membershipIndex > history.committed.index) return null
+  const member: Member | undefined = memberNamed(history.newest.membership, node)
+  if (!member) return `node ${node || 'without a name'} is no member of the group`
+  return `node ${node} has disk ${disk || 'none'}, the configuration says ${member.disk}`
+}
+
 function acceptPeer(sink: StreamSink<Buffer>, ports: PeerServerPorts): StreamHandlers<Buffer> {
   let from: Hello | null = null
   let closed = false
-  const refuse = (hello: Hello | null, reason: string, absent = false): void => {
+  let judged: { readonly history: MembershipHistory; readonly revision: number } | null = null
+  const refuse = (hello: Hello | null, reason: string, { absent = false, isNoMember = false } = {}): void => {
     closed = true
     cancelTimer()
     const error = new LedgerError('WRONG_CLUSTER', reason)
     ports.refused(hello, reason, absent)
-    sink.write(encodeHelloReply({ ...ownVersions, status: toWireStatus(error) }))
+    sink.write(encodeHelloReply({ ...ownVersions, status: toWireStatus(error), isNoMember }))
     sink.cancel(error)
   }
   const cancelTimer = ports.clock.after(helloTimeoutMs, () => refuse(null, 'no Hello came'), { background: true })
   const greet = (hello: Hello): void => {
     const own = ports.identity()
-    const reason = 'absent' in own ? own.absent : checkHello(hello, own)
-    if (reason !== null) {
-      refuse(hello, reason, 'absent' in own)
+    if ('absent' in own) {
+      refuse(hello, own.absent, { absent: true })
       return
     }
+    if (!isStillWelcome(hello, own)) return
     cancelTimer()
     from = hello
     ports.greeted(hello)
-    sink.write(encodeHelloReply({ ...ownVersions, status: null }))
+    sink.write(encodeHelloReply({ ...ownVersions, status: null, isNoMember: false }))
+  }
+  /** Judged again whenever the membership changed: who was removed must not go on talking on an old stream. */
+  const isStillWelcome = (hello: Hello, { history, ...own }: OwnIdentity): boolean => {
+    if (judged?.history === history && judged.revision === history.revision) return true
+    judged = { history, revision: history.revision }
+    const refusal = checkHello(hello, { history, ...own })
+    if (refusal) refuse(hello, refusal.reason, refusal)
+    return refusal === null
   }
   return {
     onMessage: (bytes) => {
@@ -105,8 +141,10 @@ function acceptPeer(sink: StreamSink<Buffer>, ports: PeerServerPorts): StreamHan
           refuse(null, 'the first message was no Hello')
           return
         }
+        const own = ports.identity()
+        if ('absent' in own || !isStillWelcome(from, own)) return
         const frames = frame.frames.flatMap((part) => splitFrames(part))
-        ports.receive(withEntries(frame.message, frames), frame.wallMs, frames)
+        ports.receive(withEntries(frame.message, frames, own), frame.wallMs, frames)
       } catch (error) {
         // Garbage ends the stream; a broken invariant of our own must not be taken for it.
         if (!isBadInput(error)) throw error
@@ -125,11 +163,12 @@ const ownVersions = { protocol: protocolVersion, build: buildName, featureLevel 
 
 function isBadInput(error: unknown): boolean {
   if (error instanceof LedgerError) return error.code === 'INVALID_REQUEST'
+  if (error instanceof ProtobufError) return true
   return error instanceof Error && 'code' in error && error.code === 'BAD_FRAME'
 }
 
 /** Gives an append its entry descriptors, made from the frames that came with it. */
-function withEntries(message: PeerMessage, frames: readonly Frame[]): PeerMessage {
+function withEntries(message: PeerMessage, frames: readonly Frame[], own: OwnIdentity): PeerMessage {
   if (message.kind !== 'append') {
     if (frames.length > 0) throw new LedgerError('INVALID_REQUEST', `frames came with a ${message.kind}`)
     return message
@@ -139,7 +178,9 @@ function withEntries(message: PeerMessage, frames: readonly Frame[]): PeerMessag
     if (index !== message.prevIndex + 1 + at) {
       throw new LedgerError('INVALID_REQUEST', `frame of entry ${index} at the place of ${message.prevIndex + 1 + at}`)
     }
-    return { index, term, kind: entryKind(type), bytes: frameLength }
+    const meta = { index, term, kind: entryKind(type), bytes: frameLength }
+    if (meta.kind !== 'configuration') return meta
+    return { ...meta, configuration: toConfiguration(decodeMembership(frameBody(frame)), own) }
   })
   return { ...message, entries }
 }

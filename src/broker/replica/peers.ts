@@ -50,16 +50,38 @@ export class Peers {
   readonly #peers = new Map<string, Peer>()
   #encoded: { readonly message: Append; readonly bytes: Buffer } | null = null
 
-  constructor(members: readonly Member[], ports: PeersPorts) {
+  #isOpen = false
+
+  constructor(ports: PeersPorts) {
     this.#ports = ports
-    for (const member of members) this.#peers.set(member.node, this.#connect(member))
+  }
+
+  /** From now on exactly these are connected. One that has another disk or address is connected anew. */
+  keep(members: readonly Member[]): void {
+    const wanted = new Map(members.map((member) => [member.node, member]))
+    for (const [node, peer] of this.#peers) {
+      if (isSame(peer.member, wanted.get(node))) continue
+      this.#peers.delete(node)
+      this.#disconnect(peer)
+    }
+    for (const [node, member] of wanted) {
+      if (this.#peers.has(node)) continue
+      const peer = this.#connect(member)
+      this.#peers.set(node, peer)
+      if (this.#isOpen) openLinks(peer)
+    }
   }
 
   open(): void {
-    for (const peer of this.#peers.values()) {
-      peer.control.open()
-      peer.bulk.open()
-    }
+    this.#isOpen = true
+    for (const peer of this.#peers.values()) openLinks(peer)
+  }
+
+  /** The peer is there: it has dialled us. */
+  hurry(node: string): void {
+    const peer = this.#peers.get(node)
+    peer?.control.hurry()
+    peer?.bulk.hurry()
   }
 
   isConnected(node: string): boolean {
@@ -85,11 +107,15 @@ export class Peers {
   }
 
   close(): void {
-    for (const peer of this.#peers.values()) {
-      peer.control.close()
-      peer.bulk.close()
-      for (const channel of peer.channels) channel.close()
-    }
+    this.#isOpen = false
+    for (const peer of this.#peers.values()) this.#disconnect(peer)
+  }
+
+  /** What was written goes out first: who is removed should learn that its removal is committed. */
+  #disconnect(peer: Peer): void {
+    peer.control.close()
+    peer.bulk.close()
+    for (const channel of peer.channels) channel.close()
   }
 
   #connect(member: Member): Peer {
@@ -151,6 +177,15 @@ export class Peers {
     this.#encoded = { message, bytes }
     return bytes
   }
+}
+
+function openLinks(peer: Peer): void {
+  peer.control.open()
+  peer.bulk.open()
+}
+
+function isSame(a: Member, b: Member | undefined): boolean {
+  return a.node === b?.node && a.disk === b.disk && a.raftAddress === b.raftAddress
 }
 
 function sameAppend(a: Append, b: Append): boolean {

@@ -8,6 +8,8 @@ import type { Boot } from '../../../raft/index.ts'
 import {
   type CommitLogApi,
   type Disk,
+  frameBody,
+  frameTypes,
   type HardStateApi,
   openCommitLog,
   openHardState,
@@ -17,15 +19,22 @@ import {
 import type { FirstConfiguration } from '../../rpc/methods.ts'
 import { openStateMachine } from '../apply/state-machine.ts'
 import type { StateMachineApi } from '../contract.ts'
+import { decodeMembership } from '../membership/codec.ts'
+import { firstMembership, type PlacedMembership, toConfiguration } from '../membership/membership.ts'
 import type { BrokerPorts, ReplicaLimits } from '../options.ts'
 import { type Generations, logDirectory } from './generations.ts'
 
 /** What is to be recovered: the directories in force, with their state store opened already. */
 export interface Generation {
   readonly directory: string
+  /** Of this node. */
+  readonly identity: { readonly node: string; readonly disk: string }
   readonly generations: Generations
   readonly store: StateStoreApi
 }
+
+/** Log read at a time while looking for memberships. */
+const readBytesMax = 4 * 1024 * 1024
 
 export interface Recovered {
   readonly store: StateStoreApi
@@ -33,6 +42,8 @@ export interface Recovered {
   readonly hardState: HardStateApi
   readonly machine: StateMachineApi
   readonly boot: Boot
+  /** The membership of the state machine, or the first one, and all in the log behind it. */
+  readonly memberships: readonly PlacedMembership[]
   /** Log time of the last entry, 0 in an empty log. */
   readonly lastStoreTime: number
   /** Why this node must neither vote nor lead, null when all is well. */
@@ -45,7 +56,7 @@ export async function recover(
   ports: BrokerPorts,
   limits: ReplicaLimits,
 ): Promise<Recovered> {
-  const { directory, generations, store } = found
+  const { directory, identity, generations, store } = found
   const log = await openCommitLog(ports.disk, {
     directory: logDirectory(directory, generations.log),
     segmentBytes: configuration.segmentBytes,
@@ -58,9 +69,15 @@ export async function recover(
   const hardState = await openHardState(ports.disk, hardStatePath(directory))
   const machine = await openStateMachine(store)
   const damage = findDamage(log, hardState.current, store.appliedIndex)
-  const boot = bootOf(log, hardState.current, machine.appliedIndex, configuration)
+  const first = machine.membership ?? { index: 0, membership: firstMembership(configuration) }
+  const memberships = [first, ...(damage === null ? await membershipsIn(log, machine.appliedIndex) : [])]
+  const configurations = memberships.map(({ index, membership }) => ({
+    index,
+    configuration: toConfiguration(membership, identity),
+  }))
+  const boot = { ...bootOf(log, hardState.current, machine.appliedIndex), configurations }
   const lastStoreTime = damage === null ? await storeTimeOfLast(log) : 0
-  return { store, log, hardState, machine, boot, lastStoreTime, damage }
+  return { store, log, hardState, machine, boot, memberships, lastStoreTime, damage }
 }
 
 /**
@@ -91,15 +108,9 @@ export function findDamage(
   return null
 }
 
-function bootOf(
-  log: CommitLogApi,
-  saved: SavedHardState | null,
-  applied: number,
-  configuration: FirstConfiguration,
-): Boot {
+function bootOf(log: CommitLogApi, saved: SavedHardState | null, applied: number): Omit<Boot, 'configurations'> {
   const { recovery } = log
   const savedTerm = saved?.term ?? 0
-  const voters = configuration.members.map((member) => member.node)
   // An entry may be on disk before its term was saved. Nothing was voted in that term then: such a vote is saved
   // before it leaves.
   const term = Math.max(savedTerm, recovery.lastTerm)
@@ -109,7 +120,6 @@ function bootOf(
       vote: term === savedTerm ? (saved?.vote ?? null) : null,
       commit: Math.max(saved?.commit ?? 0, applied),
     },
-    configurations: [{ index: 0, configuration: { voters, outgoing: [], learners: [] } }],
     firstIndex: recovery.firstIndex,
     // Nothing is deleted before there are snapshots, so every log starts at its first entry.
     previousTerm: 0,
@@ -118,6 +128,20 @@ function bootOf(
     applied,
     quarantine: null,
   }
+}
+
+/** Those that the state machine has not seen yet. */
+async function membershipsIn(log: CommitLogApi, applied: number): Promise<readonly PlacedMembership[]> {
+  const found: PlacedMembership[] = []
+  for (let next = Math.max(applied + 1, log.firstIndex); next <= log.lastIndex; ) {
+    const frames = await log.read(next, log.lastIndex, readBytesMax)
+    for (const frame of frames) {
+      const { index, type } = frame.header
+      if (type === frameTypes.configuration) found.push({ index, membership: decodeMembership(frameBody(frame)) })
+      next = Math.max(next, index + 1)
+    }
+  }
+  return found
 }
 
 async function storeTimeOfLast(log: CommitLogApi): Promise<number> {

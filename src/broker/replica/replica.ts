@@ -4,12 +4,12 @@
  * Made by `broker.ts` after recovery; handlers and the registrar see it as `ReplicaApi`. It wires and translates; the
  * order of effects is the loop's, decisions are the core's. Nothing in it is shared with another replica.
  */
-import { defaultRaftConfig, type PeerMessage, RaftCore, type RaftEvent } from '../../../raft/index.ts'
-import type { CommitLogApi, Frame, FrameType } from '../../../store/index.ts'
+import { defaultRaftConfig, type PeerMessage, RaftCore, type RaftEvent, type RaftStatus } from '../../../raft/index.ts'
+import { type CommitLogApi, type Frame, type FrameType, frameTypes } from '../../../store/index.ts'
 import { sleep } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
 import type { Logger } from '../../common/logger.ts'
-import type { FirstConfiguration, ReplicaStatusReply } from '../../rpc/methods.ts'
+import type { FirstConfiguration, Hello, ReplicaStatusReply } from '../../rpc/methods.ts'
 import type {
   Applied,
   ApplyResult,
@@ -20,6 +20,10 @@ import type {
   StateMachineApi,
 } from '../contract.ts'
 import type { EventSink } from '../events.ts'
+import { decodeMembership, encodeMembership } from '../membership/codec.ts'
+import { MembershipHistory } from '../membership/history.ts'
+import { firstMembership, isMember, type Membership, named, toConfiguration } from '../membership/membership.ts'
+import { type Standing, StandingView } from '../membership/standing.ts'
 import { type BrokerOptions, type BrokerPorts, limitsOf, type ReplicaLimits } from '../options.ts'
 import { Admission, notLeader } from './admission.ts'
 import { Applier } from './applier.ts'
@@ -46,6 +50,8 @@ export interface ReplicaParts {
   readonly recovered: Recovered
   /** Where clients reach this node. */
   readonly address: string
+  /** Where peers reach this node, unless its membership says otherwise. */
+  readonly raftAddress: string
   /** This member refused us. */
   refused(node: string, reason: string): void
   /** The replica has stopped for good and answers nobody. */
@@ -59,6 +65,8 @@ export class Replica implements ReplicaApi {
   readonly incarnation: string
   readonly log: CommitLogApi
   readonly machine: StateMachineApi
+  /** The memberships in the log. */
+  readonly history: MembershipHistory
   readonly #parts: ReplicaParts
   readonly #limits: ReplicaLimits
   readonly #core: RaftCore
@@ -69,6 +77,7 @@ export class Replica implements ReplicaApi {
   readonly #members: Members
   readonly #space: SpaceWatch
   readonly #view = new RoleView()
+  readonly #standing: StandingView
   readonly #appliedListeners = new Set<(entry: CommittedEntry, result: ApplyResult) => void>()
   readonly #roleListeners = new Set<() => void>()
   readonly #startedMs: number
@@ -86,6 +95,9 @@ export class Replica implements ReplicaApi {
     this.incarnation = configuration.incarnation
     this.log = recovered.log
     this.machine = recovered.machine
+    const { identity } = parts.folder
+    this.history = new MembershipHistory(recovered.memberships, recovered.boot.hardState.commit)
+    this.#standing = new StandingView(this.history, identity, isMember(firstMembership(configuration), identity))
     this.#startedMs = ports.clock.monotonicMs()
     this.#commitIndex = recovered.boot.hardState.commit
     const config = { ...defaultRaftConfig, ...options.raft, id: options.node }
@@ -97,11 +109,16 @@ export class Replica implements ReplicaApi {
     this.#applier = this.#makeApplier()
     this.#members = new Members({
       ...parts,
-      disk: parts.folder.identity.disk,
+      history: this.history,
+      disk: identity.disk,
       log: this.log,
       term: () => this.term,
       step: (input) => this.#loop.step(input),
+      disowned: (by) => {
+        if (this.#standing.disowned(by)) this.#notifyRole()
+      },
     })
+    this.history.onChanged(() => this.#onMembership())
   }
 
   get commitIndex(): number {
@@ -133,6 +150,13 @@ export class Replica implements ReplicaApi {
     return this.#admission.propose(type, body, options)
   }
 
+  /** Proposes this membership; the core refuses what may not follow the one in force (CHANGE_IN_PROGRESS). */
+  proposeMembership(membership: Membership, options: ProposeOptions): Promise<Applied> {
+    const configuration = toConfiguration(membership, this.#parts.folder.identity)
+    const body = [encodeMembership(membership)]
+    return this.#admission.propose(frameTypes.configuration, body, options, configuration)
+  }
+
   readCurrent(options: ProposeOptions): Promise<void> {
     return this.#admission.readCurrent(options)
   }
@@ -159,21 +183,58 @@ export class Replica implements ReplicaApi {
     this.#loop.receive(message, frames)
   }
 
-  /** A member dialled us and told where clients reach it. */
-  greeted(node: string, address: string): void {
-    if (this.#members.greeted(node, address)) this.#notifyRole()
+  /** A node dialled us, was let in, and told where it is reached. */
+  greeted(hello: Hello): void {
+    if (this.#members.greeted(hello)) this.#notifyRole()
+  }
+
+  /** What this node is to its group. */
+  get standing(): Standing {
+    return this.#standing.now
+  }
+
+  raftStatus(): RaftStatus {
+    return this.#core.status(this.#parts.ports.clock.monotonicMs())
+  }
+
+  isConnected(node: string): boolean {
+    return this.#members.isConnected(node)
+  }
+
+  problemOf(node: string): string | null {
+    return this.#members.problemOf(node)
+  }
+
+  /** Where clients reach this member; empty until its first Hello. */
+  addressOf(node: string): string {
+    return this.#members.addressOf(node)
+  }
+
+  /** Begins to hand leadership to this voter. Throws NOT_LEADER, NOT_A_MEMBER or CHANGE_IN_PROGRESS. */
+  transferTo(node: string): void {
+    if (!named(this.history.newest.membership.voters, node)) {
+      throw new LedgerError('NOT_A_MEMBER', `${node} is no voter of ${this.group}`)
+    }
+    const result = this.#loop.step({ kind: 'transfer', to: node })
+    if (result.kind !== 'refused') return
+    const { refusal } = result
+    if (refusal.kind === 'not_leader') throw notLeader(this.leader(), refusal.leader ?? '', refusal.term)
+    throw new LedgerError('CHANGE_IN_PROGRESS', `leadership cannot be handed over now: ${refusal.kind}`)
   }
 
   status(): ReplicaStatusReply {
     const { ports, configuration, address } = this.#parts
     const nowMs = ports.clock.monotonicMs()
+    const standing = this.#standing.now
     return replicaStatus({
       node: this.node,
       configuration,
+      membership: this.history.newest.membership,
+      role: standing === 'voter' ? null : standing,
       raft: this.#core.status(nowMs),
       log: this.log,
       machine: this.machine,
-      reason: this.#view.reason,
+      reason: this.#standing.reason ?? this.#view.reason,
       pid: ports.pid ?? 0,
       uptimeMs: nowMs - this.#startedMs,
       address,
@@ -186,8 +247,9 @@ export class Replica implements ReplicaApi {
   transferAway(): boolean {
     const raft = this.#core.status(this.#parts.ports.clock.monotonicMs())
     if (raft.role !== 'leader') return false
+    const { voters } = this.history.newest.membership
     const [best] = raft.peers
-      .filter((peer) => peer.id !== this.node && this.#members.isConnected(peer.id))
+      .filter(({ id }) => id !== this.node && named(voters, id) !== undefined && this.#members.isConnected(id))
       .sort((a, b) => b.match - a.match)
     return best !== undefined && this.#loop.step({ kind: 'transfer', to: best.id }).kind === 'done'
   }
@@ -230,6 +292,8 @@ export class Replica implements ReplicaApi {
         event: (event) => this.#onEvent(event),
         readConfirmed: (context, index) => this.#admission.reads.confirmed(context, index, this.appliedIndex),
         committed: (index) => this.#onCommitted(index),
+        configurationStaged: (index, body) => this.history.appended(index, decodeMembership(body)),
+        cut: (fromIndex) => this.history.truncatedFrom(fromIndex),
         turnEnded: () => this.#onTurnEnded(),
         diskFull: () => this.#space.notice(),
         slowFsync: (tookMs) => events.emit('slow_fsync', this.term, { tookMs: Math.round(tookMs) }),
@@ -313,8 +377,15 @@ export class Replica implements ReplicaApi {
     return new LedgerError('NO_QUORUM', 'this replica lost its quorum while the read waited')
   }
 
+  /** Links, clocks and status follow the newest membership in the log. */
+  #onMembership(): void {
+    this.#standing.update()
+    this.#notifyRole()
+  }
+
   #onCommitted(index: number): void {
     this.#commitIndex = Math.max(this.#commitIndex, index)
+    this.history.commitTo(index)
     this.#applier.applyTo(index)
   }
 

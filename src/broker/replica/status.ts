@@ -3,10 +3,14 @@ import type { RaftStatus } from '../../../raft/index.ts'
 import type { CommitLogApi } from '../../../store/index.ts'
 import type { FirstConfiguration, ReplicaPeer, ReplicaStatusReply } from '../../rpc/methods.ts'
 import type { StateMachineApi } from '../contract.ts'
+import { type Membership, membersOf } from '../membership/membership.ts'
 
 export interface StatusFacts {
   readonly node: string
   readonly configuration: FirstConfiguration
+  readonly membership: Membership
+  /** Instead of the role of the core, for a node without a vote. */
+  readonly role: string | null
   readonly raft: RaftStatus
   readonly log: CommitLogApi
   readonly machine: StateMachineApi
@@ -26,7 +30,7 @@ export function replicaStatus(facts: StatusFacts): ReplicaStatusReply {
     group: configuration.group,
     node: facts.node,
     incarnation: configuration.incarnation,
-    role: raft.role,
+    role: facts.role ?? raft.role,
     reason: facts.reason,
     term: raft.term,
     vote: raft.vote ?? '',
@@ -40,7 +44,9 @@ export function replicaStatus(facts: StatusFacts): ReplicaStatusReply {
     stateHash: machine.hash,
     pid: facts.pid,
     uptimeMs: Math.round(facts.uptimeMs),
-    peers: configuration.members.filter((member) => member.node !== facts.node).map((member) => peerOf(member, facts)),
+    peers: membersOf(facts.membership)
+      .filter((member) => member.node !== facts.node)
+      .map((member) => peerOf(member, facts)),
     address: facts.address,
   }
 }

@@ -8,15 +8,17 @@ import { type ClockSample, judgeClocks, nextStamp } from './log-time.ts'
 export class VoterClocks {
   readonly #clock: Clock
   readonly #events: EventSink
+  readonly #isVoter: (node: string) => boolean
   readonly #samples = new Map<string, ClockSample>()
   #off = false
 
-  constructor(clock: Clock, events: EventSink) {
+  constructor(clock: Clock, events: EventSink, isVoter: (node: string) => boolean) {
     this.#clock = clock
     this.#events = events
+    this.#isVoter = isVoter
   }
 
-  /** `node` is a member, checked by its Hello, so this map has at most as many entries as the group. */
+  /** `node` was let in by its Hello, so this map has hardly more entries than the group had members. */
   heard(node: string, wallMs: number): void {
     if (wallMs > 0) this.#samples.set(node, { wallMs, atMs: this.#clock.monotonicMs() })
   }
@@ -25,7 +27,7 @@ export class VoterClocks {
     const judgement = judgeClocks({
       ownWallMs: this.#clock.wallMs(),
       nowMs: this.#clock.monotonicMs(),
-      samples: [...this.#samples.values()],
+      samples: [...this.#samples].filter(([node]) => this.#isVoter(node)).map(([, sample]) => sample),
     })
     if (judgement.ownIsOff && !this.#off) this.#events.emit('clock_off', term, { offMs: judgement.ownOffMs })
     this.#off = judgement.ownIsOff

@@ -1,29 +1,34 @@
 /** The door for peers: who is let in, who is refused with which reason, what garbage does. */
 import { afterEach, expect, test } from 'vitest'
+import { MembershipHistory } from '../../../../src/broker/membership/history.ts'
+import { firstMembership, type PlacedMembership } from '../../../../src/broker/membership/membership.ts'
 import { checkHello, type OwnIdentity } from '../../../../src/broker/replica/peer-server.ts'
 import type { LedgerError } from '../../../../src/common/errors.ts'
-import type { Hello } from '../../../../src/rpc/methods.ts'
-import { raftMethods } from '../../../../src/rpc/methods.ts'
+import { type FirstConfiguration, type Hello, type Member, raftMethods } from '../../../../src/rpc/methods.ts'
 import { encodePeerFrame } from '../../../../src/rpc/peer-codec.ts'
 import { eventually } from '../../../support/eventually.ts'
 import { MemoryCluster } from '../../../support/memory-cluster.ts'
+import { group } from '../membership/support.ts'
 import { createTopic } from './support.ts'
 
-const own: OwnIdentity = {
-  node: 'n0',
-  disk: 'disk-0',
-  configuration: {
-    cluster: 'c',
-    group: 'g',
-    incarnation: 'i',
-    members: [
-      { node: 'n0', disk: 'disk-0', raftAddress: 'a:1' },
-      { node: 'n1', disk: 'disk-1', raftAddress: 'b:1' },
-    ],
-    segmentBytes: 4096,
-    featureLevel: 1,
-  },
+const configuration: FirstConfiguration = {
+  cluster: 'c',
+  group: 'g',
+  incarnation: 'i',
+  members: [
+    { node: 'n0', disk: 'disk-0', raftAddress: 'a:1' },
+    { node: 'n1', disk: 'disk-1', raftAddress: 'b:1' },
+  ],
+  segmentBytes: 4096,
+  featureLevel: 1,
 }
+
+function knowing(...placed: readonly PlacedMembership[]): OwnIdentity {
+  const history = new MembershipHistory([{ index: 0, membership: firstMembership(configuration) }, ...placed], 99)
+  return { node: 'n0', disk: 'disk-0', configuration, history }
+}
+
+const own: OwnIdentity = knowing()
 
 const good: Hello = {
   cluster: 'c',
@@ -64,7 +69,27 @@ test.each([
   [{ fromDisk: 'disk-0' }, 'node n1 has disk disk-0, the configuration says disk-1'],
   [{ protocolMin: 2 }, 'protocol 2 to 3 does not include 1'],
 ])('a Hello with %o is refused with the exact reason', (change, reason) => {
-  expect(checkHello({ ...good, ...change }, own)).toBe(reason)
+  expect(checkHello({ ...good, ...change }, own)?.reason).toBe(reason)
+})
+
+test('who is not named is refused by a membership as new as its own, and believed by an older one or by a stranger', () => {
+  const newcomer = { ...good, fromNode: 'n7', fromDisk: 'disk-7' }
+  const later = knowing({ index: 5, membership: group('n0 n1') })
+  const [n0, n1] = configuration.members as [Member, Member]
+  expect(checkHello({ ...newcomer, membershipIndex: 0 }, own)).toMatchObject({ isNoMember: true })
+  expect(checkHello({ ...newcomer, membershipIndex: 6 }, own)).toBeNull()
+  expect(checkHello({ ...newcomer, membershipIndex: 6, incarnation: 'x' }, own)).toMatchObject({ isNoMember: false })
+  const named = knowing({ index: 5, membership: group('n0', { voters: [n0] }) })
+  expect(checkHello({ ...good, membershipIndex: 4 }, named)).toMatchObject({ isNoMember: true })
+  expect(checkHello({ ...good, membershipIndex: 5 }, named)).toMatchObject({ isNoMember: true })
+  expect(checkHello({ ...good, membershipIndex: 6 }, named)).toBeNull()
+  // This node is no member of what it knows: whoever comes may be the one to bring it in.
+  expect(checkHello({ ...newcomer, membershipIndex: 0 }, later)).toBeNull()
+  // Not yet committed: the one before may come back.
+  const pending = knowing()
+  pending.history.appended(100, group('n0', { voters: [n0] }))
+  expect(checkHello({ ...good, membershipIndex: 0 }, pending)).toBeNull()
+  expect(n1.node).toBe(good.fromNode)
 })
 
 test('a stream that does not begin with a true Hello is ended with WRONG_CLUSTER and an event, the broker lives', async () => {
