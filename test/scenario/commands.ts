@@ -52,10 +52,10 @@ export class Session {
     return isQuiet ? ['no status changes'] : ['nothing happens']
   }
 
-  /** Feeds one input and notes what it was answered. */
-  step(id: string | undefined, input: Input): void {
+  /** Feeds inputs, all before the first Ready, and notes what the last was answered. */
+  step(id: string | undefined, ...inputs: readonly Input[]): void {
     const node = this.world.node(id as NodeId)
-    this.lastResult = this.world.step(node.id, input)
+    this.lastResult = this.world.stepTogether(node.id, inputs)
     const line = this.lastResult === null ? null : resultText(this.lastResult)
     // The answer comes before what it leads to.
     if (line === null) return
@@ -112,7 +112,8 @@ const commands: Readonly<Record<string, Run>> = {
     }))
     session.step(id, { kind: 'propose', entries })
   },
-  read: (session, [id, context]) => session.step(id, { kind: 'read_index', context: parseNumber(context) }),
+  read: (session, [id, ...contexts]) =>
+    session.step(id, ...contexts.map((context) => ({ kind: 'read_index' as const, context: parseNumber(context) }))),
   transfer: (session, [id, to]) => session.step(id, { kind: 'transfer', to: to as NodeId }),
   peer_lost: (session, [id, peer]) => session.step(id, { kind: 'peer_lost', peer: peer as NodeId }),
   unreachable: (session, [id, peer]) => session.step(id, { kind: 'unreachable', peer: peer as NodeId }),

@@ -118,8 +118,14 @@ export class World implements JudgedGroup {
 
   /** Feeds one input and does the duties that come of it. Null when the node is down or stops itself. */
   step(id: NodeId, input: Input): StepResult | null {
+    return this.stepTogether(id, [input])
+  }
+
+  /** Feeds several inputs before the first Ready is taken, as a busy driver does. The result is that of the last. */
+  stepTogether(id: NodeId, inputs: readonly Input[]): StepResult | null {
     const node = this.node(id)
-    const result = this.#guard(node, (core) => core.step(input, node.now))
+    let result: StepResult | null = null
+    for (const input of inputs) result = this.#guard(node, (core) => core.step(input, node.now))
     this.#pump(node)
     return result
   }
