@@ -80,24 +80,38 @@ export class BlockCache {
     this.#loading.clear()
   }
 
+  /** Forgets [from, to): their bytes on disk changed, or are gone; reads that are under way are not kept. */
+  forget(from: Position, to: Position): void {
+    for (const [start, block] of this.#blocks) {
+      if (start < to && start + block.length > from) this.#drop(start, block)
+    }
+    for (const [start, { end }] of this.#loading) {
+      if (start < to && end > from) this.#loading.delete(start)
+    }
+  }
+
   #load(start: Position): Promise<Buffer> {
     const end = Math.min(this.#blockEnd(start), this.#source.durableEnd())
     const running = this.#loading.get(start)
     if (running !== undefined && running.end >= end) return running.promise
-    const promise = this.#read(start, end, this.#epoch)
+    const promise: Promise<Buffer> = this.#source.read(start, end - start).then(
+      (block) => {
+        if (this.#finish(start, promise)) this.#keep(start, block)
+        return block
+      },
+      (error: unknown) => {
+        this.#finish(start, promise)
+        throw error
+      },
+    )
     this.#loading.set(start, { end, promise })
     if (this.#blocks.has(start - blockBytes)) this.#readAhead(start)
     return promise
   }
 
-  async #read(start: Position, end: Position, epoch: number): Promise<Buffer> {
-    try {
-      const block = await this.#source.read(start, end - start)
-      if (epoch === this.#epoch) this.#keep(start, block)
-      return block
-    } finally {
-      if (epoch === this.#epoch && this.#loading.get(start)?.end === end) this.#loading.delete(start)
-    }
+  /** False when the block was cut or changed while it was read. */
+  #finish(start: Position, promise: Promise<Buffer>): boolean {
+    return this.#loading.get(start)?.promise === promise && this.#loading.delete(start)
   }
 
   #readAhead(start: Position): void {

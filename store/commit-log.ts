@@ -5,14 +5,21 @@
  * is decided here and at once; the disk is `log-writer.ts` and `log-reader.ts`. One instance per folder.
  */
 import { invariant } from './assert.ts'
-import type { CommitLogApi, CommitLogOptions, LogRecovery } from './contract.ts'
+import type {
+  CommitLogApi,
+  CommitLogOptions,
+  LogHole,
+  LogOrigin,
+  LogRecovery,
+  RottenTail,
+  SegmentInfo,
+} from './contract.ts'
 import type { Disk } from './disk.ts'
 import { StoreError } from './errors.ts'
 import { ensureDirectory } from './folder.ts'
 import {
   bodyLengthOf,
   bodyMatches,
-  chainStart,
   encodeFrame,
   encodePadding,
   frameHeaderBytes,
@@ -33,26 +40,30 @@ import { frameTypes } from './types.ts'
 
 /**
  * Opens or creates the log in `options.directory` and recovers it: see `recovery` of the result for what was found.
- * With a hole the log can be read below it and nothing can be written.
+ * With holes everything works but reading what lies in them; with a rotten tail nothing can be written.
  *
  * Rejects with FOREIGN_FOLDER (other incarnation or segment size), UNKNOWN_FORMAT, or STORAGE_FAILED.
  */
 export async function openCommitLog(disk: Disk, options: CommitLogOptions): Promise<CommitLogApi> {
   assertOptions(options)
   await ensureDirectory(disk, options.directory)
-  const positions = new PositionIndex(1)
+  let positions = new PositionIndex(1, options.segmentBytes)
   const tailCache = new TailCache(options.tailCacheBytes)
-  const recovered = await recoverLog(disk, options, (frame) => {
-    positions.add(frame.header)
-    tailCache.add(frame)
-    tailCache.evict(frame.header.index)
+  const recovered = await recoverLog(disk, options, {
+    begins: (origin) => {
+      positions = new PositionIndex(origin.index + 1, options.segmentBytes)
+    },
+    entry: (frame) => {
+      positions.add(frame.header)
+      tailCache.add(frame)
+      tailCache.evict(frame.header.index)
+    },
   })
   return new CommitLog(options, recovered, { positions, tailCache })
 }
 
 class CommitLog implements CommitLogApi {
   readonly recovery: LogRecovery
-  readonly firstIndex: number
   readonly #segmentBytes: number
   readonly #files: LogFiles
   readonly #writer: LogWriter
@@ -60,16 +71,23 @@ class CommitLog implements CommitLogApi {
   readonly #termRuns: TermRuns
   readonly #positions: PositionIndex
   readonly #tailCache: TailCache
+  readonly #cutTail: () => Promise<void>
+  #origin: LogOrigin
   #tail: LogTail
+  #rottenTail: RottenTail | null
+  /** Files that are being deleted. */
+  #trimming: Promise<void> = Promise.resolve()
 
   constructor(
     options: CommitLogOptions,
     recovered: RecoveredLog,
     filled: { readonly positions: PositionIndex; readonly tailCache: TailCache },
   ) {
-    const { files, tail, termRuns, recovery } = recovered
+    const { files, origin, tail, termRuns, recovery } = recovered
     this.recovery = recovery
-    this.firstIndex = recovery.firstIndex
+    this.#origin = origin
+    this.#rottenTail = recovery.tail
+    this.#cutTail = recovered.cutTail
     this.#segmentBytes = options.segmentBytes
     this.#files = files
     this.#writer = new LogWriter(files, options, { position: tail.position, index: tail.index, term: tail.term })
@@ -82,6 +100,26 @@ class CommitLog implements CommitLogApi {
     this.#positions = filled.positions
     this.#tailCache = filled.tailCache
     this.#tail = tail
+  }
+
+  get origin(): LogOrigin {
+    return this.#origin
+  }
+
+  get firstIndex(): number {
+    return this.#origin.index + 1
+  }
+
+  get previousTerm(): number {
+    return this.#origin.term
+  }
+
+  get holes(): readonly LogHole[] {
+    return []
+  }
+
+  get rottenTail(): RottenTail | null {
+    return this.#rottenTail
   }
 
   get lastIndex(): number {
@@ -173,6 +211,7 @@ class CommitLog implements CommitLogApi {
     let bytes = 0
     for (let index = from; index <= Math.min(to, this.#tail.index); index++) {
       const frame = this.#tailCache.get(index) ?? (await this.#readEntry(index, frames.at(-1)))
+      if (index < this.firstIndex) throw outOfRange(index, 'deleted')
       // Frames from before and after a cut must never stand side by side.
       if (epoch !== this.#reader.epoch) throw outOfRange(index, 'the log was cut during the read')
       invariant(frame.header.index === index, 'S3: every entry is served under its own index')
@@ -191,8 +230,66 @@ class CommitLog implements CommitLogApi {
     return this.#tailCache.at(position) ?? this.#reader.entryAt(position)
   }
 
-  close(): Promise<void> {
-    return this.recovery.hole === null ? this.#writer.close() : this.#files.close()
+  segments(): readonly SegmentInfo[] {
+    const begun = this.#files.segments.filter(({ begun }) => begun)
+    return begun.map((segment, at) => ({
+      base: segment.base,
+      end: segment.end,
+      firstIndex: (segment.previous?.index ?? this.#tail.index) + 1,
+      previousTerm: segment.previous?.term ?? 0,
+      bytes: segment.bytes,
+      sealed: at < begun.length - 1,
+    }))
+  }
+
+  async trim(firstIndex: number): Promise<number> {
+    this.#assertWritable()
+    const origin = this.#originFor(firstIndex)
+    if (origin !== null) {
+      this.#origin = origin
+      this.#positions.trim(this.firstIndex)
+      this.#tailCache.trim(this.firstIndex)
+      this.#termRuns.trim(this.firstIndex)
+      this.#reader.trim(origin.position)
+      const segments = this.#files.detach(origin.position)
+      this.#trimming = this.#trimming.then(() => this.#writer.run(() => this.#files.remove(segments)))
+      // Its failure reaches the caller below, and everybody else through the writer.
+      this.#trimming.catch(() => undefined)
+    }
+    await this.#trimming
+    return this.firstIndex
+  }
+
+  async cutRottenTail(): Promise<void> {
+    if (this.#rottenTail === null) return
+    this.#writer.assertUsable()
+    await this.#writer.run(this.#cutTail)
+    this.#rottenTail = null
+  }
+
+  async repair(frames: readonly Frame[]): Promise<void> {
+    this.#assertWritable()
+    throw outOfRange(frames[0]?.header.index ?? 0, 'no hole begins here')
+  }
+
+  async scrub(): Promise<{ readonly next: Position; readonly hole: LogHole | null }> {
+    return { next: this.#origin.position, hole: null }
+  }
+
+  async close(): Promise<void> {
+    await this.#trimming.catch(() => undefined)
+    await (this.#rottenTail === null ? this.#writer.close() : this.#files.close())
+  }
+
+  /** Where the log begins without the whole segments before `firstIndex`, null when there are none. */
+  #originFor(firstIndex: number): LogOrigin | null {
+    let origin: LogOrigin | null = null
+    for (const { begun, base, previous } of this.#files.segments.slice(1)) {
+      // A durable entry stays, and with it the mark that vouches for it.
+      if (!begun || previous === null || previous.index >= firstIndex || base >= this.#writer.durable.position) break
+      origin = { position: base, ...previous }
+    }
+    return origin
   }
 
   async #readEntry(index: number, before: Frame | undefined): Promise<Frame> {
@@ -218,7 +315,10 @@ class CommitLog implements CommitLogApi {
 
   /** Where the entry ends that stays last, and its checksum for the chain. */
   #endOf(index: number): { readonly keep: EntryEnd; readonly checksum: number } {
-    if (index < this.firstIndex) return { keep: { position: 0, index: 0, term: 0 }, checksum: chainStart }
+    if (index < this.firstIndex) {
+      const { position, term, checksum } = this.#origin
+      return { keep: { position, index, term }, checksum }
+    }
     const found = this.#positions.exact(index)
     if (found === undefined) throw outOfRange(index, 'too far back to cut: more than raft ever leaves uncommitted')
     const keep = { position: found.position + found.frameLength, index, term: this.#termRuns.termAt(index) }
@@ -227,10 +327,10 @@ class CommitLog implements CommitLogApi {
 
   #assertWritable(): void {
     this.#writer.assertUsable()
-    const { hole } = this.recovery
-    if (hole === null) return
-    throw new StoreError('ROTTEN', `the log has a hole from index ${hole.fromIndex}: ${hole.reason}`, {
-      details: { fromIndex: hole.fromIndex, position: hole.position, reason: hole.reason },
+    const tail = this.#rottenTail
+    if (tail === null) return
+    throw new StoreError('ROTTEN', `the log is damaged from index ${tail.fromIndex} on: ${tail.reason}`, {
+      details: { ...tail },
     })
   }
 }
@@ -259,8 +359,9 @@ function badFrame(header: FrameHeader | null, reason: string): StoreError {
 }
 
 function assertOptions(options: CommitLogOptions): void {
-  const { segmentBytes, zeroAheadBytes, flushBytesMax } = options
+  const { segmentBytes, zeroAheadBytes, flushBytesMax, origin } = options
   invariant(segmentBytes > 0 && segmentBytes % 4096 === 0, 'segmentBytes is a multiple of 4096')
   invariant(zeroAheadBytes > 0 && zeroAheadBytes <= segmentBytes, 'zeroAheadBytes is at most a segment')
   invariant(flushBytesMax > 0, 'flushBytesMax is positive')
+  invariant((origin?.position ?? 0) % segmentBytes === 0, 'a log begins with a segment')
 }

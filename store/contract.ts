@@ -20,24 +20,104 @@ export interface CommitLogOptions {
   readonly tailCacheBytes: number
   /** Most bytes of blocks read from disk kept for pulls and lagging peers. */
   readonly blockCacheBytes: number
+  /**
+   * Where a log that is created empty begins, by default in front of entry 1. `position` is a multiple of
+   * segmentBytes. A log that is found begins where its first segment does, whatever is said here.
+   */
+  readonly origin?: LogOrigin
+  /**
+   * Called once for every hole that a read or a scrub finds while the log is open (not for those in `recovery`).
+   * The hole is in `holes` by then; one that grows or meets another is told again as a whole.
+   */
+  readonly onRot?: (hole: LogHole) => void
+}
+
+/** The end of the last entry that the log does not have (any more); zeros in front of entry 1. */
+export interface LogOrigin {
+  readonly position: Position
+  readonly index: number
+  readonly term: number
+  /** Header checksum of the last frame before, padding included, which the next frame carries. */
+  readonly checksum: number
+}
+
+/** One segment that has begun. */
+export interface SegmentInfo {
+  /** Positions [base, end), whether or not they are filled yet. */
+  readonly base: Position
+  readonly end: Position
+  /** Index of the first entry that starts here: of the next entry of the log when there is none yet. */
+  readonly firstIndex: number
+  /** Term of the entry before that. */
+  readonly previousTerm: number
+  /** Bytes of the file on disk, header and prepared zeros included. */
+  readonly bytes: number
+  /** True when the log goes on in another segment. */
+  readonly sealed: boolean
+}
+
+/**
+ * Entries below the durable mark whose bytes are damaged: they keep their indexes, cannot be read, and can be put
+ * back by `repair`. Padding in front of a lost entry counts to the hole.
+ */
+export interface LogHole {
+  readonly fromIndex: number
+  readonly toIndex: number
+  /** End of the last good entry before it. */
+  readonly position: Position
+  /** Where the log is good again. */
+  readonly end: Position
+  readonly reason: string
+  /** False when the terms of its entries are a guess: not below the term before the hole, not above the one behind. */
+  readonly termsKnown: boolean
+}
+
+/** The promised end of the log is damaged and nothing intact follows: nobody can say how many entries are lost. */
+export interface RottenTail {
+  /** First index that may be lost. */
+  readonly fromIndex: number
+  readonly position: Position
+  readonly reason: string
+}
+
+export interface LoggedConfiguration {
+  readonly index: number
+  readonly term: number
+  readonly body: Buffer
 }
 
 /** What recovery found and did; for the log line at start, status and events. */
 export interface LogRecovery {
   readonly firstIndex: number
+  /** Term of the entry before `firstIndex`. */
+  readonly previousTerm: number
+  /** With a rotten tail the last good entry before it. */
   readonly lastIndex: number
   readonly lastTerm: number
+  /** All readable configuration entries of the log, ascending. One that lies in a hole is not among them. */
+  readonly configurations: readonly LoggedConfiguration[]
   /** Ascending runs of equal term: `first` is the index of the first entry of the run. */
   readonly termRuns: readonly { readonly first: number; readonly term: number }[]
   /** Bytes of a torn last flush that were cut, 0 after a clean stop. */
   readonly tornBytes: number
-  /** Bad bytes below the durable mark: the node must not vote or lead over this range. Null when all is well. */
-  readonly hole: { readonly fromIndex: number; readonly position: Position; readonly reason: string } | null
+  /** Damaged ranges below the durable mark, ascending: the node must not vote or lead before they are repaired. */
+  readonly holes: readonly LogHole[]
+  /** The promised end is damaged: nothing can be written before `cutRottenTail`. Null when all is well. */
+  readonly tail: RottenTail | null
 }
 
 export interface CommitLogApi {
   readonly recovery: LogRecovery
+  /** Where the log begins now; moves with `trim`. */
+  readonly origin: LogOrigin
+  /** origin.index + 1. The log may hold no entry at all. */
   readonly firstIndex: number
+  /** Term of the entry before `firstIndex`. */
+  readonly previousTerm: number
+  /** What is damaged now, ascending. */
+  readonly holes: readonly LogHole[]
+  /** Not null until `cutRottenTail`, when recovery found the promised end damaged. */
+  readonly rottenTail: RottenTail | null
   /** Last staged index. */
   readonly lastIndex: number
   readonly lastTerm: number
@@ -57,7 +137,9 @@ export interface CommitLogApi {
   appendFrame(bytes: Buffer): Frame
   /**
    * Drops entries from `index` on, in memory at once; the next flush zeroes the cut range on disk and syncs that
-   * before anything is written over it.
+   * before anything is written over it. A hole that lies wholly in the cut range is gone with it. Throws ROTTEN and
+   * changes nothing when the entry before `index` lies in a hole, unless it is its last one and its term is known:
+   * nobody can say where the log would end. Cutting at the beginning of the hole is always possible.
    */
   truncateFrom(index: number): void
   /**
@@ -70,12 +152,43 @@ export interface CommitLogApi {
 
   /** Frames [from, …] that are in memory, at most `bytesMax` (at least one), or undefined when `from` is not. */
   cached(from: number, bytesMax: number): readonly Frame[] | undefined
-  /** Frames [from, …] from memory or disk, at most `bytesMax` (at least one), never beyond `to`. Checksums verified. */
+  /**
+   * Frames [from, …] from memory or disk, at most `bytesMax` (at least one), never beyond `to`. Checksums verified.
+   * They stop before a hole; with `from` in one it rejects with ROTTEN, and `details` say which (fromIndex, toIndex).
+   */
   read(from: number, to: number, bytesMax: number): Promise<readonly Frame[]>
   /** The frame at this position, synchronously when in memory, else undefined. */
   cachedAt(position: Position): Frame | undefined
   /** The frame at this position. Checksums verified (S3). Reads ahead when reads go forward. */
   readAt(position: Position): Promise<Frame>
+  /** All segments that have begun, in order. */
+  segments(): readonly SegmentInfo[]
+  /**
+   * Deletes whole segments from the front whose entries all lie before `firstIndex`, as long as a durable entry lies
+   * behind them. The log begins later at once, the files go one after the other, each durably, so that a crash leaves
+   * no gap. Reads that run on them end with OUT_OF_RANGE. Rejects with STORAGE_FAILED, which is final. Returns the
+   * new firstIndex.
+   */
+  trim(firstIndex: number): Promise<number>
+  /**
+   * Gives up what recovery called a rotten tail: makes the log end with its last good entry. The caller has made
+   * durable before that this node may have promised more than it has now. Does nothing without a rotten tail.
+   */
+  cutRottenTail(): Promise<void>
+  /**
+   * Puts lost entries back, all of a hole or the first ones of it. The frames are checked against their place, against
+   * the chain before the hole and, with the last one, against the chain behind it; then they are written in place and
+   * synced. Rejects with BAD_FRAME and changes nothing when they do not fit; with OUT_OF_RANGE when no hole begins
+   * with the first of them (any more); with DISK_FULL when a lost file finds no space. A crash in between leaves the
+   * hole or a part of it.
+   */
+  repair(frames: readonly Frame[]): Promise<void>
+  /**
+   * Verifies a stretch of the durable log from `fromPosition` on (0 when nothing is known) straight from the disk,
+   * past every cache of this process: about `bytesMax` bytes, of one segment at most. `next` is where to go on: the
+   * origin again behind the end. `hole` is what was found to be damaged and not known before; `onRot` was told.
+   */
+  scrub(fromPosition: Position, bytesMax: number): Promise<{ readonly next: Position; readonly hole: LogHole | null }>
   /** True when preparing space failed for lack of space and has not succeeded since. */
   readonly diskFull: boolean
   /** Flushes, writes the durable mark of the last flush, and closes. */

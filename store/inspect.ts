@@ -6,10 +6,8 @@
  */
 import type { LogRecovery } from './contract.ts'
 import type { Disk } from './disk.ts'
-import { scanLog } from './log-scan.ts'
-import { findSegments, holeOf, type RecoveryOptions } from './recovery.ts'
+import { findSegments, type RecoveryOptions, rottenTailOf, walkLog } from './recovery.ts'
 import type { Segment } from './segment.ts'
-import { TermRuns } from './term-runs.ts'
 import type { Frame } from './types.ts'
 
 /**
@@ -24,18 +22,17 @@ export async function inspectCommitLog(
   const opened: Segment[] = []
   try {
     const found = await findSegments(disk, options, opened)
-    const termRuns = new TermRuns()
-    const scan = await scanLog(found.segments, options.segmentBytes, (frame) => {
-      termRuns.add(frame.header.index, frame.header.term)
-      onEntry(frame)
-    })
+    const { scan, termRuns, configurations } = await walkLog(found, options, { begins: () => {}, entry: onEntry })
     return {
-      firstIndex: 1,
+      firstIndex: found.origin.index + 1,
+      previousTerm: found.origin.term,
       lastIndex: scan.last.index,
       lastTerm: scan.last.term,
+      configurations,
       termRuns: termRuns.all(),
       tornBytes: 0,
-      hole: holeOf(found, scan),
+      holes: [],
+      tail: rottenTailOf(found, scan),
     }
   } finally {
     await Promise.allSettled(opened.map((segment) => segment.close()))

@@ -20,6 +20,15 @@ export interface EntryEnd {
   readonly term: number
 }
 
+export interface FoundFiles {
+  /** Contiguous from `firstBase` on. */
+  readonly segments: readonly Segment[]
+  readonly strays: readonly Segment[]
+  readonly firstBase: Position
+  /** The newest one on disk. */
+  readonly mark: DurableMark
+}
+
 /** No space, quota used up, file size limit: nothing is damaged, and it may pass. */
 const outOfSpaceCodes: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG'])
 
@@ -30,17 +39,31 @@ export class LogFiles {
   readonly #disk: Disk
   readonly #options: CommitLogOptions
   readonly #segments: Segment[]
+  /** Files behind a gap, which belong to nothing; a cut removes them. */
+  readonly #strays: Segment[]
+  #firstBase: Position
   #mark: DurableMark
   #preparing: Promise<void> | null = null
   #diskFull = false
   #unsyncedDirectory = false
 
-  /** `segments` are contiguous from position 0; `mark` is the newest one on disk. */
-  constructor(disk: Disk, options: CommitLogOptions, segments: readonly Segment[], mark: DurableMark) {
+  /** The segments and their mark as recovery found them. */
+  constructor(disk: Disk, options: CommitLogOptions, found: FoundFiles) {
     this.#disk = disk
     this.#options = options
-    this.#segments = [...segments]
-    this.#mark = mark
+    this.#segments = [...found.segments]
+    this.#strays = [...found.strays]
+    this.#firstBase = found.firstBase
+    this.#mark = found.mark
+  }
+
+  /** Where the first segment begins. */
+  get firstBase(): Position {
+    return this.#firstBase
+  }
+
+  get segments(): readonly Segment[] {
+    return this.#segments
   }
 
   get diskFull(): boolean {
@@ -53,7 +76,7 @@ export class LogFiles {
 
   /** Frames may be written up to here without asking the file system for space. */
   get preparedEnd(): Position {
-    return this.#segments.at(-1)?.preparedEnd ?? 0
+    return this.#segments.at(-1)?.preparedEnd ?? this.#firstBase
   }
 
   /**
@@ -93,7 +116,7 @@ export class LogFiles {
     const last = this.#segments.at(-1)
     if (last !== undefined && last.preparedEnd < last.end) return last
     const { directory, segmentBytes } = this.#options
-    const base = last?.end ?? 0
+    const base = last?.end ?? this.#firstBase
     const segment = await Segment.open(this.#disk, { directory, base, segmentBytes, create: true })
     this.#segments.push(segment)
     this.#unsyncedDirectory = true
@@ -120,6 +143,7 @@ export class LogFiles {
     await segment.writeHeader({ incarnation, segmentBytes, base, previous }, mark)
     await segment.sync()
     segment.begun = true
+    segment.previous = previous
     this.#mark = mark
   }
 
@@ -145,7 +169,7 @@ export class LogFiles {
   /** Writes and syncs the mark by itself: on close, after recovery, before a cut. */
   async writeMark(durable: EntryEnd): Promise<void> {
     if (this.#mark.position === durable.position) return
-    const segment = this.segmentAt(Math.max(0, durable.position - 1))
+    const segment = this.#segmentBefore(durable.position)
     const mark = this.#nextMark(durable)
     await segment.writeMark(mark)
     await segment.sync()
@@ -160,16 +184,34 @@ export class LogFiles {
   async cut(keep: EntryEnd, dirtyEnd: Position): Promise<void> {
     while (this.#preparing !== null) await this.#preparing
     if (this.#mark.position > keep.position) await this.writeMark(keep)
-    const kept = this.segmentAt(Math.max(0, keep.position - 1))
-    while (this.#segments.at(-1) !== kept) {
-      const segment = this.#segments.pop()!
-      await segment.close()
-      await this.#disk.unlink(segment.path)
-      await this.#disk.syncDirectory(this.#options.directory)
-    }
+    while (this.#strays.length > 0) await this.#remove(this.#strays.pop()!)
+    const kept = this.#segmentBefore(keep.position)
+    while (this.#segments.at(-1) !== kept) await this.#remove(this.#segments.pop()!)
     const to = Math.min(dirtyEnd, kept.preparedEnd)
     if (to > keep.position) await kept.writeZeros(keep.position, to)
     await kept.sync()
+  }
+
+  /** Lets go of the segments before `base`, at once; `remove` deletes their files. */
+  detach(base: Position): readonly Segment[] {
+    const count = this.#segments.findIndex((segment) => segment.base === base)
+    invariant(count >= 0, 'the log begins with a segment')
+    this.#firstBase = base
+    return this.#segments.splice(0, count)
+  }
+
+  /**
+   * Deletes files from the front, each durably before the next: a crash in between leaves a log that begins a little
+   * earlier, never one with a gap.
+   */
+  async remove(segments: readonly Segment[]): Promise<void> {
+    for (const segment of segments) await this.#remove(segment)
+  }
+
+  async #remove(segment: Segment): Promise<void> {
+    await segment.close()
+    await this.#disk.unlink(segment.path)
+    await this.#disk.syncDirectory(this.#options.directory)
   }
 
   /** Writes the bytes of [from, to) again as they are and syncs them, so that the sync vouches for every one. */
@@ -182,7 +224,7 @@ export class LogFiles {
       if (end === segment.end) await segment.sync()
       position = end
     }
-    await this.segmentAt(Math.max(0, to - 1)).sync()
+    await this.#segmentBefore(to).sync()
   }
 
   /** At most `length` bytes of frames from `position`, never beyond its segment. */
@@ -192,15 +234,19 @@ export class LogFiles {
   }
 
   segmentAt(position: Position): Segment {
-    const first = this.#segments[0]?.base ?? 0
-    const segment = this.#segments[Math.floor((position - first) / this.#options.segmentBytes)]
+    const segment = this.#segments[Math.floor((position - this.#firstBase) / this.#options.segmentBytes)]
     invariant(segment !== undefined, `the log has no segment for position ${position}`)
     return segment
   }
 
   async close(): Promise<void> {
     while (this.#preparing !== null) await this.#preparing.catch(() => undefined)
-    await Promise.all(this.#segments.map((segment) => segment.close()))
+    await Promise.all([...this.#segments, ...this.#strays].map((segment) => segment.close()))
+  }
+
+  /** The segment that holds the last byte before `end`. */
+  #segmentBefore(end: Position): Segment {
+    return this.segmentAt(Math.max(this.#firstBase, end - 1))
   }
 
   #nextMark(durable: EntryEnd): DurableMark {

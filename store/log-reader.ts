@@ -75,6 +75,11 @@ export class LogReader {
     this.#blocks.truncate(position)
   }
 
+  /** Forgets everything before `position`, where the log now begins. */
+  trim(position: Position): void {
+    this.#blocks.forget(0, position)
+  }
+
   async #frame(position: Position, epoch: number): Promise<Frame> {
     const header = await this.#header(position, epoch)
     if (position + header.frameLength > this.#options.durableEnd()) throw this.#rotten(position, 'length')
@@ -85,7 +90,11 @@ export class LogReader {
   }
 
   async #header(position: Position, epoch: number): Promise<FrameHeader> {
-    if (position < 0 || position % frameHeaderBytes !== 0 || position >= this.#options.durableEnd()) {
+    if (
+      position < this.#files.firstBase ||
+      position % frameHeaderBytes !== 0 ||
+      position >= this.#options.durableEnd()
+    ) {
       throw outOfRange(position, 'not a position of a durable entry')
     }
     const bytes = await this.#bytes(position, frameHeaderBytes, epoch)
@@ -101,10 +110,12 @@ export class LogReader {
     try {
       bytes = await this.#blocks.bytesAt(position, length)
     } catch (cause) {
+      if (position < this.#files.firstBase) throw outOfRange(position, 'deleted')
       if (epoch !== this.#blocks.epoch) throw outOfRange(position, 'the log was cut during the read')
       throw this.#rotten(position, 'the disk refuses to read it', cause)
     }
     if (epoch !== this.#blocks.epoch) throw outOfRange(position, 'the log was cut during the read')
+    if (position < this.#files.firstBase) throw outOfRange(position, 'deleted')
     return bytes
   }
 

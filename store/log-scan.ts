@@ -4,8 +4,9 @@
  * Used by recovery and by the inspection of a stopped node. It says where and why the walk ended; whether that is a
  * torn flush or rot is decided by `recovery.ts`.
  */
+import type { LogOrigin } from './contract.ts'
 import { StoreError } from './errors.ts'
-import { bodyMatches, chainStart, type FrameDefect, frameHeaderBytes, isZero, readHeader } from './frame.ts'
+import { bodyMatches, type FrameDefect, frameHeaderBytes, isZero, readHeader } from './frame.ts'
 import { type LogTail, placeDefect, tailAfter } from './layout.ts'
 import type { EntryEnd } from './log-files.ts'
 import type { Segment } from './segment.ts'
@@ -36,12 +37,12 @@ export interface LogScan {
 
 /** Calls back for every good entry, in order. Unknown formats throw UNKNOWN_FORMAT. */
 export async function scanLog(
-  segments: readonly ScannedSegment[],
+  { segments, origin }: { readonly segments: readonly ScannedSegment[]; readonly origin: LogOrigin },
   segmentBytes: number,
   onEntry: (frame: Frame) => void,
 ): Promise<LogScan> {
-  let tail: LogTail = { index: 0, term: 0, checksum: chainStart, position: 0 }
-  let last: EntryEnd = { position: 0, index: 0, term: 0 }
+  let tail: LogTail = origin
+  let last: EntryEnd = { position: origin.position, index: origin.index, term: origin.term }
   let padding: FrameHeader | null = null
   const ended = (defect: string | null): LogScan => ({
     last,

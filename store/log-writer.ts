@@ -103,7 +103,7 @@ export class LogWriter {
       if (!(error instanceof StoreError) || error.code !== 'DISK_FULL') throw error
     }
     await this.#background
-    await this.#final(() => this.#files.writeMark(this.#durable))
+    await this.run(() => this.#files.writeMark(this.#durable))
   }
 
   #start(): Promise<number> {
@@ -117,11 +117,11 @@ export class LogWriter {
   async #flush(): Promise<number> {
     this.assertUsable()
     // While the disk is full every flush tries again, so that it recovers by itself even when nothing is staged.
-    if (this.#files.diskFull) await this.#final(() => this.#files.prepare(this.#aheadOf(this.#durable.position)))
+    if (this.#files.diskFull) await this.run(() => this.#files.prepare(this.#aheadOf(this.#durable.position)))
     const last = this.#staged.at(-1)
     const target = last === undefined ? 0 : last.header.position + last.header.frameLength
     while (this.#cut !== null || (this.#staged.length > 0 && this.#staged[0]!.header.position < target)) {
-      if (this.#cut !== null) await this.#final(() => this.#performCut())
+      if (this.#cut !== null) await this.run(() => this.#performCut())
       else await this.#flushPart()
     }
     if (!this.#files.diskFull) this.#prepareInBackground()
@@ -129,7 +129,7 @@ export class LogWriter {
   }
 
   /** Awaits work whose failure is final: from then on everything is refused and nothing is tried again. */
-  async #final(work: () => Promise<void>): Promise<void> {
+  async run(work: () => Promise<void>): Promise<void> {
     try {
       await work()
     } catch (cause) {
@@ -153,7 +153,7 @@ export class LogWriter {
     const wanted = this.#takePart(Number.POSITIVE_INFINITY)
     invariant(wanted !== null, 'there is something to flush')
     if (wanted.end > this.#files.preparedEnd) {
-      await this.#final(() => this.#files.prepare(this.#aheadOf(wanted.end)))
+      await this.run(() => this.#files.prepare(this.#aheadOf(wanted.end)))
     }
     // Frames may have been cut while space was prepared.
     if (this.#cut !== null || this.#staged.length === 0) return
@@ -163,7 +163,7 @@ export class LogWriter {
         details: { stagedBytes: this.#stagedBytes, preparedEnd: this.#files.preparedEnd },
       })
     }
-    await this.#final(() => this.#writePart(part))
+    await this.run(() => this.#writePart(part))
     this.#completePart(part)
   }
 
@@ -226,7 +226,7 @@ export class LogWriter {
   #prepareInBackground(): void {
     const { zeroAheadBytes } = this.#options
     if (this.#background !== null || this.#files.preparedEnd - this.#dirtyEnd >= zeroAheadBytes / 2) return
-    this.#background = this.#final(() => this.#files.prepare(this.#aheadOf(this.#dirtyEnd)))
+    this.#background = this.run(() => this.#files.prepare(this.#aheadOf(this.#dirtyEnd)))
       .catch(() => undefined)
       .finally(() => {
         this.#background = null

@@ -29,8 +29,17 @@ interface Chunk {
   readonly checksums: Uint32Array
 }
 
+/** Where an entry begins that is known without asking the disk. */
+export interface KnownPlace {
+  readonly index: number
+  readonly position: Position
+}
+
 export class PositionIndex {
-  readonly #firstIndex: number
+  readonly #segmentBytes: number
+  /** Chunks begin at this index plus multiples of their length. */
+  readonly #chunkStart: number
+  #firstIndex: number
   #lastIndex: number
   #chunks: Chunk[] = []
   #sampleCount = 0
@@ -38,36 +47,84 @@ export class PositionIndex {
   #samplePositions = new Float64Array(1024)
 
   /** Empty, for a log whose first entry will be `firstIndex`. */
-  constructor(firstIndex: number) {
+  constructor(firstIndex: number, segmentBytes: number) {
+    this.#segmentBytes = segmentBytes
+    this.#chunkStart = firstIndex
     this.#firstIndex = firstIndex
     this.#lastIndex = firstIndex - 1
   }
 
+  /** The next entry. When indexes were left out, they lie in a hole. */
   add(header: FrameHeader): void {
-    invariant(header.index === this.#lastIndex + 1, 'S2: entries are indexed without gaps')
-    this.#lastIndex = header.index
-    const slot = (header.index - this.#firstIndex) % chunkEntries
-    let chunk = this.#chunks.at(-1)
-    if (slot === 0 || chunk === undefined) chunk = this.#addChunk(header.index)
-    chunk.positions[slot] = header.position
-    chunk.lengths[slot] = header.frameLength
-    chunk.checksums[slot] = header.headerChecksum
-    this.#maybeSample(header)
+    const { index } = header
+    invariant(index > this.#lastIndex, 'S2: entries are indexed in order')
+    const isBehindHole = index > this.#lastIndex + 1
+    if (isBehindHole) this.skip(index - 1)
+    this.#lastIndex = index
+    this.#note(this.#chunkFor(index), header)
+    if (isBehindHole || this.#isSampleDue(header)) this.#insertSamples([header])
+  }
+
+  /** The entries up to `lastIndex` lie in a hole at the end. */
+  skip(lastIndex: number): void {
+    if (lastIndex - this.#lastIndex > exactEntriesMax) this.#chunks = []
+    else for (let index = this.#lastIndex + 1; index < lastIndex; index += chunkEntries) this.#chunkFor(index)
+    this.#chunkFor(lastIndex)
+    this.#lastIndex = lastIndex
+  }
+
+  /** Lost entries that are there again, one behind the other. */
+  fill(headers: readonly FrameHeader[]): void {
+    const samples: FrameHeader[] = []
+    for (const header of headers) {
+      invariant(header.index <= this.#lastIndex, 'S2: only entries of the log are put back')
+      const chunk = this.#chunkOf(header.index)
+      if (chunk !== undefined) this.#note(chunk, header)
+      const last = samples.at(-1)
+      if (last === undefined || isFar(header, last) || header.position % this.#segmentBytes === 0) samples.push(header)
+    }
+    this.#insertSamples(samples)
+  }
+
+  /** An entry behind a hole, so that nobody has to walk through the hole to find it. */
+  addPlace(place: KnownPlace): void {
+    this.#insertSamples([place])
+  }
+
+  /** Forgets where the entries of a hole lie. */
+  forget(fromIndex: number, toIndex: number): void {
+    for (let index = Math.max(fromIndex, this.#chunks[0]?.first ?? toIndex + 1); index <= toIndex; index++) {
+      const chunk = this.#chunkOf(index)
+      if (chunk !== undefined) chunk.lengths[index - chunk.first] = 0
+    }
+    const from = this.#sampleAtOrBefore(this.#sampleIndexes, fromIndex - 1) + 1
+    const to = this.#sampleAtOrBefore(this.#sampleIndexes, toIndex) + 1
+    this.#replaceSamples(from, to, [])
   }
 
   /** Forgets the entries from `index` on. */
   truncate(index: number): void {
     this.#lastIndex = Math.min(this.#lastIndex, index - 1)
     while (this.#chunks.length > 0 && this.#chunks.at(-1)!.first >= index) this.#chunks.pop()
-    while (this.#sampleCount > 0 && this.#sampleIndexes[this.#sampleCount - 1]! >= index) this.#sampleCount--
+    this.#sampleCount = this.#sampleAtOrBefore(this.#sampleIndexes, index - 1) + 1
+    // What is added again must not find the old entries in its chunk.
+    const chunk = this.#chunks.at(-1)
+    chunk?.lengths.fill(0, index - chunk.first)
   }
 
-  /** The exact place of a recent entry, undefined for older ones and for those that do not exist. */
+  /** Forgets the entries before `firstIndex`, where a segment begins. */
+  trim(firstIndex: number): void {
+    this.#firstIndex = firstIndex
+    while (this.#chunks.length > 0 && this.#chunks[0]!.first + chunkEntries <= firstIndex) this.#chunks.shift()
+    this.#replaceSamples(0, this.#sampleAtOrBefore(this.#sampleIndexes, firstIndex - 1) + 1, [])
+  }
+
+  /** The exact place of a recent entry, undefined for older ones and for those that do not exist or are lost. */
   exact(index: number): EntryPlace | undefined {
-    const first = this.#chunks[0]?.first
-    if (first === undefined || index < first || index > this.#lastIndex) return undefined
-    const chunk = this.#chunks[Math.floor((index - first) / chunkEntries)]!
-    const slot = index - chunk.first
+    if (index < this.#firstIndex || index > this.#lastIndex) return undefined
+    const chunk = this.#chunkOf(index)
+    const slot = index - (chunk?.first ?? 0)
+    if (chunk === undefined || chunk.lengths[slot] === 0) return undefined
     return {
       position: chunk.positions[slot]!,
       frameLength: chunk.lengths[slot]!,
@@ -76,18 +133,36 @@ export class PositionIndex {
   }
 
   /** The nearest known entry at or before `index`; walking forward from it takes at most 256 frames or 64 KiB. */
-  floor(index: number): { readonly index: number; readonly position: Position } {
+  floor(index: number): KnownPlace {
     invariant(index >= this.#firstIndex && index <= this.#lastIndex, 'S3: only entries of the log are looked up')
     const exact = this.exact(index)
     if (exact !== undefined) return { index, position: exact.position }
-    let low = 0
-    let high = this.#sampleCount - 1
-    while (low < high) {
-      const middle = Math.ceil((low + high) / 2)
-      if (this.#sampleIndexes[middle]! <= index) low = middle
-      else high = middle - 1
-    }
-    return { index: this.#sampleIndexes[low]!, position: this.#samplePositions[low]! }
+    return this.#sample(this.#sampleAtOrBefore(this.#sampleIndexes, index))!
+  }
+
+  /** The last sampled entry that begins at or before `position`, and the first one behind it. */
+  around(position: Position): { readonly before: KnownPlace | undefined; readonly behind: KnownPlace | undefined } {
+    const at = this.#sampleAtOrBefore(this.#samplePositions, position)
+    return { before: this.#sample(at), behind: this.#sample(at + 1) }
+  }
+
+  #note(chunk: Chunk, header: FrameHeader): void {
+    const slot = header.index - chunk.first
+    chunk.positions[slot] = header.position
+    chunk.lengths[slot] = header.frameLength
+    chunk.checksums[slot] = header.headerChecksum
+  }
+
+  #chunkOf(index: number): Chunk | undefined {
+    const first = this.#chunks[0]?.first
+    return first === undefined || index < first ? undefined : this.#chunks[Math.floor((index - first) / chunkEntries)]
+  }
+
+  /** The chunk of the entry behind the last one. */
+  #chunkFor(index: number): Chunk {
+    const last = this.#chunks.at(-1)
+    if (last !== undefined && index < last.first + chunkEntries) return last
+    return this.#addChunk(index - ((index - this.#chunkStart) % chunkEntries))
   }
 
   #addChunk(first: number): Chunk {
@@ -102,23 +177,62 @@ export class PositionIndex {
     return chunk
   }
 
-  #maybeSample(header: FrameHeader): void {
+  #isSampleDue(header: FrameHeader): boolean {
     const last = this.#sampleCount - 1
-    if (
-      last >= 0 &&
-      header.index - this.#sampleIndexes[last]! < sampleEntries &&
-      header.position - this.#samplePositions[last]! < sampleBytes
-    ) {
-      return
+    return (
+      last < 0 ||
+      header.position % this.#segmentBytes === 0 ||
+      header.index - this.#sampleIndexes[last]! >= sampleEntries ||
+      header.position - this.#samplePositions[last]! >= sampleBytes
+    )
+  }
+
+  #sample(at: number): KnownPlace | undefined {
+    if (at < 0 || at >= this.#sampleCount) return undefined
+    return { index: this.#sampleIndexes[at]!, position: this.#samplePositions[at]! }
+  }
+
+  /** Number of the last sample whose value is not above `limit`, -1 when there is none. */
+  #sampleAtOrBefore(values: Float64Array, limit: number): number {
+    let low = -1
+    let high = this.#sampleCount - 1
+    while (low < high) {
+      const middle = Math.ceil((low + high) / 2)
+      if (values[middle]! <= limit) low = middle
+      else high = middle - 1
     }
-    if (this.#sampleCount === this.#sampleIndexes.length) {
+    return low
+  }
+
+  /** In place of those that lie between the first and the last of the new ones. */
+  #insertSamples(places: readonly KnownPlace[]): void {
+    const [first] = places
+    const last = places.at(-1)
+    if (first === undefined || last === undefined) return
+    const from = this.#sampleAtOrBefore(this.#sampleIndexes, first.index - 1) + 1
+    const to = this.#sampleAtOrBefore(this.#sampleIndexes, last.index) + 1
+    this.#replaceSamples(from, to, places)
+  }
+
+  #replaceSamples(from: number, to: number, places: readonly KnownPlace[]): void {
+    const count = this.#sampleCount + places.length - (to - from)
+    while (count > this.#sampleIndexes.length) {
       this.#sampleIndexes = grown(this.#sampleIndexes)
       this.#samplePositions = grown(this.#samplePositions)
     }
-    this.#sampleIndexes[this.#sampleCount] = header.index
-    this.#samplePositions[this.#sampleCount] = header.position
-    this.#sampleCount++
+    for (const values of [this.#sampleIndexes, this.#samplePositions]) {
+      values.copyWithin(from + places.length, to, this.#sampleCount)
+    }
+    for (const [at, { index, position }] of places.entries()) {
+      this.#sampleIndexes[from + at] = index
+      this.#samplePositions[from + at] = position
+    }
+    this.#sampleCount = count
   }
+}
+
+function isFar(header: KnownPlace, last: KnownPlace): boolean {
+  return header.index - last.index >= sampleEntries || header.position - last.position >= sampleBytes
 }
 
 function grown(array: Float64Array): Float64Array<ArrayBuffer> {

@@ -6,44 +6,56 @@
  * is bad below it was promised, so nothing is changed and the hole is reported. Whole segments before the last begun
  * one are always below the mark, since a segment begins only after all before it was synced.
  */
-import type { CommitLogOptions, LogRecovery } from './contract.ts'
+import type { CommitLogOptions, LoggedConfiguration, LogOrigin, LogRecovery, RottenTail } from './contract.ts'
 import type { Disk } from './disk.ts'
 import { StoreError } from './errors.ts'
+import { chainStart, frameBody } from './frame.ts'
 import type { LogTail } from './layout.ts'
 import { LogFiles } from './log-files.ts'
 import { dirtyEndOf, type LogScan, type ScannedSegment, scanLog, strangeSegment } from './log-scan.ts'
 import { Segment, segmentBaseOf } from './segment.ts'
 import { areMarksBlank, type DurableMark, decodeSegmentHeader, newestMark } from './segment-header.ts'
 import { TermRuns } from './term-runs.ts'
-import type { Frame, Position } from './types.ts'
+import { type Frame, frameTypes, type Position } from './types.ts'
 
 export interface RecoveredLog {
   readonly files: LogFiles
+  readonly origin: LogOrigin
   readonly tail: LogTail
   readonly termRuns: TermRuns
   readonly recovery: LogRecovery
+  /** Makes the log end with its last good entry, when recovery left a rotten tail. */
+  readonly cutTail: () => Promise<void>
 }
+
+/** Hears of the log as it is walked. */
+export interface LogVisitor {
+  /** Once, before all else. */
+  begins(origin: LogOrigin): void
+  /** Every good entry in order. */
+  entry(frame: Frame): void
+}
+
+export const noOrigin: LogOrigin = { position: 0, index: 0, term: 0, checksum: chainStart }
 
 export interface FoundSegments {
   readonly segments: readonly ScannedSegment[]
   readonly mark: DurableMark
   /** Position below which everything was synced, as far as headers tell. */
   readonly promisedEnd: Position
+  /** Where the log begins. */
+  readonly origin: LogOrigin
   /** What is wrong with the files as such; the walk cannot go beyond `position`. */
   readonly defect: { readonly position: Position; readonly reason: string } | null
 }
 
-export type RecoveryOptions = Pick<CommitLogOptions, 'directory' | 'segmentBytes' | 'incarnation'>
+export type RecoveryOptions = Pick<CommitLogOptions, 'directory' | 'segmentBytes' | 'incarnation' | 'origin'>
 
-/** `onEntry` gets every good entry in order. Closes what it opened when it throws. */
-export async function recoverLog(
-  disk: Disk,
-  options: CommitLogOptions,
-  onEntry: (frame: Frame) => void,
-): Promise<RecoveredLog> {
+/** Closes what it opened when it throws. */
+export async function recoverLog(disk: Disk, options: CommitLogOptions, visitor: LogVisitor): Promise<RecoveredLog> {
   const opened: Segment[] = []
   try {
-    return await recover(disk, options, opened, onEntry)
+    return await recover(disk, options, opened, visitor)
   } catch (error) {
     await Promise.allSettled(opened.map((segment) => segment.close()))
     throw error
@@ -54,32 +66,54 @@ async function recover(
   disk: Disk,
   options: CommitLogOptions,
   opened: Segment[],
-  onEntry: (frame: Frame) => void,
+  visitor: LogVisitor,
 ): Promise<RecoveredLog> {
   const found = await findSegments(disk, options, opened)
-  const termRuns = new TermRuns()
-  const scan = await scanLog(found.segments, options.segmentBytes, (frame) => {
-    termRuns.add(frame.header.index, frame.header.term)
-    onEntry(frame)
+  const { scan, termRuns, configurations } = await walkLog(found, options, visitor)
+  const tail = rottenTailOf(found, scan)
+  const files = new LogFiles(disk, options, {
+    segments: found.segments.map(({ segment }) => segment),
+    strays: [],
+    firstBase: found.origin.position,
+    mark: found.mark,
   })
-  const hole = holeOf(found, scan)
-  const files = new LogFiles(
-    disk,
-    options,
-    found.segments.map(({ segment }) => segment),
-    found.mark,
-  )
-  const dirtyEnd = hole === null ? await dirtyEndOf(found.segments, scan.last.position) : scan.last.position
-  if (hole === null) await settle(disk, options, { found, scan, files, dirtyEnd })
+  const dirtyEnd = tail === null ? await dirtyEndOf(found.segments, scan.last.position) : scan.last.position
+  if (tail === null) await settle(disk, options, { found, scan, files, dirtyEnd })
   const recovery: LogRecovery = {
-    firstIndex: 1,
+    firstIndex: found.origin.index + 1,
+    previousTerm: found.origin.term,
     lastIndex: scan.last.index,
     lastTerm: scan.last.term,
+    configurations,
     termRuns: termRuns.all(),
     tornBytes: dirtyEnd - scan.last.position,
-    hole,
+    holes: [],
+    tail,
   }
-  return { files, tail: scan.tail, termRuns, recovery }
+  const cutTail = async (): Promise<void> => {
+    await settle(disk, options, { found, scan, files, dirtyEnd: await dirtyEndOf(found.segments, scan.last.position) })
+  }
+  return { files, origin: found.origin, tail: scan.tail, termRuns, recovery, cutTail }
+}
+
+export interface WalkedLog {
+  readonly scan: LogScan
+  readonly termRuns: TermRuns
+  readonly configurations: readonly LoggedConfiguration[]
+}
+
+export async function walkLog(found: FoundSegments, options: RecoveryOptions, visitor: LogVisitor): Promise<WalkedLog> {
+  const termRuns = new TermRuns(found.origin.term)
+  const configurations: LoggedConfiguration[] = []
+  visitor.begins(found.origin)
+  const scan = await scanLog(found, options.segmentBytes, (frame) => {
+    const { index, term, type } = frame.header
+    termRuns.add(index, term)
+    // A copy: a view would keep the whole chunk that was read.
+    if (type === frameTypes.configuration) configurations.push({ index, term, body: Buffer.from(frameBody(frame)) })
+    visitor.entry(frame)
+  })
+  return { scan, termRuns, configurations }
 }
 
 /**
@@ -90,7 +124,8 @@ export async function findSegments(disk: Disk, options: RecoveryOptions, opened:
   const { directory, segmentBytes } = options
   const bases = (await disk.list(directory)).flatMap((name) => segmentBaseOf(name) ?? [])
   const segments: ScannedSegment[] = []
-  let mark: DurableMark = { sequence: 0, position: 0, index: 0, term: 0 }
+  let origin = options.origin ?? noOrigin
+  let mark: DurableMark = { sequence: 0, position: origin.position, index: origin.index, term: origin.term }
   let promisedEnd: Position = 0
   let defect: FoundSegments['defect'] = null
   let unmarked: Segment | null = null
@@ -101,7 +136,8 @@ export async function findSegments(disk: Disk, options: RecoveryOptions, opened:
     const header = decodeSegmentHeader(bytes)
     if (typeof header !== 'string') assertOurs(header, options)
     if (header === 'version') throw unknownFormat(segment)
-    const expected = segments.length * segmentBytes
+    if (segments.length === 0 && typeof header !== 'string') origin = { position: base, ...header.previous }
+    const expected = origin.position + segments.length * segmentBytes
     if (base !== expected) defect ??= { position: Math.min(base, expected), reason: `no segment at ${expected}` }
     // Without a mark in either slot the header is the torn first write of a segment that no frame went into.
     if (typeof header === 'string' || areMarksBlank(bytes)) {
@@ -109,6 +145,7 @@ export async function findSegments(disk: Disk, options: RecoveryOptions, opened:
       continue
     }
     segment.begun = true
+    segment.previous = header.previous
     segments.push({ segment, header })
     promisedEnd = Math.max(promisedEnd, base)
     const newest = newestMark(bytes)
@@ -118,7 +155,7 @@ export async function findSegments(disk: Disk, options: RecoveryOptions, opened:
   // Only the last begun segment's mark counts, and a torn write damages one of its two slots, never both.
   if (unmarked !== null) defect ??= { position: unmarked.base, reason: 'both slots of the durable mark are damaged' }
   defect ??= await unbegunDefect(segments)
-  return { segments, mark, promisedEnd: Math.max(promisedEnd, mark.position), defect }
+  return { segments, mark, origin, promisedEnd: Math.max(promisedEnd, mark.position), defect }
 }
 
 /** Segments without a header are prepared space: at the end, and all zero. Anything else has lost its header. */
@@ -131,7 +168,7 @@ async function unbegunDefect(segments: readonly ScannedSegment[]): Promise<Found
   return (await dirtyEndOf(segments.slice(first), base)) > base ? defect : null
 }
 
-export function holeOf(found: FoundSegments, scan: LogScan): LogRecovery['hole'] {
+export function rottenTailOf(found: FoundSegments, scan: LogScan): RottenTail | null {
   const fromIndex = scan.last.index + 1
   if (found.defect !== null && found.defect.position <= scan.stop) {
     return { fromIndex, position: scan.stop, reason: found.defect.reason }
@@ -164,6 +201,8 @@ async function settle(
       await files.writeMark(scan.last)
     }
     await files.prepare(scan.last.position + options.zeroAheadBytes)
+    // A log that does not begin in front of entry 1 says so from the start.
+    if (found.origin.index > 0 && !files.diskFull) await files.begin(files.firstBase, found.origin, found.origin)
   } catch (cause) {
     throw new StoreError('STORAGE_FAILED', 'recovery of the CommitLog could not write', { cause })
   }

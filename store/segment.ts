@@ -10,6 +10,7 @@ import {
   type DurableMark,
   encodeMark,
   encodeSegmentHeader,
+  type LogEnd,
   markOffset,
   type SegmentHeader,
   segmentHeaderBytes,
@@ -34,6 +35,8 @@ export class Segment {
   #filler: DiskFile | null = null
   /** Whether its header lies on disk; frames go in only then. */
   begun: boolean
+  /** What its header says, or should say, of the log before it; null while it has not begun or nobody knows. */
+  previous: LogEnd | null = null
   /** Bytes of the file that were written, header included. */
   #filledBytes: number
   /** How many of them were also synced. */
@@ -76,6 +79,11 @@ export class Segment {
   /** Frames may be written up to here: the space exists, holds zeros, and both are durable. */
   get preparedEnd(): Position {
     return this.base + Math.max(0, this.#preparedBytes - segmentHeaderBytes)
+  }
+
+  /** Bytes of the file, header and zeros included. */
+  get bytes(): number {
+    return this.#filledBytes
   }
 
   readHeader(): Promise<Buffer> {

@@ -23,6 +23,13 @@ export class TailCache {
     return this.#bytes
   }
 
+  /** Lets everything go: the frames that follow begin behind a hole. */
+  clear(): void {
+    this.#frames = []
+    this.#head = 0
+    this.#bytes = 0
+  }
+
   add(frame: Frame): void {
     const last = this.#frames.at(-1)
     invariant(last === undefined || frame.header.index === last.header.index + 1, 'S2: cached frames have no gaps')
@@ -33,16 +40,10 @@ export class TailCache {
   /** Lets frames up to `durableIndex` go, oldest first, until the rest fits. */
   evict(durableIndex: number): void {
     while (this.#bytes > this.#bytesMax && this.#head < this.#frames.length) {
-      const frame = this.#frames[this.#head]!
-      if (frame.header.index > durableIndex) break
-      this.#frames[this.#head] = undefined
-      this.#head++
-      this.#bytes -= frame.bytes.length
+      if (this.#frames[this.#head]!.header.index > durableIndex) break
+      this.#dropFirst()
     }
-    if (this.#head > 1024 && this.#head * 2 > this.#frames.length) {
-      this.#frames = this.#frames.slice(this.#head)
-      this.#head = 0
-    }
+    this.#compact()
   }
 
   truncate(index: number): void {
@@ -55,10 +56,29 @@ export class TailCache {
     }
   }
 
+  /** Forgets the entries before `firstIndex`; all of them are durable. */
+  trim(firstIndex: number): void {
+    while (this.#head < this.#frames.length && this.#frames[this.#head]!.header.index < firstIndex) this.#dropFirst()
+    this.#compact()
+  }
+
   get(index: number): Frame | undefined {
     const first = this.#frames[this.#head]
     if (first === undefined || index < first.header.index) return undefined
     return this.#frames[this.#head + index - first.header.index]
+  }
+
+  #dropFirst(): void {
+    this.#bytes -= this.#frames[this.#head]!.bytes.length
+    this.#frames[this.#head] = undefined
+    this.#head++
+  }
+
+  #compact(): void {
+    const isEmpty = this.#head === this.#frames.length
+    if (!isEmpty && (this.#head <= 1024 || this.#head * 2 <= this.#frames.length)) return
+    this.#frames = this.#frames.slice(this.#head)
+    this.#head = 0
   }
 
   at(position: Position): Frame | undefined {

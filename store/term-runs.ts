@@ -1,6 +1,8 @@
 /**
  * The terms of all entries as runs of equal term: `[first index, term]`, ascending. A log of millions of entries has
  * a few dozen of them. Used by recovery and the CommitLog; raft keeps its own.
+ *
+ * Indexes that are never added lie in a hole and count to the run before them, until `fill` says better.
  */
 import { invariant } from './assert.ts'
 
@@ -10,13 +12,31 @@ export interface TermRun {
 }
 
 export class TermRuns {
-  readonly #runs: TermRun[] = []
+  #runs: TermRun[] = []
+  /** Term of all that lies before the first run. */
+  #previousTerm: number
+
+  constructor(previousTerm: number) {
+    this.#previousTerm = previousTerm
+  }
 
   /** Indexes come in order. */
   add(index: number, term: number): void {
     const last = this.#runs.at(-1)
-    invariant(last === undefined || term >= last.term, 'R2: terms never go back along the log')
+    invariant(term >= (last?.term ?? this.#previousTerm), 'R2: terms never go back along the log')
     if (last === undefined || term > last.term) this.#runs.push({ first: index, term })
+  }
+
+  /** The true term of a lost entry; those of its hole before it are known. */
+  fill(index: number, term: number): void {
+    const at = this.#runs.findLastIndex((run) => run.first <= index)
+    const next = this.#runs[at + 1]
+    const before = this.#runs[at]?.term ?? this.#previousTerm
+    invariant(term >= before && (next === undefined || term <= next.term), 'R2: terms never go back along the log')
+    if (at >= 0 && term === before) return
+    // Terms only grow, so that all between this entry and a run of the same term are of it, too.
+    if (next?.term === term) this.#runs[at + 1] = { first: index, term }
+    else this.#runs.splice(at + 1, 0, { first: index, term })
   }
 
   /** Forgets the entries from `index` on. */
@@ -24,11 +44,20 @@ export class TermRuns {
     while (this.#runs.length > 0 && this.#runs.at(-1)!.first >= index) this.#runs.pop()
   }
 
-  /** Term of an entry of the log; 0 before the first. */
+  /** Forgets the entries before `firstIndex`, but for the term of the last of them. */
+  trim(firstIndex: number): void {
+    this.#previousTerm = this.termAt(firstIndex - 1)
+    const at = this.#runs.findLastIndex((run) => run.first <= firstIndex)
+    if (at < 0) return
+    const [first, ...later] = this.#runs.slice(at)
+    this.#runs = [{ first: firstIndex, term: first!.term }, ...later]
+  }
+
+  /** Term of an entry of the log, or of the one before the first. */
   termAt(index: number): number {
     let low = 0
     let high = this.#runs.length - 1
-    let term = 0
+    let term = this.#previousTerm
     while (low <= high) {
       const middle = (low + high) >>> 1
       const run = this.#runs[middle]!

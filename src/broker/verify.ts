@@ -108,9 +108,10 @@ async function examine(
     const hardState = await openHardState(disk, `${directory}/hard-state`)
     const commitIndex = Math.max(hardState.current?.commit ?? 0, store.appliedIndex)
     await hardState.close()
-    const { lastIndex, hole } = await inspectCommitLog(disk, locate(directory, configuration), () => {})
+    const { lastIndex, holes, tail } = await inspectCommitLog(disk, locate(directory, configuration), () => {})
     const isShort = lastIndex < commitIndex
-    const defect = hole?.reason ?? (isShort ? `its log ends before entry ${commitIndex}, which it committed` : null)
+    const defect =
+      (holes[0] ?? tail)?.reason ?? (isShort ? `its log ends before entry ${commitIndex}, which it committed` : null)
     return { directory, identity, configuration, commitIndex, lastIndex, defect }
   } finally {
     await store.close()

@@ -31,7 +31,10 @@ describe('appending and reading', () => {
       lastTerm: 0,
       termRuns: [],
       tornBytes: 0,
-      hole: null,
+      previousTerm: 0,
+      configurations: [],
+      holes: [],
+      tail: null,
     })
     expect(log.cached(1, 1000)).toBeUndefined()
     await expect(log.read(1, 1, 1000)).rejects.toMatchObject({ code: 'OUT_OF_RANGE' })
@@ -243,7 +246,7 @@ describe('flushing', () => {
       expect(durable).toBe(appended)
       const left = await openTestLog(disk.clone().crash(loseAllUnsynced))
       expect(left.lastIndex).toBe(durable)
-      expect(left.recovery.hole).toBeNull()
+      expect(left.recovery.tail).toBeNull()
     }
     await log.close()
   })
@@ -464,7 +467,7 @@ describe('cutting', () => {
       const expected = (await entriesOf(log)).slice(0, durable)
       disk.schedule = undefined
       const left = await openTestLog(disk.clone().crash(loseAllUnsynced))
-      expect(left.recovery.hole).toBeNull()
+      expect(left.recovery.tail).toBeNull()
       expect(await entriesOf(left)).toEqual(expected)
       await log.flush()
       await log.close()
@@ -531,7 +534,7 @@ describe('on real files', () => {
       await real.close()
       await simulated.close()
       const again = await openTestLog(disk, noCaches)
-      expect(again.recovery).toMatchObject({ lastIndex: 80, lastTerm: 2, tornBytes: 0, hole: null })
+      expect(again.recovery).toMatchObject({ lastIndex: 80, lastTerm: 2, tornBytes: 0, tail: null })
       expect(await entriesOf(again)).toEqual(await entriesOf(await openTestLog(memory)))
       await again.close()
       for (const path of memory.paths()) {

@@ -100,9 +100,12 @@ export function findDamage(
   saved: SavedHardState | null,
   appliedIndex: number,
 ): string | null {
-  const { hole } = log.recovery
-  if (hole) return `LOG_DAMAGED: ${hole.reason} at position ${hole.position}, from entry ${hole.fromIndex} on`
+  const damage = log.recovery.holes[0] ?? log.recovery.tail
+  if (damage) return `LOG_DAMAGED: ${damage.reason} at position ${damage.position}, from entry ${damage.fromIndex} on`
   if (saved === null) return 'HARD_STATE_LOST: this folder belongs to a member, but its term and vote are gone'
+  const { firstIndex } = log.recovery
+  if (firstIndex > appliedIndex + 1)
+    return `LOG_DAMAGED: it begins at ${firstIndex}, but only ${appliedIndex} was applied here`
   const committed = Math.max(saved?.commit ?? 0, appliedIndex)
   if (committed > log.lastIndex) return `LOG_DAMAGED: it ends at ${log.lastIndex}, but ${committed} was committed here`
   return null
@@ -121,8 +124,7 @@ function bootOf(log: CommitLogApi, saved: SavedHardState | null, applied: number
       commit: Math.max(saved?.commit ?? 0, applied),
     },
     firstIndex: recovery.firstIndex,
-    // Nothing is deleted before there are snapshots, so every log starts at its first entry.
-    previousTerm: 0,
+    previousTerm: recovery.previousTerm,
     lastIndex: recovery.lastIndex,
     termRuns: recovery.termRuns,
     applied,

@@ -178,7 +178,8 @@ test('after a power cut that tore holes into the state store its content is thro
 })
 
 test('P6: what hard state or state store prove to be missing from the log is damage', () => {
-  const log = { recovery: { hole: null } as CommitLogApi['recovery'], lastIndex: 10 }
+  const recovery: Partial<CommitLogApi['recovery']> = { holes: [], tail: null }
+  const log = { recovery: recovery as CommitLogApi['recovery'], lastIndex: 10 }
   const saved = { term: 2, vote: null, commit: 10 }
   expect(findDamage(log, saved, 10)).toBeNull()
   expect(findDamage(log, { ...saved, commit: 11 }, 0)).toMatch(/^LOG_DAMAGED: it ends at 10, but 11/)
