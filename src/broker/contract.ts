@@ -41,6 +41,8 @@ export type ApplyResult =
   | { readonly kind: 'offsets'; readonly offsets: readonly number[] }
   | { readonly kind: 'generation'; readonly generation: number }
   | { readonly kind: 'membership'; readonly membership: Membership }
+  /** `firstIndex`: the log may be deleted before it. `moved`: how many queues begin later now. */
+  | { readonly kind: 'trimmed'; readonly firstIndex: number; readonly moved: number }
   /** Judged against the state and refused: nothing was changed. */
   | { readonly kind: 'refused'; readonly code: ErrorCode; readonly message: string }
 
@@ -107,6 +109,12 @@ export interface StateMachineApi {
   ): Promise<readonly QueueRow[]> | readonly QueueRow[]
   /** Offset of the first batch stored at or after this log time; max when there is none. */
   offsetByTime(topicId: number, queue: number, time: number): Promise<number>
+  /** Offset of the first batch whose entry is at or behind `index`; max when there is none. */
+  offsetByIndex(topicId: number, queue: number, index: number): Promise<number>
+  /** What the log may lose: entries before `firstIndex`, by the decision of entry `index`. Zeros before any. */
+  readonly trimmed: { readonly firstIndex: number; readonly index: number }
+  /** Rows of the state store that no reader reaches any more, and that it can lose by now; each range once. */
+  takeGarbage(): { readonly from: Buffer; readonly to: Buffer } | undefined
   committedOffset(group: string, topicId: number, queue: number): number | undefined
   assignment(group: string): GroupAssignment
   /** Groups that have an assignment with members. */

@@ -3,7 +3,7 @@
  * by the tables. Field numbers are for ever. Readers refuse unknown fields: a new field needs a new command version.
  */
 import type { TopicConfig } from '../contract.ts'
-import type { AssignedMember, AssignGroup, CommitOffsets, ExpireProducers } from './command.ts'
+import type { AssignedMember, AssignGroup, CommitOffsets, ExpireProducers, Trim } from './command.ts'
 import type { Limits } from './limits.ts'
 import { ProtobufReader, type ProtobufWriter } from './protobuf.ts'
 
@@ -157,6 +157,30 @@ export function readExpireProducers(reader: ProtobufReader): ExpireProducers {
     else reader.unknown()
   }
   return { kind: 'expire_producers', idleBefore, removeMax }
+}
+
+export function writeTrim(writer: ProtobufWriter, command: Trim): void {
+  writer.uint(1, command.firstIndex)
+  for (const { topicId, queue, minOffset } of command.queues) {
+    writer.message(2, (entry) => {
+      entry.uint(1, topicId)
+      entry.uint(2, queue)
+      entry.uint(3, minOffset)
+    })
+  }
+}
+
+export function readTrim(reader: ProtobufReader): Trim {
+  let firstIndex = 0
+  const queues: Trim['queues'][number][] = []
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) firstIndex = reader.uint()
+    else if (field === 2) {
+      const { topicId, queue, offset: minOffset } = readQueueOffset(new ProtobufReader(reader.bytes()))
+      queues.push({ topicId, queue, minOffset })
+    } else reader.unknown()
+  }
+  return { kind: 'trim', firstIndex, queues }
 }
 
 const limitFields = [

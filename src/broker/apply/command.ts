@@ -46,6 +46,14 @@ export interface ExpireProducers {
   readonly removeMax: number
 }
 
+export interface Trim {
+  readonly kind: 'trim'
+  /** Entries before it may be deleted from the log. 0: only minimums move, the rest comes with a later entry. */
+  readonly firstIndex: number
+  /** New first offsets, each the first whose batch lies at or behind the entries that go. */
+  readonly queues: readonly { readonly topicId: number; readonly queue: number; readonly minOffset: number }[]
+}
+
 export type Command =
   | { readonly kind: 'create_topic'; readonly config: TopicConfig }
   | { readonly kind: 'update_topic'; readonly config: TopicConfig }
@@ -53,6 +61,7 @@ export type Command =
   | CommitOffsets
   | AssignGroup
   | ExpireProducers
+  | Trim
   /** Only the limits named change. */
   | { readonly kind: 'set_limits'; readonly limits: Partial<Limits> }
 
@@ -65,6 +74,7 @@ const wireIds: { readonly [Kind in Command['kind']]: { readonly id: number; read
   assign_group: { id: 5, version: 1 },
   expire_producers: { id: 6, version: 1 },
   set_limits: { id: 7, version: 1 },
+  trim: { id: 8, version: 1 },
 }
 const kindsById = new Map(Object.entries(wireIds).map(([kind, wire]) => [wire.id, kind as Command['kind']]))
 
@@ -137,6 +147,9 @@ function writePayload(writer: ProtobufWriter, command: Command): void {
     case 'set_limits':
       payloads.writeLimits(writer, command.limits)
       break
+    case 'trim':
+      payloads.writeTrim(writer, command)
+      break
     default:
       unreachable(command)
   }
@@ -157,6 +170,8 @@ function readPayload(kind: Command['kind'], reader: ProtobufReader): Command {
       return payloads.readExpireProducers(reader)
     case 'set_limits':
       return { kind, limits: payloads.readLimits(reader) }
+    case 'trim':
+      return payloads.readTrim(reader)
     default:
       return unreachable(kind)
   }

@@ -1,7 +1,7 @@
 /** Applying a command: judges it against the state, then changes the state or refuses with nothing changed. */
 import { unreachable } from '../../common/assert.ts'
 import type { ApplyResult, CommittedEntry, TopicInfo } from '../contract.ts'
-import type { AssignGroup, Command, CommitOffsets, ExpireProducers } from './command.ts'
+import type { AssignGroup, Command, CommitOffsets, ExpireProducers, Trim } from './command.ts'
 import { nothing, type Refusal, refusal } from './result.ts'
 import type { Tables } from './tables.ts'
 
@@ -24,6 +24,8 @@ export function applyCommand(tables: Tables, command: Command, entry: CommittedE
       return expireProducers(tables, command, entry.storeTime)
     case 'set_limits':
       return tables.limits.set(command.limits)
+    case 'trim':
+      return trim(tables, command, entry.index)
     default:
       return unreachable(command)
   }
@@ -39,6 +41,7 @@ function deleteTopic(tables: Tables, name: string, index: number): ApplyResult {
   const topic = tables.topics.delete(name, index)
   if ('code' in topic) return topic
   tables.queues.drop(topic.topicId)
+  tables.garbage.addTopic(topic.topicId, index)
   tables.offsets.dropTopic(topic.topicId)
   return { kind: 'topic_deleted', topicId: topic.topicId }
 }
@@ -47,22 +50,24 @@ function commitOffsets(tables: Tables, command: CommitOffsets): ApplyResult {
   const { group, seek } = command
   const problem = findProblem(tables, command)
   if (problem) return problem
-  const offsets = command.offsets.map(({ topicId, queue, offset }) =>
-    tables.offsets.commit({ group, topicId, queue }, offset, seek),
-  )
+  const offsets = command.offsets.map(({ topicId, queue, offset }) => {
+    // Whoever consumed messages that were trimmed since has nothing left to read before the minimum.
+    const min = tables.queues.find(topicId, queue)?.min ?? 0
+    return tables.offsets.commit({ group, topicId, queue }, Math.max(offset, min), seek)
+  })
   return { kind: 'offsets', offsets }
 }
 
 /** All or nothing: every offset is judged before the first is stored. */
 function findProblem(tables: Tables, command: CommitOffsets): Refusal | null {
-  const { group } = command
+  const { group, seek } = command
   const fenced = checkGroup(group) ?? tables.groups.fence(command)
   if (fenced) return fenced
   for (const { topicId, queue, offset } of command.offsets) {
     if (!tables.topics.byId(topicId)) return refusal('TOPIC_NOT_EXIST', `there is no topic with id ${topicId}`)
     const range = tables.queues.find(topicId, queue)
     if (!range) return refusal('INVALID_PARAMETER', `topic ${topicId} has no queue ${queue}`)
-    if (offset < range.min || offset > range.max) {
+    if ((seek && offset < range.min) || offset > range.max) {
       return refusal('INVALID_PARAMETER', `offset ${offset} of queue ${queue} is outside ${range.min} to ${range.max}`)
     }
   }
@@ -90,4 +95,26 @@ function expireProducers(tables: Tables, command: ExpireProducers, logTime: numb
   const idleBefore = Math.min(command.idleBefore, logTime - limits.producerIdleMs)
   tables.producers.expire({ idleBefore, removeMax: command.removeMax }, limits)
   return nothing
+}
+
+/** All or nothing: every minimum is judged before the first one moves. Queues that are gone have nothing to trim. */
+function trim(tables: Tables, command: Trim, index: number): ApplyResult {
+  if (command.firstIndex > index) {
+    return refusal('INVALID_PARAMETER', `entry ${index} cannot trim the log up to ${command.firstIndex}`)
+  }
+  for (const { topicId, queue, minOffset } of command.queues) {
+    const max = tables.queues.find(topicId, queue)?.max ?? minOffset
+    if (minOffset > max) {
+      return refusal('INVALID_PARAMETER', `queue ${queue} of topic ${topicId} ends at ${max}, before ${minOffset}`)
+    }
+  }
+  let moved = 0
+  for (const { topicId, queue, minOffset } of command.queues) {
+    const state = tables.queues.find(topicId, queue)
+    if (!state || minOffset <= state.min) continue
+    tables.garbage.addQueue({ topicId, queue, from: state.min, to: minOffset }, index)
+    tables.queues.raiseMin(state, minOffset)
+    moved++
+  }
+  return { kind: 'trimmed', firstIndex: tables.trim.raise(command.firstIndex, index), moved }
 }

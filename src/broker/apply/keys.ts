@@ -18,6 +18,7 @@ export const rowKinds = {
   producer: 8,
   deadTopic: 9,
   membership: 10,
+  trim: 11,
 } as const
 export type RowKind = (typeof rowKinds)[keyof typeof rowKinds]
 
@@ -44,6 +45,7 @@ export function kindStart(kind: number): Buffer {
 
 export const metaKey: Buffer = Buffer.of(rowKinds.meta)
 export const limitsKey: Buffer = Buffer.of(rowKinds.limits)
+export const trimKey: Buffer = Buffer.of(rowKinds.trim)
 export const membershipKey: Buffer = Buffer.of(rowKinds.membership)
 
 export function topicKey(topicId: number): Buffer {
@@ -70,6 +72,11 @@ export function queueRowKey(topicId: number, queue: number, lastOffset: number):
   const key = Buffer.allocUnsafe(21)
   writeQueueRowKey(key, topicId, queue, lastOffset)
   return key
+}
+
+/** Start of the rows of all queues of a topic; that of the next id is the end (exclusive). */
+export function topicRowsStart(topicId: number): Buffer {
+  return kindAndId(rowKinds.queueRow, topicId)
 }
 
 export function writeQueueRowKey(target: Buffer, topicId: number, queue: number, lastOffset: number): void {

@@ -8,7 +8,7 @@ import { metaKey } from './keys.ts'
 import { ProtobufReader, ProtobufWriter } from './protobuf.ts'
 
 /** Rises with every change of keys, rows, or of what applying an entry does. */
-export const stateFormatVersion: number = 2
+export const stateFormatVersion: number = 3
 
 export interface Meta {
   readonly appliedIndex: number

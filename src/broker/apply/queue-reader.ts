@@ -26,8 +26,9 @@ export class QueueReader {
     limit: number,
   ): Promise<readonly QueueRow[]> | readonly QueueRow[] {
     const state = this.#queues.find(topicId, queue)
-    if (!state || limit < 1 || offset >= state.max) return []
+    if (!state || limit < 1) return []
     const from = Math.max(offset, state.min)
+    if (from >= state.max) return []
     if (covers(state, from)) return state.tail.rowsFrom(from, limit)
     return this.#stored(state, from, limit)
   }
@@ -36,15 +37,33 @@ export class QueueReader {
   async offsetByTime(topicId: number, queue: number, time: number): Promise<number> {
     const state = this.#queues.find(topicId, queue)
     if (!state) return 0
-    let low = state.min
+    if (time > state.lastTime) return state.max
+    const low = !state.tail.isEmpty && state.tail.firstTime < time ? state.tail.firstOffset : 0
+    return this.#firstOffset(state, low, (row) => row.storeTime >= time)
+  }
+
+  /** Along a queue the indexes of the entries only grow, too. */
+  async offsetByIndex(topicId: number, queue: number, index: number): Promise<number> {
+    const state = this.#queues.find(topicId, queue)
+    if (!state) return 0
+    // Mostly nothing or everything is behind the index: two looks instead of a search.
+    const [first] = await this.findRows(topicId, queue, state.min, 1)
+    if (!first || first.index >= index) return first?.baseOffset ?? state.max
+    const [last] = await this.findRows(topicId, queue, state.max - 1, 1)
+    if (last && last.index < index) return last.baseOffset + last.recordCount
+    return this.#firstOffset(state, 0, (row) => row.index >= index)
+  }
+
+  /** First offset, from `from` on, of the first row that is far enough; the end of the queue when none is. */
+  async #firstOffset(state: QueueState, from: number, isEnough: (row: QueueRow) => boolean): Promise<number> {
+    let low = Math.max(from, state.min)
     let high = state.max
-    if (time > state.lastTime) return high
-    if (!state.tail.isEmpty && state.tail.firstTime < time) low = Math.max(low, state.tail.firstOffset)
     while (low < high) {
       const middle = Math.floor((low + high) / 2)
-      const [row] = await this.findRows(topicId, queue, middle, 1)
-      if (!row) return high
-      if (row.storeTime >= time) high = Math.max(low, row.baseOffset)
+      const [row] = await this.findRows(state.topicId, state.queue, middle, 1)
+      if (state.dropped) return high
+      if (!row) low = Math.max(low, state.min)
+      else if (isEnough(row)) high = Math.max(low, row.baseOffset)
       else low = row.baseOffset + row.recordCount
     }
     return low
@@ -57,8 +76,8 @@ export class QueueReader {
       to: queueRowKey(topicId, queue, state.max),
       limit,
     })
-    // Deleted meanwhile: nobody may see messages of a topic that is gone.
-    if (state.dropped) return []
+    // Deleted or trimmed meanwhile: nobody may see messages that are gone, and rows of them may be missing.
+    if (state.dropped || offset < state.min) return []
     const rows = found.map(([key, value]) => decodeRow(key, value))
     const next = checkRun(rows, offset)
     if (rows.length < limit && next < state.max && covers(state, next)) {

@@ -99,6 +99,18 @@ export class QueueTable implements StateTable {
     return baseOffset
   }
 
+  /** Messages below `min` are gone for every reader from now on. */
+  raiseMin(state: QueueState, min: number): void {
+    invariant(min > state.min && min <= state.max, 'B2: the minimum of a queue only grows, up to its end')
+    state.min = min
+    this.#markDirty(state)
+  }
+
+  /** Every queue of every living topic. */
+  *all(): Generator<QueueState> {
+    for (const queues of this.#byTopic.values()) yield* queues
+  }
+
   collect(into: StateOperation[]): void {
     for (const key of this.#deletedKeys) into.push({ kind: 'delete', key })
     this.#deletedKeys = []

@@ -51,6 +51,11 @@ export function hashResult(hash: RunningHash, result: ApplyResult): void {
       hash.add(8)
       for (const byte of encodeMembership(result.membership)) hash.add(byte)
       break
+    case 'trimmed':
+      hash.add(9)
+      hash.add(result.firstIndex)
+      hash.add(result.moved)
+      break
     case 'refused':
       hash.add(7)
       hash.add(errorTable[result.code].number)

@@ -13,6 +13,7 @@ import type { PlacedMembership } from '../membership/membership.ts'
 import { applyBatch } from './batches.ts'
 import { decodeCommand, EntryError } from './command.ts'
 import { applyCommand } from './commands.ts'
+import type { StateRange } from './garbage.ts'
 import { RunningHash } from './hash.ts'
 import { defaultLimits, type Limits } from './limits.ts'
 import { encodeMeta, loadMeta, type Meta } from './meta.ts'
@@ -21,6 +22,7 @@ import { QueueReader } from './queue-reader.ts'
 import { tailRowsMax } from './queues.ts'
 import { hashResult, nothing } from './result.ts'
 import { allTables, loadTables, type Tables } from './tables.ts'
+import type { Trimmed } from './trim-table.ts'
 
 export interface StateMachineOptions {
   /** Limits before any `set_limits`; the same on every replica for ever. For tests; users' limits are commands. */
@@ -158,6 +160,18 @@ export class StateMachine implements StateMachineApi {
 
   offsetByTime(topicId: number, queue: number, time: number): Promise<number> {
     return this.#reader.offsetByTime(topicId, queue, time)
+  }
+
+  offsetByIndex(topicId: number, queue: number, index: number): Promise<number> {
+    return this.#reader.offsetByIndex(topicId, queue, index)
+  }
+
+  get trimmed(): Trimmed {
+    return this.#tables.trim.current
+  }
+
+  takeGarbage(): StateRange | undefined {
+    return this.#tables.garbage.take()
   }
 
   committedOffset(group: string, topicId: number, queue: number): number | undefined {

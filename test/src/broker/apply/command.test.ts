@@ -65,6 +65,15 @@ const examples: Readonly<Record<string, Command>> = {
       producerIdleMs: 86_400_000,
     },
   },
+  trim: {
+    kind: 'trim',
+    firstIndex: 123_456,
+    queues: [
+      { topicId: 17, queue: 3, minOffset: 9_007_199_254_740_991 },
+      { topicId: 3, queue: 0, minOffset: 1 },
+    ],
+  },
+  trim_part: { kind: 'trim', firstIndex: 0, queues: [{ topicId: 1, queue: 1, minOffset: 1 }] },
   set_one_limit: { kind: 'set_limits', limits: { groupsMax: 0 } },
 }
 

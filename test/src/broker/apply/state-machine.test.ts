@@ -1,13 +1,14 @@
 import { describe, expect, test } from 'vitest'
 import { EntryError } from '../../../../src/broker/apply/command.ts'
 import { encodeMembership } from '../../../../src/broker/membership/codec.ts'
+import { planTrim } from '../../../../src/broker/retention/trim-plan.ts'
 import { frameTypes } from '../../../../store/index.ts'
 import { group as groupOf, learner } from '../membership/support.ts'
 import { Bench, makeBatch, readAll } from './support.ts'
 
 /** What the random log must meet, or it proves little. */
 const everyOutcome = [
-  ...['none', 'stored', 'topic', 'topic_deleted', 'offsets', 'generation'],
+  ...['none', 'stored', 'topic', 'topic_deleted', 'offsets', 'generation', 'trimmed'],
   ...['SEQUENCE_TOO_OLD', 'UNKNOWN_PRODUCER', 'ILLEGAL_GENERATION', 'INVALID_PARAMETER', 'MESSAGE_ILLEGAL'],
   ...['TOPIC_EXISTS', 'TOPIC_NOT_EXIST', 'NO_PERMISSION'],
 ]
@@ -86,6 +87,17 @@ function feedRandom(bench: Bench, random: (below: number) => number): void {
   }
 }
 
+/** As the leader and its housekeeping do, up to any entry. */
+async function trimRandom(bench: Bench, random: (below: number) => number): Promise<void> {
+  const firstIndex = 1 + random(bench.log.length)
+  for (const command of await planTrim(bench.machine, firstIndex)) bench.command(command)
+}
+
+async function clean(bench: Bench): Promise<void> {
+  const range = bench.machine.takeGarbage()
+  if (range) await bench.store.deleteRange(range.from, range.to, 5)
+}
+
 describe('state machine', () => {
   test.each([1, 2, 3, 4, 5])(
     'B1: a log gives the same state whatever is restarted and written when (seed %i)',
@@ -96,6 +108,8 @@ describe('state machine', () => {
         feedRandom(bench, random)
         const chance = random(100)
         if (chance < 15) await bench.flush()
+        if (chance === 20) await trimRandom(bench, random)
+        if (chance > 20 && chance < 25) await clean(bench)
         // Taken and lost: the process dies before the write.
         if (chance === 15) bench.take()
         if (chance >= 15 && chance < 18) await bench.restart()

@@ -176,6 +176,7 @@ export async function readAll(machine: StateMachine, groups: readonly string[]):
     appliedTime: machine.appliedTime,
     topicsVersion: machine.topicsVersion,
     membership: machine.membership,
+    trimmed: machine.trimmed,
     hash: machine.hash,
     limits: machine.limits,
     topics: machine.topics(),
