@@ -21,8 +21,10 @@ import { LateRoutes } from './late-routes.ts'
 import { type BrokerOptions, type BrokerPorts, checkBrokerOptions, limitsOf } from './options.ts'
 import { Registrar } from './registrar.ts'
 import { Bootstrap } from './replica/bootstrap.ts'
+import { describe } from './replica/describe.ts'
 import { type Folder, openFolder } from './replica/folder.ts'
 import { handOver } from './replica/hand-over.ts'
+import { Joining } from './replica/joining.ts'
 import { ReplicaLifecycle } from './replica/lifecycle.ts'
 import { type OwnIdentity, registerPeerServer } from './replica/peer-server.ts'
 import { prepareHardState } from './replica/recovery.ts'
@@ -84,10 +86,14 @@ class BrokerNode implements Broker {
   #clientServer: Server | null = null
   #folder: Folder | null = null
   #bootstrap: Bootstrap | null = null
+  #joining: Joining | null = null
+  /** Ends when this node was brought into its group, or stops. */
+  #outside: Promise<void> = Promise.resolve()
   #lifecycle: ReplicaLifecycle | null = null
   #handlers: BrokerHandlers[] = []
   #registrar: Registrar | null = null
   #housekeeper: Housekeeper | null = null
+  #serves = false
   /** Why this node cannot go on. */
   #failure: string | null = null
   #closing: Promise<void> | null = null
@@ -100,7 +106,10 @@ class BrokerNode implements Broker {
     this.#startedMs = clock.monotonicMs()
     this.events = new EventRing({ clock, group: options.group, node: options.node })
     this.#refusals = new RefusalLog(clock, this.events, this.#logger)
-    this.#routes = new LateRoutes(() => this.#absent())
+    this.#routes = new LateRoutes(
+      () => this.#absent(),
+      () => this.#isOutside(),
+    )
   }
 
   get address(): string {
@@ -154,10 +163,33 @@ class BrokerNode implements Broker {
     await this.#close()
   }
 
+  /** Finds out what this node is to its group, and takes part; one that has to be brought in waits for it. */
   async #join(folder: Folder, bootstrap: Bootstrap): Promise<void> {
-    const outcome = bootstrap.outcome ?? (await bootstrap.run())
-    if (outcome.kind !== 'member' || this.#closing) return
-    const { configuration } = outcome
+    const { join = [] } = this.#options
+    const outcome = bootstrap.outcome ?? (join.length > 0 ? null : await bootstrap.run())
+    if (outcome?.kind === 'member') await this.#takePart(folder, outcome.configuration)
+    else if (outcome?.kind !== 'stopped') {
+      this.#outside = this.#waitOutside(folder, bootstrap).catch((error: unknown) => this.#fail(error))
+    }
+  }
+
+  async #waitOutside(folder: Folder, bootstrap: Bootstrap): Promise<void> {
+    const { clock, transport } = this.#ports
+    const { join = [], members, node } = this.#options
+    const others = members.filter((member) => member.node !== node).map((member) => member.raftAddress)
+    const parts = { clock, transport, logger: this.#logger, identity: folder.identity }
+    const joining = new Joining(parts, [...new Set([...join, ...others])])
+    this.#joining = joining
+    const configuration = this.#closing ? null : await joining.run()
+    if (!configuration || this.#closing) return
+    this.#checkConfiguration(configuration)
+    await bootstrap.join(configuration)
+    this.#logger.info('this node was brought into its group', { incarnation: configuration.incarnation })
+    await this.#takePart(folder, configuration)
+  }
+
+  async #takePart(folder: Folder, configuration: FirstConfiguration): Promise<void> {
+    if (this.#closing) return
     this.#checkConfiguration(configuration)
     const lifecycle = new ReplicaLifecycle({
       options: this.#options,
@@ -178,13 +210,36 @@ class BrokerNode implements Broker {
 
   /** The first replica brings its handlers; a later one takes the place of the first behind them. */
   #begins(replica: ReplicaApi): void {
-    if (this.#registrar) {
+    if (this.#serves) {
       for (const handlers of this.#handlers) handlers.renewed?.()
       return
     }
-    const { clock, random, transport } = this.#ports
+    this.#serves = true
+    const { clock } = this.#ports
     this.#handlers.push(registerBrokerHandlers(this.#routes.routes, this.#context(replica)))
-    const { registerIntervalMs: intervalMs } = this.#options
+    this.#housekeeper = new Housekeeper({
+      replica,
+      clock,
+      logger: this.#logger,
+      settings: this.#options.housekeeping ?? {},
+    })
+    replica.onRoleChanged(() => this.#register(replica))
+    this.#register(replica)
+    this.#housekeeper.start()
+  }
+
+  /** Members are registered with the namesrvs; a node that is none must not be found by clients. */
+  #register(replica: ReplicaApi): void {
+    const standing = this.replica?.standing
+    if (standing === undefined || this.#closing) return
+    if (standing === 'removed' || standing === 'stranger') {
+      this.#registrar?.close()
+      this.#registrar = null
+      return
+    }
+    if (this.#registrar) return
+    const { clock, random, transport } = this.#ports
+    const { registerIntervalMs: intervalMs, namesrv } = this.#options
     const parts = {
       clock,
       random,
@@ -194,15 +249,13 @@ class BrokerNode implements Broker {
       replica,
       address: this.address,
     }
-    this.#registrar = new Registrar(intervalMs === undefined ? parts : { ...parts, intervalMs }, this.#options.namesrv)
-    this.#housekeeper = new Housekeeper({
-      replica,
-      clock,
-      logger: this.#logger,
-      settings: this.#options.housekeeping ?? {},
-    })
+    this.#registrar = new Registrar(intervalMs === undefined ? parts : { ...parts, intervalMs }, namesrv)
     this.#registrar.start()
-    this.#housekeeper.start()
+  }
+
+  #isOutside(): boolean {
+    const standing = this.replica?.standing
+    return standing === 'removed' || standing === 'stranger'
   }
 
   #registerRaft(routes: ServerRoutes): void {
@@ -210,12 +263,21 @@ class BrokerNode implements Broker {
       clock: this.#ports.clock,
       identity: () => this.#identity(),
       greeted: (hello) => this.replica?.greeted(hello),
-      refused: (hello, reason, absent) => this.#refusals.incoming(hello?.fromNode ?? '', reason, absent),
+      refused: (hello, reason, absent) => {
+        if (absent) this.#joining?.hint(hello?.fromRaftAddress ?? '')
+        this.#refusals.incoming(hello?.fromNode ?? '', reason, absent)
+      },
       receive: (message, wallMs, frames) => this.replica?.receive(message, wallMs, frames),
     })
     routes.unary(raftMethods.bootstrap, async (request) => {
       if (!this.#bootstrap) throw this.#absent()
       return this.#bootstrap.answer(request)
+    })
+    routes.unary(raftMethods.describe, async (request) => {
+      if (!this.#folder || !this.#bootstrap) throw this.#absent()
+      const { outcome } = this.#bootstrap
+      const configuration = outcome?.kind === 'member' ? outcome.configuration : null
+      return describe(request, { identity: this.#folder.identity, configuration, replica: this.replica })
     })
   }
 
@@ -267,7 +329,12 @@ class BrokerNode implements Broker {
   }
 
   #reason(): string {
-    return this.#failure ?? this.#lifecycle?.reason ?? this.#bootstrap?.reason ?? 'STARTING: this broker is starting'
+    const reason = this.#failure ?? this.#lifecycle?.reason
+    if (reason) return reason
+    if (this.replica && this.#isOutside()) return this.replica.status().reason
+    // A node that lost its disk says so; one that was started to join says what it waits for.
+    if (this.#bootstrap?.outcome?.kind === 'stranger') return this.#bootstrap.reason
+    return this.#joining?.reason ?? this.#bootstrap?.reason ?? 'STARTING: this broker is starting'
   }
 
   #raftListen(): string {
@@ -286,6 +353,7 @@ class BrokerNode implements Broker {
   async #close(): Promise<void> {
     this.events.emit('node_stopping', this.replica?.term ?? 0, {})
     this.#bootstrap?.stop()
+    this.#joining?.stop()
     const { transferMsMax } = limitsOf(this.#options)
     if (this.replica) await handOver(this.replica, this.#ports.clock, transferMsMax, this.#hurry.signal)
     this.#housekeeper?.close()
@@ -294,6 +362,7 @@ class BrokerNode implements Broker {
     const graceMs = this.#hurry.signal.aborted ? 0 : closeGraceMs
     await Promise.all([this.#clientServer?.close(graceMs), this.#servers?.raft.close(graceMs)])
     await this.joined
+    await this.#outside
     if (await this.#closeStorage()) await this.#markClean()
   }
 

@@ -16,10 +16,15 @@ export class LateRoutes {
   readonly #unary = new Map<string, AnyUnary>()
   readonly #streams = new Map<string, AnyStream>()
   readonly #absent: () => LedgerError
+  readonly #isOutside: () => boolean
 
-  /** `absent` makes the answer to calls that have no handler yet. */
-  constructor(absent: () => LedgerError) {
+  /**
+   * `absent` makes the answer to calls that have no handler yet, and while `isOutside` to all but the calls that tell
+   * what is wrong: a replica that was removed from its group has nothing new to serve.
+   */
+  constructor(absent: () => LedgerError, isOutside: () => boolean) {
     this.#absent = absent
+    this.#isOutside = isOutside
   }
 
   /** Binds handlers; a later binding of the same method replaces the earlier. */
@@ -40,10 +45,14 @@ export class LateRoutes {
     }
   }
 
+  #isClosed(method: UnaryMethod<unknown, unknown> | StreamMethod<unknown, unknown>): boolean {
+    return !alwaysOpen.has(keyOf(method)) && this.#isOutside()
+  }
+
   #registerUnary(server: ServerRoutes, method: UnaryMethod<unknown, unknown>): void {
     server.unary(method, async (request, context) => {
       const handler = this.#unary.get(keyOf(method))
-      if (!handler) throw this.#absent()
+      if (!handler || this.#isClosed(method)) throw this.#absent()
       return handler(request, context)
     })
   }
@@ -51,7 +60,7 @@ export class LateRoutes {
   #registerStream(server: ServerRoutes, method: StreamMethod<unknown, unknown>): void {
     server.stream(method, (sink, context) => {
       const handler = this.#streams.get(keyOf(method))
-      if (handler) return handler(sink, context)
+      if (handler && !this.#isClosed(method)) return handler(sink, context)
       sink.cancel(this.#absent())
       return { onMessage: () => {}, onClosed: () => {} }
     })
@@ -61,3 +70,7 @@ export class LateRoutes {
 function keyOf(method: { readonly service: string; readonly name: string }): string {
   return `${method.service}/${method.name}`
 }
+
+const alwaysOpen: ReadonlySet<string> = new Set(
+  [adminMethods.getReplicaStatus, adminMethods.watchEvents, brokerMethods.probe].map(keyOf),
+)

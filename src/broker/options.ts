@@ -35,6 +35,11 @@ export interface BrokerOptions {
   readonly members: readonly MemberAddress[]
   /** Take part in making the first configuration when the folder has none. */
   readonly bootstrap: boolean
+  /**
+   * Raft addresses of replicas of a group that runs: with an empty folder this node waits until the group adds it,
+   * instead of making a group. `members` may be empty then.
+   */
+  readonly join?: readonly string[]
   /** Every namesrv of the cluster; the broker registers with all of them. */
   readonly namesrv: readonly string[]
   /**
@@ -139,7 +144,11 @@ export function checkBrokerOptions(options: BrokerOptions): void {
   }
   const nodes = new Set(options.members.map((member) => member.node))
   if (nodes.size !== options.members.length) throw invalid('members', 'names a node twice')
-  if (!nodes.has(options.node)) {
+  const isJoining = options.join !== undefined && options.join.length > 0
+  if (isJoining && options.bootstrap) throw invalid('join', 'a node either joins a group or makes one (bootstrap)')
+  if (isJoining && !nodes.has(options.node)) {
+    if (options.raftListen === undefined) throw invalid('raftListen', 'is needed by a node that joins')
+  } else if (!nodes.has(options.node)) {
     throw invalid('members', `must contain this node (${options.node}); it has ${[...nodes].join(', ')}`)
   }
   const segmentBytes = options.segmentBytes

@@ -49,22 +49,35 @@ export const testSegmentBytes = 256 * 1024
 
 export class MemoryCluster {
   readonly network: MemoryNetwork
-  readonly nodes: readonly string[]
+  nodes: readonly string[]
   readonly machines = new Map<string, Machine>()
   /** What `fatal` was called with, by node. */
   readonly failures = new Map<string, Error>()
   readonly #clock: Clock
   readonly #options: MemoryClusterOptions
   readonly #processes = new Map<string, Process>()
+  readonly #initial: readonly string[]
 
   constructor(options: MemoryClusterOptions = {}) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
-    this.nodes = options.nodes ?? ['n0', 'n1', 'n2']
+    this.#initial = options.nodes ?? ['n0', 'n1', 'n2']
+    this.nodes = this.#initial
     this.network = new MemoryNetwork(this.#clock, options.network)
     for (const node of this.nodes) {
       this.machines.set(node, { disk: new MemoryDisk(), engine: new MemoryKeyValueEngine(), bootId: 1 })
     }
+  }
+
+  /** A machine that is no initial member; `startWith(node, cluster.joining(node))` lets it wait to be added. */
+  addMachine(node: string): void {
+    this.machines.set(node, { disk: new MemoryDisk(), engine: new MemoryKeyValueEngine(), bootId: 1 })
+    this.nodes = [...this.nodes, node]
+  }
+
+  /** Options of a node that joins the group of the initial ones. */
+  joining(node: string): Partial<BrokerOptions> {
+    return { members: [], bootstrap: false, raftListen: `${node}:30912`, join: this.#initial.map(raftAddressOf) }
   }
 
   /** Starts nodes that are not running, all at once. */
@@ -100,7 +113,7 @@ export class MemoryCluster {
       node,
       directory: `data/${node}`,
       listen: `${node}:30911`,
-      members: this.nodes.map((member) => ({ node: member, raftAddress: `${member}:30912` })),
+      members: this.#initial.map((member) => ({ node: member, raftAddress: raftAddressOf(member) })),
       bootstrap: true,
       namesrv: [],
       segmentBytes: testSegmentBytes,
@@ -210,6 +223,10 @@ export class MemoryCluster {
     this.network.kill(node)
     return this.machine(node)
   }
+}
+
+export function raftAddressOf(node: string): string {
+  return `${node}:30912`
 }
 
 /** The clock of one process: after its death no timer fires any more. */

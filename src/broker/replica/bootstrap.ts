@@ -56,7 +56,8 @@ export class Bootstrap {
     this.#ports = ports
     this.#settings = bootstrapSettings(ports.options)
     this.#stored = stored
-    if (stored) this.#settle(stored)
+    // What is stored was taken by this disk as a member, in the beginning or when it was brought in later.
+    if (stored) this.#outcome = { kind: 'member', configuration: stored }
     const empty = 'the folder is empty and the group has no configuration that names its disk'
     this.#reason = ports.options.bootstrap
       ? 'NOT_BOOTSTRAPPED: waiting for the other initial replicas'
@@ -90,6 +91,13 @@ export class Bootstrap {
     } finally {
       for (const channel of channels.values()) channel.close()
     }
+  }
+
+  /** This node was brought into the group after the beginning: stores its first configuration. */
+  async join(configuration: FirstConfiguration): Promise<void> {
+    await this.#ports.save(configuration)
+    this.#stored = configuration
+    this.#outcome = { kind: 'member', configuration }
   }
 
   /** The Bootstrap call of another node. Throws WRONG_CLUSTER or CONFIG_INVALID. */
