@@ -67,6 +67,9 @@ export interface WorldNode {
 /** Bounds `settle` and `run`: a scenario is short, more is a loop. */
 const stepsMax = 20_000
 
+/** One input never leads to more. */
+const readiesMax = 1000
+
 export class World implements JudgedGroup {
   readonly wire: Wire = new Wire()
   readonly ids: readonly NodeId[]
@@ -226,7 +229,8 @@ export class World implements JudgedGroup {
   }
 
   #pump(node: WorldNode): void {
-    while (node.core?.hasReady()) {
+    for (let readies = 0; node.core?.hasReady(); readies++) {
+      if (readies > readiesMax) throw new Error(`${node.id} always has another Ready`)
       const ready = this.#guard(node, (core) => core.ready())
       if (ready === null) return
       this.#judge.onReady(this, node, ready)
