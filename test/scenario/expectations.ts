@@ -3,8 +3,8 @@
  *
  * Used by `commands.ts`. Changes nothing; throws an Error that names what was expected and what is.
  */
-import type { EntryMeta, NodeId, RaftStatus, StepResult } from '../../raft/index.ts'
-import { entriesText, resultText } from './notation.ts'
+import type { NodeId, RaftStatus, StepResult } from '../../raft/index.ts'
+import { resultText, termsText } from './notation.ts'
 import { parseLink, parseTerms } from './words.ts'
 import type { World } from './world.ts'
 
@@ -55,7 +55,7 @@ type Clause = (world: World, id: NodeId, values: readonly string[]) => string | 
 const role: (name: RaftStatus['role']) => Clause = (name) => (world, id) => differs(world.status(id).role, name)
 
 function field(of: (status: RaftStatus) => unknown): Clause {
-  return (world, id, [value]) => differs(String(of(world.status(id)) ?? 'none'), value)
+  return (world, id, values) => differs(String(of(world.status(id)) ?? 'none') || 'none', values.join(' '))
 }
 
 const nodeClauses: Readonly<Record<string, Clause>> = {
@@ -74,6 +74,11 @@ const nodeClauses: Readonly<Record<string, Clause>> = {
   term_started: field((status) => status.termStarted),
   unconfirmed: field((status) => status.unconfirmed),
   transferring: field((status) => status.transferringTo),
+  voters: field(({ configuration }) => configuration.voters.join(' ')),
+  outgoing: field(({ configuration }) => configuration.outgoing.join(' ')),
+  learners: field(({ configuration }) => configuration.learners.join(' ')),
+  change: field((status) => (status.configurationCommitted ? 'committed' : 'open')),
+  quarantined: field((status) => status.quarantine !== null),
   log: (world, id, values) => {
     const terms = world.log(id).map((entry) => entry.term)
     return differs(terms.join(' '), parseTerms(values).join(' '))
@@ -108,10 +113,6 @@ function hasSaid(world: World, id: NodeId, values: readonly string[]): boolean {
 
 function differs(actual: string, expected: string | undefined): string | null {
   return actual === expected ? null : `it is ${actual}`
-}
-
-function termsText(log: readonly EntryMeta[]): string {
-  return entriesText(log.map((entry) => ({ ...entry, kind: 'normal' as const })))
 }
 
 function check(condition: boolean, problem: string): void {

@@ -30,16 +30,26 @@ export function entriesText(entries: readonly EntryMeta[]): string {
     const isSame = (entry: EntryMeta | undefined) => entry?.term === first.term && entry.kind === 'normal'
     if (first.kind === 'normal') while (isSame(entries[end])) end++
     const last = first.index + end - i - 1
-    const range = last === first.index ? `${first.index}` : `${first.index}..${last}`
-    parts.push(`${kindPrefix(first)}${range}@${first.term}`)
+    const members = first.configuration === undefined ? '' : ` ${configurationText(first.configuration)}`
+    parts.push(`${kindPrefix(first)}${rangeText(first.index, last)}@${first.term}${members}`)
     i = end
   }
   return parts.length === 0 ? 'nothing' : parts.join(', ')
 }
 
-export function configurationText({ voters, outgoing, learners }: Configuration): string {
-  const joint = outgoing.length === 0 ? '' : ` and ${outgoing.join(' ')}`
-  return `${voters.join(' ')}${joint}${learners.length === 0 ? '' : ` | learners ${learners.join(' ')}`}`
+/** `{n1 n2 n4 | outgoing n1 n2 n3 | learners n5}`. */
+export function configurationText({ voters, outgoing, learners, priorities = [] }: Configuration): string {
+  const parts = [voters.join(' ')]
+  if (outgoing.length > 0) parts.push(`outgoing ${outgoing.join(' ')}`)
+  if (learners.length > 0) parts.push(`learners ${learners.join(' ')}`)
+  if (priorities.length > 0) parts.push(`priorities ${priorities.map((pair) => pair.join('=')).join(' ')}`)
+  return `{${parts.join(' | ')}}`
+}
+
+/** Only indexes and terms. */
+export function termsText(log: readonly EntryMeta[]): string {
+  if (log.length === 0) return 'empty'
+  return entriesText(log.map(({ index, term, bytes }) => ({ index, term, bytes, kind: 'normal' })))
 }
 
 export function messageText(message: PeerMessage): string {
@@ -70,9 +80,9 @@ export function messageText(message: PeerMessage): string {
     case 'catch_up':
       return `${head}, log begins at ${message.firstIndex}`
     case 'read_request':
-      return `${head} for read ${message.context}`
+      return head
     case 'read_response':
-      return `${head} for read ${message.context}: ${message.index ?? 'refused'}`
+      return `${head} ${message.index === null ? 'refused' : `at ${message.index}`}`
     case 'timeout_now':
     case 'stepped_down':
       return head
@@ -142,11 +152,15 @@ export function statusText(status: RaftStatus, log: readonly EntryMeta[]): strin
   const who = role === 'follower' && leader !== null ? `follower of ${leader}` : role
   const parts = [`${who} in term ${term}`]
   if (role !== 'leader' && vote !== null) parts.push(`vote ${vote}`)
-  const plain = log.slice(status.firstIndex - 1).map((entry) => ({ ...entry, kind: 'normal' as const }))
-  parts.push(`log ${plain.length === 0 ? 'empty' : entriesText(plain)}`)
+  parts.push(`log ${termsText(log.slice(status.firstIndex - 1))}`)
   if (stableIndex !== lastIndex) parts.push(`durable ${stableIndex}`)
   parts.push(`commit ${commit}`)
   if (applied !== commit) parts.push(`applied ${applied}`)
+  if (status.configurationIndex > 0) {
+    const state = status.configurationCommitted ? '' : ', not committed'
+    parts.push(`members of ${status.configurationIndex}${state} ${configurationText(status.configuration)}`)
+  }
+  if (status.quarantine !== null) parts.push('quarantined')
   return parts.join(', ')
 }
 

@@ -6,8 +6,8 @@
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { Session } from './commands.ts'
 import { linesMax, parseScript, renderScript } from './script.ts'
+import { Session } from './session.ts'
 
 const folder = new URL('./cases/', import.meta.url).pathname
 const isRecording = process.env['SCENARIO_RECORD'] === '1'

@@ -6,7 +6,6 @@
  */
 import type {
   EntryMeta,
-  HardState,
   Input,
   LogIndex,
   Millis,
@@ -14,25 +13,15 @@ import type {
   PeerMessage,
   RaftConfig,
   RaftStatus,
-  ReadState,
   Ready,
   StepResult,
 } from '../../raft/index.ts'
 import { defaultRaftConfig, InvariantError, RaftCore } from '../../raft/index.ts'
 import { Judge, type JudgedGroup } from '../raft/judge.ts'
 import { eventLines, messageText, rangeText, statusText, writeText } from './notation.ts'
-import { bootOf, filledFrom, type Stored, writeLog, writeReady } from './stored.ts'
-import { everything, Wire } from './wire.ts'
-
-export interface NodeSetup {
-  readonly id: NodeId
-  readonly entries: readonly EntryMeta[]
-  readonly hardState: HardState
-  readonly firstIndex: LogIndex
-  readonly applied: LogIndex
-  /** What the random generator of this node always says. */
-  readonly random: number
-}
+import { bootOf, filledFrom, writeLog, writeReady } from './stored.ts'
+import { Wire } from './wire.ts'
+import { makeNode, type NodeSetup, randomOf, type WorldNode } from './world-node.ts'
 
 export interface WorldSetup {
   readonly voters: readonly NodeId[]
@@ -40,32 +29,6 @@ export interface WorldSetup {
   readonly nodes: readonly NodeSetup[]
   readonly config: Partial<RaftConfig>
 }
-
-export interface WorldNode {
-  readonly id: NodeId
-  /** Null while the process is down. */
-  core: RaftCore | null
-  /** Why the process stopped itself. */
-  stopped: string | null
-  now: Millis
-  isPaused: boolean
-  /** Nothing is durable before a `persist` command. */
-  isDiskSlow: boolean
-  readonly disk: Stored
-  log: EntryMeta[]
-  unsynced: Ready[]
-  applied: LogIndex
-  commitSeen: LogIndex
-  /** Term and vote as last handed out, to write only what changed. */
-  spoken: HardState
-  readonly random: number
-  readonly reads: ReadState[]
-  /** All lines about this node so far. */
-  readonly said: string[]
-}
-
-/** Bounds `settle` and `run`: a scenario is short, more is a loop. */
-const stepsMax = 20_000
 
 /** One input never leads to more. */
 const readiesMax = 1000
@@ -155,47 +118,6 @@ export class World implements JudgedGroup {
     return result
   }
 
-  /** Delivers until nothing is on the wire; time stands still. */
-  settle(): void {
-    for (let steps = 0; ; steps++) {
-      const [message] = this.wire.take(everything, 1)
-      if (message === undefined) return
-      if (steps > stepsMax) throw new Error('the group does not come to rest')
-      this.deliver(message)
-    }
-  }
-
-  /** One node's time goes on by `ms`, with a tick at every deadline; null: up to the next deadline. */
-  tick(id: NodeId, ms: Millis | null): void {
-    const node = this.node(id)
-    const deadline = () => node.core?.deadline() ?? Number.POSITIVE_INFINITY
-    const end = ms === null ? Math.max(node.now, deadline()) : node.now + ms
-    if (!Number.isFinite(end)) throw new Error(`${id} has no deadline`)
-    for (let ticks = 0; deadline() <= end && (ms !== null || ticks === 0); ticks++) {
-      if (ticks > stepsMax) throw new Error(`${id} ticks for ever`)
-      node.now = Math.max(node.now, deadline())
-      this.step(id, { kind: 'tick' })
-    }
-    node.now = end
-  }
-
-  /** Everybody's time goes on by `ms`, and every message arrives at once. */
-  run(ms: Millis): void {
-    const starts = new Map([...this.#nodes.values()].map(({ id, now }) => [id, now]))
-    const dueIn = ({ id, core, isPaused }: WorldNode) =>
-      core === null || isPaused ? Number.POSITIVE_INFINITY : core.deadline() - (starts.get(id) as Millis)
-    this.settle()
-    for (let steps = 0; steps < stepsMax; steps++) {
-      const next = [...this.#nodes.values()].reduce((a, b) => (dueIn(b) < dueIn(a) ? b : a))
-      if (dueIn(next) > ms) break
-      const at = Math.max(dueIn(next), next.now - (starts.get(next.id) as Millis))
-      for (const node of this.#nodes.values()) node.now = Math.max(node.now, (starts.get(node.id) as Millis) + at)
-      this.step(next.id, { kind: 'tick' })
-      this.settle()
-    }
-    for (const node of this.#nodes.values()) node.now = (starts.get(node.id) as Millis) + ms
-  }
-
   /** The process dies; of what was not fsynced the oldest `survivors` Readies reached the disk all the same. */
   crash(id: NodeId, survivors: number): void {
     const node = this.node(id)
@@ -216,11 +138,19 @@ export class World implements JudgedGroup {
     const first = { voters: this.#setup.voters, outgoing: [], learners: this.#setup.learners }
     const config = { ...defaultRaftConfig, commitNewsDelayMs: 0, ...this.#setup.config, id }
     try {
-      node.core = new RaftCore(config, bootOf(node.disk, first, node.applied), () => node.random, node.now)
+      node.core = new RaftCore(config, bootOf(node.disk, first, node.applied), randomOf(node), node.now)
     } catch (error) {
       this.#stop(node, error)
     }
     this.#pump(node)
+  }
+
+  /** Rot ate the end of its log; found at the next start, which is quarantined until a leader's log was reached. */
+  lose(id: NodeId, first: LogIndex): void {
+    const node = this.node(id)
+    if (node.core !== null) throw new Error(`${id} runs: a log is found damaged at a start`)
+    node.disk.entries.length = first - 1
+    node.disk.quarantine = { untilLeaderReached: true }
   }
 
   /** What must hold between any two commands. */
@@ -255,6 +185,8 @@ export class World implements JudgedGroup {
     const commit = node.commitSeen > commitBefore ? `commit ${node.commitSeen}` : null
     const applies = ready.committed && `applies ${rangeText(ready.committed.from, ready.committed.to)}`
     if (commit !== null || applies) this.say(id, [commit, applies].filter(Boolean).join(', '))
+    if (ready.catchUp !== undefined)
+      this.say(id, `needs a copy: ${ready.catchUp.from} begins at ${ready.catchUp.firstIndex}`)
     for (const { context, index } of ready.readStates) this.say(id, `answers read ${context} at ${index}`)
     node.reads.push(...ready.readStates)
     this.#send(node, '->', ready.sendNow)
@@ -296,25 +228,5 @@ export class World implements JudgedGroup {
     node.unsynced = []
     node.stopped = error.message
     this.say(node.id, `STOPS: ${error.message}`)
-  }
-}
-
-function makeNode({ id, entries, hardState, firstIndex, applied, random }: NodeSetup): WorldNode {
-  return {
-    id,
-    core: null,
-    stopped: null,
-    now: 0,
-    isPaused: false,
-    isDiskSlow: false,
-    disk: { hardState, entries: [...entries], firstIndex, quarantine: null },
-    log: [],
-    unsynced: [],
-    applied,
-    commitSeen: hardState.commit,
-    spoken: hardState,
-    random,
-    reads: [],
-    said: [],
   }
 }
