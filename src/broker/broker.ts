@@ -5,6 +5,7 @@
  * comes in through `BrokerPorts`, nothing is global. A node that may not take part in its group stays up and says why.
  */
 
+import { defaultRaftConfig } from '../../raft/index.ts'
 import { LedgerError } from '../common/errors.ts'
 import type { Logger } from '../common/logger.ts'
 import type { FirstConfiguration, ReplicaStatusReply } from '../rpc/methods.ts'
@@ -14,14 +15,16 @@ import type { ReplicaApi } from './contract.ts'
 import { EventRing } from './events.ts'
 import { defaultHandlerSettings, type HandlerContext } from './handler/context.ts'
 import { registerEventHandlers } from './handler/events.ts'
+import { registerMembershipHandlers } from './handler/membership.ts'
 import { type BrokerHandlers, registerBrokerHandlers } from './handler/register.ts'
 import { registerStatusHandlers } from './handler/status.ts'
 import { Housekeeper } from './housekeeper.ts'
 import { LateRoutes } from './late-routes.ts'
+import { MembershipDriver } from './membership/driver.ts'
 import { type BrokerOptions, type BrokerPorts, checkBrokerOptions, limitsOf } from './options.ts'
 import { Registrar } from './registrar.ts'
 import { Bootstrap } from './replica/bootstrap.ts'
-import { describe } from './replica/describe.ts'
+import { askWho, describe } from './replica/describe.ts'
 import { type Folder, openFolder } from './replica/folder.ts'
 import { handOver } from './replica/hand-over.ts'
 import { Joining } from './replica/joining.ts'
@@ -223,9 +226,31 @@ class BrokerNode implements Broker {
       logger: this.#logger,
       settings: this.#options.housekeeping ?? {},
     })
+    this.#administer(replica)
     replica.onRoleChanged(() => this.#register(replica))
     this.#register(replica)
     this.#housekeeper.start()
+  }
+
+  #administer(api: ReplicaApi): void {
+    const { clock, transport } = this.#ports
+    const { cluster, group, node, raft } = this.#options
+    const driver = new MembershipDriver({
+      clock,
+      logger: this.#logger,
+      electionTimeoutMs: raft?.electionTimeoutMinMs ?? defaultRaftConfig.electionTimeoutMinMs,
+      replica: () => this.replica,
+      onChanged: (listener) => api.onRoleChanged(listener),
+    })
+    registerMembershipHandlers(this.#routes.routes, {
+      api,
+      driver,
+      replica: () => this.replica,
+      describe: (raftAddress) =>
+        askWho(transport, raftAddress, { cluster, group, fromNode: node, fromDisk: this.#folder?.identity.disk ?? '' }),
+    })
+    this.#handlers.push(driver)
+    driver.start()
   }
 
   /** Members are registered with the namesrvs; a node that is none must not be found by clients. */

@@ -32,6 +32,10 @@ export type EventKind =
   | 'client_joined'
   | 'client_left'
   | 'rebalance'
+  | 'configuration_committed'
+  | 'member_added'
+  | 'member_removed'
+  | 'member_promoted'
   | 'quarantine_started'
   | 'quarantine_ended'
 

@@ -3,7 +3,8 @@
  * from the first moment, also by a node that has no group yet: the leader asks a newcomer for its disk this way.
  */
 import { LedgerError } from '../../common/errors.ts'
-import type { DescribeReply, DescribeRequest, FirstConfiguration } from '../../rpc/methods.ts'
+import { type DescribeReply, type DescribeRequest, type FirstConfiguration, raftMethods } from '../../rpc/methods.ts'
+import type { Transport } from '../../rpc/transport.ts'
 import type { Identity } from './identity.ts'
 import type { Replica } from './replica.ts'
 
@@ -13,6 +14,22 @@ export interface DescribeFacts {
   readonly configuration: FirstConfiguration | null
   /** Null while none runs. */
   readonly replica: Replica | null
+}
+
+const askTimeoutMs = 3000
+
+/** Asks the node that listens for peers at this address who it is. */
+export async function askWho(
+  transport: Transport,
+  raftAddress: string,
+  request: DescribeRequest,
+): Promise<DescribeReply> {
+  const channel = transport.connect(raftAddress, 'control')
+  try {
+    return await channel.call(raftMethods.describe, request, { timeoutMs: askTimeoutMs })
+  } finally {
+    channel.close()
+  }
 }
 
 /** Throws WRONG_CLUSTER for a caller of another cluster or group. */

@@ -21,8 +21,16 @@ import type {
 } from '../contract.ts'
 import type { EventSink } from '../events.ts'
 import { decodeMembership, encodeMembership } from '../membership/codec.ts'
+import { publishMembership } from '../membership/events.ts'
 import { MembershipHistory } from '../membership/history.ts'
-import { firstMembership, isMember, type Membership, named, toConfiguration } from '../membership/membership.ts'
+import {
+  firstMembership,
+  isMember,
+  type Membership,
+  named,
+  type PlacedMembership,
+  toConfiguration,
+} from '../membership/membership.ts'
 import { type Standing, StandingView } from '../membership/standing.ts'
 import { type BrokerOptions, type BrokerPorts, limitsOf, type ReplicaLimits } from '../options.ts'
 import { Admission, notLeader } from './admission.ts'
@@ -39,6 +47,9 @@ import { replicaStatus } from './status.ts'
 
 /** Longest wait on a graceful stop for what is staged to become durable, milliseconds. */
 const drainMsMax = 5000
+
+/** Between two looks at a transfer under way, milliseconds. */
+const transferLookMs = 10
 
 export interface ReplicaParts {
   readonly options: BrokerOptions
@@ -82,6 +93,8 @@ export class Replica implements ReplicaApi {
   readonly #roleListeners = new Set<() => void>()
   readonly #startedMs: number
   #commitIndex: number
+  /** The committed membership that the events told of. */
+  #announced: PlacedMembership
   #wasLeading = false
   #stopped: LedgerError | null = null
 
@@ -97,6 +110,7 @@ export class Replica implements ReplicaApi {
     this.machine = recovered.machine
     const { identity } = parts.folder
     this.history = new MembershipHistory(recovered.memberships, recovered.boot.hardState.commit)
+    this.#announced = this.history.committed
     this.#standing = new StandingView(this.history, identity, isMember(firstMembership(configuration), identity))
     this.#startedMs = ports.clock.monotonicMs()
     this.#commitIndex = recovered.boot.hardState.commit
@@ -208,6 +222,29 @@ export class Replica implements ReplicaApi {
   /** Where clients reach this member; empty until its first Hello. */
   addressOf(node: string): string {
     return this.#members.addressOf(node)
+  }
+
+  /**
+   * Resolves when another node leads, after a transfer was begun. Rejects with NOT_CAUGHT_UP or
+   * SERVICE_NOT_AVAILABLE when it ended otherwise, and with DEADLINE_EXCEEDED.
+   */
+  handedOver(options: ProposeOptions): Promise<void> {
+    const { clock } = this.#parts.ports
+    const { transferringTo: to } = this.raftStatus()
+    const endMs = clock.monotonicMs() + options.timeoutMs
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        const leader = this.#view.leader
+        const raft = this.raftStatus()
+        if (this.#stopped) reject(this.#stopped)
+        else if (leader && leader.node !== this.node) resolve()
+        else if (raft.role === 'leader' && raft.transferringTo === null) reject(notTaken(to, raft))
+        else if (clock.monotonicMs() >= endMs || options.signal?.aborted) {
+          reject(new LedgerError('DEADLINE_EXCEEDED', 'leadership is still being handed over'))
+        } else clock.after(transferLookMs, look, { background: true })
+      }
+      look()
+    })
   }
 
   /** Begins to hand leadership to this voter. Throws NOT_LEADER, NOT_A_MEMBER or CHANGE_IN_PROGRESS. */
@@ -380,6 +417,11 @@ export class Replica implements ReplicaApi {
   /** Links, clocks and status follow the newest membership in the log. */
   #onMembership(): void {
     this.#standing.update()
+    const { committed } = this.history
+    if (committed.index > this.#announced.index) {
+      publishMembership(this.#announced.membership, committed, this.term, this.#parts.events)
+      this.#announced = committed
+    }
     this.#notifyRole()
   }
 
@@ -423,4 +465,10 @@ export class Replica implements ReplicaApi {
     this.#notifyRole()
     this.#parts.failed(error)
   }
+}
+
+function notTaken(to: string | null, raft: RaftStatus): LedgerError {
+  const lag = raft.lastIndex - (raft.peers.find(({ id }) => id === to)?.match ?? 0)
+  if (lag > 0) return new LedgerError('NOT_CAUGHT_UP', `${to} lacks ${lag} entries, so it could not take over`)
+  return new LedgerError('SERVICE_NOT_AVAILABLE', `${to} did not take over in time`)
 }

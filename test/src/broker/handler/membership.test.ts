@@ -1,0 +1,72 @@
+/** The calls of operators about membership and leadership: what is refused, with which reason, and by whom. */
+import { afterEach, expect, test } from 'vitest'
+import { adminMethods } from '../../../../src/rpc/methods.ts'
+import { eventually } from '../../../support/eventually.ts'
+import { MemoryCluster } from '../../../support/memory-cluster.ts'
+import { callLeader, change, expectAlike, membership } from '../membership/cluster.ts'
+import { createTopic, errorOf } from '../replica/support.ts'
+
+let cluster: MemoryCluster
+
+afterEach(() => cluster.end())
+
+async function start(): Promise<string> {
+  cluster = new MemoryCluster()
+  await cluster.start()
+  const leader = await cluster.leader()
+  for (const topic of ['a', 'b', 'c']) await createTopic(cluster.replica(leader), topic)
+  return leader
+}
+
+async function startJoining(node: string): Promise<void> {
+  cluster.addMachine(node)
+  await cluster.startWith(node, cluster.joining(node))
+}
+
+test('one change at a time; what is not possible is refused with its reason and changes nothing', async () => {
+  const leader = await start()
+  const others = cluster.nodes.filter((node) => node !== leader)
+  await startJoining('n3')
+  const before = await membership(cluster)
+  const refusals: readonly (readonly [kind: string, node: string, code: string, rest?: object])[] = [
+    ['remove', 'n9', 'NOT_A_MEMBER'],
+    ['promote', 'n9', 'NOT_A_MEMBER'],
+    ['replace', 'n9', 'NOT_A_MEMBER'],
+    ['add', 'n1', 'ALREADY_A_MEMBER'],
+    ['add', 'n9', 'FOREIGN_GROUP', { raftAddress: 'n3:30912' }],
+    ['explode', 'n1', 'INVALID_PARAMETER'],
+    ['add', 'n3', 'INVALID_PARAMETER', { raftAddress: 'nowhere' }],
+    ['add', '../n3', 'INVALID_PARAMETER'],
+    ['priority', 'n1', 'INVALID_PARAMETER', { priority: 9999 }],
+  ]
+  for (const [kind, node, code, rest] of refusals) {
+    expect(await errorOf(change(cluster, kind, node, rest)), `${kind} ${node}`).toMatchObject({ code })
+  }
+  cluster.kill(others[0] as string)
+  await eventually('the leader knows', () => !cluster.replica(leader).isConnected(others[0] as string))
+  expect(await errorOf(change(cluster, 'remove', others[1] as string))).toMatchObject({ code: 'WOULD_LOSE_QUORUM' })
+  expect((await membership(cluster)).index).toBe(before.index)
+})
+
+test('priority is kept with the membership', async () => {
+  await start()
+  const reply = await change(cluster, 'priority', 'n1', { priority: 7 })
+  expect(reply.members.map(({ node, priority }) => [node, priority])).toEqual([
+    ['n0', 0],
+    ['n1', 7],
+    ['n2', 0],
+  ])
+  await expectAlike(cluster, cluster.nodes, 'after')
+})
+
+test('leadership goes to the voter that is named, or to the best one; not to a stranger or to one that is cut off', async () => {
+  const leader = await start()
+  const [to] = cluster.nodes.filter((node) => node !== leader)
+  expect(await callLeader(cluster, adminMethods.transferLeadership, { to: to as string })).toMatchObject({ leader: to })
+  expect(await cluster.leader()).toBe(to)
+  const next = await callLeader(cluster, adminMethods.transferLeadership, { to: '' })
+  expect(next.leader).not.toBe(to)
+  expect(await errorOf(callLeader(cluster, adminMethods.transferLeadership, { to: 'n9' }))).toMatchObject({
+    code: 'NOT_A_MEMBER',
+  })
+})
