@@ -6,13 +6,22 @@ import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { BrokerOptions, MemberAddress } from '../broker/options.ts'
 import { type ConfigTable, key, readConfig } from '../common/config.ts'
-import { choiceKind, durationKind, flagKind, listKind, sizeKind, textKind } from '../common/config-values.ts'
+import {
+  choiceKind,
+  durationKind,
+  flagKind,
+  integerKind,
+  listKind,
+  sizeKind,
+  textKind,
+} from '../common/config-values.ts'
 import { LedgerError } from '../common/errors.ts'
 import { refuseOpenAddresses } from './open-addresses.ts'
 
 const name = textKind({ pattern: /^[a-zA-Z0-9_-]{1,64}$/, explain: 'a name of up to 64 characters a-z A-Z 0-9 _ -' })
 const address = textKind({ pattern: /^[^:\s]+:\d{1,5}$/, explain: 'host:port' })
 const mebibyte = 1024 * 1024
+const hourMs = 3_600_000
 
 const table = {
   cluster: key(name, { doc: 'Name of the cluster', default: 'RaftCluster', env: 'LEDGERMQ_CLUSTER' }),
@@ -41,6 +50,14 @@ const table = {
   autoCreateTopics: key(choiceKind(['keep', 'on', 'off']), {
     doc: 'Whether clients may have topics created by sending to them: keep what the group has, on, or off',
     default: 'keep',
+  }),
+  retentionHours: key(integerKind({ min: 1, max: 1_000_000 }), {
+    doc: 'How long messages are kept, unless space ends; give all replicas of a group the same',
+    default: 72,
+  }),
+  retentionBytes: key(sizeKind({ min: 0, max: Number.MAX_SAFE_INTEGER }), {
+    doc: 'Most bytes of the log that are kept; 0 for no such limit',
+    default: 0,
   }),
   bootstrap: key(flagKind, { doc: 'Take part in making the group when the data folder is empty', default: false }),
   insecure: key(flagKind, { doc: 'Allow listening beyond this machine without TLS', default: false }),
@@ -83,6 +100,10 @@ export function brokerOptionsFrom(
       namesrv: config.namesrv,
       segmentBytes: config.segmentBytes,
       registerIntervalMs: config.registerInterval,
+      retention: {
+        reservedMs: config.retentionHours * hourMs,
+        logBytesMax: config.retentionBytes === 0 ? null : config.retentionBytes,
+      },
       ...(config.autoCreateTopics === 'keep'
         ? {}
         : { housekeeping: { autoCreateTopics: config.autoCreateTopics === 'on' } }),

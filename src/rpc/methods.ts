@@ -236,6 +236,9 @@ export interface ReplicaStatusReply {
   readonly uptimeMs: number
   readonly peers: readonly ReplicaPeer[]
   readonly address: string
+  /** Of the disk with the data folder, as last measured; 0 before. */
+  readonly diskTotalBytes: number
+  readonly diskFreeBytes: number
 }
 
 export interface GroupMember {

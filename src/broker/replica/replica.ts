@@ -32,7 +32,7 @@ import {
   toConfiguration,
 } from '../membership/membership.ts'
 import { type Standing, StandingView } from '../membership/standing.ts'
-import { type BrokerOptions, type BrokerPorts, limitsOf, type ReplicaLimits } from '../options.ts'
+import { type BrokerOptions, type BrokerPorts, limitsOf, type ReplicaLimits, retentionOf } from '../options.ts'
 import { Admission, notLeader } from './admission.ts'
 import { Applier } from './applier.ts'
 import type { Folder } from './folder.ts'
@@ -44,6 +44,7 @@ import { RoleView } from './role-view.ts'
 import { SpaceWatch } from './space-watch.ts'
 import { StateWriter } from './state-writer.ts'
 import { replicaStatus } from './status.ts'
+import { Upkeep } from './upkeep.ts'
 
 /** Longest wait on a graceful stop for what is staged to become durable, milliseconds. */
 const drainMsMax = 5000
@@ -87,6 +88,7 @@ export class Replica implements ReplicaApi {
   readonly #writer: StateWriter
   readonly #members: Members
   readonly #space: SpaceWatch
+  readonly #upkeep: Upkeep
   readonly #view = new RoleView()
   readonly #standing: StandingView
   readonly #appliedListeners = new Set<(entry: CommittedEntry, result: ApplyResult) => void>()
@@ -132,6 +134,7 @@ export class Replica implements ReplicaApi {
         if (this.#standing.disowned(by)) this.#notifyRole()
       },
     })
+    this.#upkeep = this.#makeUpkeep()
     this.history.onChanged(() => this.#onMembership())
   }
 
@@ -188,6 +191,7 @@ export class Replica implements ReplicaApi {
   start(): void {
     this.#members.open()
     this.#loop.start()
+    this.#upkeep.start()
   }
 
   /** A message of a member whose Hello was checked. */
@@ -271,6 +275,7 @@ export class Replica implements ReplicaApi {
       raft: this.#core.status(nowMs),
       log: this.log,
       machine: this.machine,
+      space: this.#upkeep.space,
       reason: this.#standing.reason ?? this.#view.reason,
       pid: ports.pid ?? 0,
       uptimeMs: nowMs - this.#startedMs,
@@ -306,6 +311,7 @@ export class Replica implements ReplicaApi {
     this.#applier.stop()
     this.#admission.failAll('this replica stopped')
     this.#members.close()
+    await this.#upkeep.stop()
     await this.#writer.finish()
     const raft = this.#core.status(this.#parts.ports.clock.monotonicMs())
     const commit = Math.min(raft.commit, this.log.durableIndex)
@@ -370,9 +376,47 @@ export class Replica implements ReplicaApi {
       store: this.#parts.recovered.store,
       limits: this.#limits,
       durableIndex: () => this.log.durableIndex,
-      written: () => this.#applier.resume(),
+      written: () => {
+        this.#applier.resume()
+        this.#upkeep.stateWritten()
+      },
       failed: (error) => this.#loop.storageFailed(error),
     })
+  }
+
+  #makeUpkeep(): Upkeep {
+    const { ports, recovered, folder, events, options, logger } = this.#parts
+    const { store } = recovered
+    return new Upkeep({
+      clock: ports.clock,
+      disk: ports.disk,
+      logger,
+      log: this.log,
+      machine: this.machine,
+      store,
+      directory: folder.directory,
+      settings: retentionOf(options),
+      roundMs: this.#limits.retentionRoundMs,
+      leading: () => this.leading,
+      logTime: () => this.#members.stamp(this.machine.appliedTime),
+      followers: () => this.#reachablePeers(),
+      propose: (body, how) => this.propose(frameTypes.command, body, how),
+      leftBehind: (nodes) => events.emit('follower_left_behind', this.term, { nodes: nodes.join(' ') }),
+      storedIndex: () => store.appliedIndex,
+      trimmed: (firstIndex) => this.#onTrimmed(firstIndex),
+      failed: (error) => this.#loop.storageFailed(error),
+    })
+  }
+
+  #reachablePeers(): readonly { readonly node: string; readonly matchIndex: number }[] {
+    return this.raftStatus()
+      .peers.filter(({ id }) => id !== this.node && this.#members.isConnected(id))
+      .map(({ id, match }) => ({ node: id, matchIndex: match }))
+  }
+
+  #onTrimmed(firstIndex: number): void {
+    this.#loop.step({ kind: 'compacted', first: firstIndex, previousTerm: this.log.previousTerm })
+    this.#parts.events.emit('log_trimmed', this.term, { firstIndex })
   }
 
   #makeApplier(): Applier {
@@ -461,6 +505,7 @@ export class Replica implements ReplicaApi {
     this.#applier.stop()
     this.#space.stop()
     this.#writer.stop()
+    void this.#upkeep.stop()
     this.#admission.failAll(text)
     this.#notifyRole()
     this.#parts.failed(error)

@@ -170,6 +170,8 @@ const adminSamples: Samples<typeof methods.adminMethods> = {
       commitIndex: 4,
       appliedIndex: 5,
       logBytes: 6,
+      diskTotalBytes: 40,
+      diskFreeBytes: 30,
       stateHash: 'f',
       pid: 7,
       uptimeMs: 8,
