@@ -346,6 +346,8 @@ export interface FirstConfiguration {
   readonly members: readonly Member[]
   readonly segmentBytes: number
   readonly featureLevel: number
+  /** What the group was before it was recovered by force from one survivor; the oldest first. */
+  readonly formerIncarnations: readonly string[]
 }
 
 export interface BootstrapRequest {

@@ -53,7 +53,7 @@ export interface Recovered {
 export async function recover(
   found: Generation,
   configuration: FirstConfiguration,
-  ports: BrokerPorts,
+  ports: Pick<BrokerPorts, 'disk'>,
   limits: ReplicaLimits,
 ): Promise<Recovered> {
   const { directory, identity, generations, store } = found
@@ -61,6 +61,7 @@ export async function recover(
     directory: logDirectory(directory, generations.log),
     segmentBytes: configuration.segmentBytes,
     incarnation: configuration.incarnation,
+    formerIncarnations: configuration.formerIncarnations ?? [],
     zeroAheadBytes: Math.min(limits.zeroAheadBytes, configuration.segmentBytes),
     flushBytesMax: limits.flushBytesMax,
     tailCacheBytes: limits.tailCacheBytes,
