@@ -33,7 +33,14 @@ const table = {
     default: '',
   }),
   raftListen: key(textKind(), { doc: 'Where to listen for peers; the own entry of peers when empty', default: '' }),
-  peers: key(listKind({ itemsMax: 15 }), { doc: 'All initial replicas of the group: n0=host:port,n1=host:port,…' }),
+  peers: key(listKind({ itemsMax: 15 }), {
+    doc: 'All initial replicas of the group: n0=host:port,n1=host:port,…; not needed with join',
+    default: [],
+  }),
+  join: key(listKind({ itemsMax: 15 }), {
+    doc: 'Raft addresses of replicas of a running group: with an empty data folder, wait until it adds this node',
+    default: [],
+  }),
   namesrv: key(listKind({ itemsMax: 32 }), {
     doc: 'Every namesrv of the cluster: host:port,…',
     default: ['127.0.0.1:9876'],
@@ -83,6 +90,12 @@ export function brokerOptionsFrom(
   const sources = { env, flags: given }
   const config = readConfig(table, typeof file === 'string' ? { ...sources, file: readFile(file) } : sources)
   const members = config.peers.map(parseMember)
+  if (members.length === 0 && config.join.length === 0) {
+    throw new LedgerError(
+      'CONFIG_INVALID',
+      'peers: all initial replicas are needed, or join, where to find a running group',
+    )
+  }
   if (!config.insecure)
     refuseOpenAddresses([config.listen, config.raftListen, ...members.map((member) => member.raftAddress)])
   return {
@@ -97,6 +110,7 @@ export function brokerOptionsFrom(
       ...(config.raftListen === '' ? {} : { raftListen: config.raftListen }),
       members,
       bootstrap: config.bootstrap,
+      ...(config.join.length > 0 ? { join: config.join } : {}),
       namesrv: config.namesrv,
       segmentBytes: config.segmentBytes,
       registerIntervalMs: config.registerInterval,
