@@ -214,6 +214,12 @@ export class MemoryDisk implements Disk {
     return entry.readDurable(position, length)
   }
 
+  /** Whether a power cut that loses everything un-synced would leave exactly these bytes there. */
+  isDurable(path: string, position: number, bytes: Buffer): boolean {
+    const entry = this.#durableEntries.get(normal(path))
+    return entry !== undefined && entry !== 'directory' && entry.isDurable(position, bytes)
+  }
+
   /** Rot: flips one stored bit, unnoticed. */
   flipBit(path: string, offset: number, bit: number): void {
     this.#file(normal(path)).flipBit(offset, bit)
@@ -376,7 +382,11 @@ function missing(path: string): DiskError {
 }
 
 /** Absolute and relative paths name the same tree. */
+const oddPath = /^\.?\/|\/\/|\/\.\/|\/\.?$|^\.$/
+
 function normal(path: string): string {
+  // Nearly every path is normal already, and this runs several times for each operation.
+  if (!oddPath.test(path)) return path
   return path
     .split('/')
     .filter((part) => part !== '' && part !== '.')

@@ -23,6 +23,9 @@ export interface CrashChoice {
 
 type Page = Buffer
 const zeroPage: Page = Buffer.alloc(pageBytes)
+/** Pages are cut from slabs: memory of its own for each costs more than everything else that a write does. */
+const slabPages = 32
+let slab: Buffer = Buffer.alloc(0)
 /** Un-synced versions kept of one page; beyond it the oldest is forgotten, which only narrows what a crash tries. */
 const versionsMax = 8
 
@@ -65,6 +68,19 @@ export class MemoryFile {
 
   readDurable(position = 0, length: number = this.durableSize): Buffer {
     return readPages(this.#durable, position, Math.max(0, Math.min(length, this.durableSize - position)))
+  }
+
+  /** Compares in place: the simulator asks this of every entry on every replica. */
+  isDurable(position: number, bytes: Buffer): boolean {
+    if (position + bytes.length > this.durableSize) return false
+    for (let offset = 0; offset < bytes.length; ) {
+      const inPage = (position + offset) % pageBytes
+      const count = Math.min(pageBytes - inPage, bytes.length - offset)
+      const page = this.#durable.get(Math.floor((position + offset) / pageBytes)) ?? zeroPage
+      if (page.compare(bytes, offset, offset + count, inPage, inPage + count) !== 0) return false
+      offset += count
+    }
+    return true
   }
 
   write(buffers: readonly Uint8Array[], position: number): void {
@@ -130,7 +146,7 @@ export class MemoryFile {
   flipBit(offset: number, bit: number): void {
     const page = Math.floor(offset / pageBytes)
     const flip = (pages: Map<number, Page>): void => {
-      const copy = Buffer.from(pages.get(page) ?? zeroPage)
+      const copy = copyOf(pages.get(page) ?? zeroPage)
       copy[offset % pageBytes]! ^= 1 << bit
       put(pages, page, copy)
     }
@@ -145,7 +161,7 @@ export class MemoryFile {
     }
     const last = pages.get(Math.floor(size / pageBytes))
     if (last !== undefined) {
-      const kept = Buffer.from(last)
+      const kept = copyOf(last)
       kept.fill(0, size % pageBytes)
       put(pages, Math.floor(size / pageBytes), kept)
     }
@@ -159,7 +175,7 @@ export class MemoryFile {
       this.#push(page, bytes as Buffer)
       return
     }
-    const copy = Buffer.from(this.#pages.get(page) ?? zeroPage)
+    const copy = copyOf(this.#pages.get(page) ?? zeroPage)
     copy.set(bytes, inPage)
     this.#push(page, copy)
   }
@@ -182,13 +198,21 @@ export class MemoryFile {
   }
 }
 
+function copyOf(page: Page): Page {
+  if (slab.length === 0) slab = Buffer.allocUnsafeSlow(slabPages * pageBytes)
+  const copy = slab.subarray(0, pageBytes)
+  slab = slab.subarray(pageBytes)
+  page.copy(copy)
+  return copy
+}
+
 function put(pages: Map<number, Page>, page: number, content: Page): void {
   if (content.equals(zeroPage)) pages.delete(page)
   else pages.set(page, content)
 }
 
 function tear(path: string, page: number, before: Page, after: Page, choice: CrashChoice): Page {
-  const torn = Buffer.from(before)
+  const torn = copyOf(before)
   for (let sector = 0; sector < pageBytes / sectorBytes; sector++) {
     const from = sector * sectorBytes
     const changed = before.compare(after, from, from + sectorBytes, from, from + sectorBytes) !== 0

@@ -67,21 +67,21 @@ export interface DiskOptions {
 }
 
 const kibibyte = 1024
-const messagesMax = 250
+const messagesMax = 420
 
 export function drawConfiguration(random: SimRandom): SimConfiguration {
   const heartbeatMs = Math.round(random.spread(15, 90))
   const electionTimeoutMinMs = Math.round(heartbeatMs * random.between(3, 8))
-  const safetyMs = Math.round(random.between(2500, 6500))
+  const safetyMs = Math.round(random.between(1000, 2800))
   const senders = 1 + random.below(8)
-  const batchShare = random.pick([0, 0.1, 0.5])
+  const batchShare = random.pick([0.2, 0.5, 0.9])
   // Enough for the whole phase, so that no fault meets an idle group.
   const pauseMs = (safetyMs * senders * (1 + 3.5 * batchShare)) / messagesMax
   return {
     safetyMs,
-    faultMeanMs: Math.round(random.spread(150, 1000)),
+    faultMeanMs: Math.round(random.spread(100, 600)),
     faults: drawFaults(random.fork('faults')),
-    downMeanMs: Math.round(random.spread(30, 1500)),
+    downMeanMs: Math.round(random.spread(20, 600)),
     faultsAtBirth: random.chance(0.15),
     network: {
       delayMeanMs: random.spread(0.05, 8),

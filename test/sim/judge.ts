@@ -54,6 +54,7 @@ export class Judge {
   /** By node: what it may never fall behind again. */
   readonly #promised = new Map<string, number>()
   readonly #progress = new Map<string, { commit: number; applied: number; term: number; leads: boolean }>()
+  readonly #paths = new Map<string, string>()
   elections = 0
   violation: Violation | null = null
 
@@ -176,14 +177,18 @@ export class Judge {
   /** Whether the disk of this node would still hold the entry after a power cut. */
   isDurableOn(node: SimNode, entry: Pick<Committed, 'position' | 'bytes'>): boolean {
     if (!this.#options.looksAtDisks) return true
-    return this.#durableBytes(node, entry.position, entry.bytes.length).equals(entry.bytes)
+    const { position, bytes } = entry
+    const base = position - (position % this.#options.segmentBytes)
+    return node.disk.isDurable(this.#segmentPath(node, base), segmentHeaderBytes + position - base, bytes)
   }
 
-  #durableBytes(node: SimNode, position: number, length: number): Buffer {
-    const { segmentBytes } = this.#options
-    const base = position - (position % segmentBytes)
+  #segmentPath(node: SimNode, base: number): string {
+    const key = `${node.name}/${base}`
+    const known = this.#paths.get(key)
+    if (known !== undefined) return known
     const path = `data/${node.name}/log/${segmentName(base)}`
-    return node.disk.durableRangeOf(path, segmentHeaderBytes + position - base, length)
+    this.#paths.set(key, path)
+    return path
   }
 
   #checkMajority(entry: Committed, what: string): void {
@@ -301,7 +306,7 @@ export class Judge {
   #onApplied(node: SimNode, broker: Broker, entry: CommittedEntry, result: ApplyResult): void {
     const { body } = entry
     // The body is a view into its frame, behind the header.
-    const bytes = Buffer.from(Buffer.from(body.buffer, body.byteOffset - frameHeaderBytes, frameLengthOf(body.length)))
+    const bytes = Buffer.from(body.buffer, body.byteOffset - frameHeaderBytes, frameLengthOf(body.length))
     const hash = broker.replica?.machine.hash ?? ''
     const committed = { ...pick(entry), bytes, hash, knownInTerm: broker.replica?.term ?? 0 }
     const known = this.committedAt(entry.index)
@@ -317,7 +322,7 @@ export class Judge {
       return
     }
     this.check(entry.index === this.lastCommitted + 1, () => `R2: ${node.name} applied ${entry.index} out of order`)
-    this.#committed.push(committed)
+    this.#committed.push({ ...committed, bytes: Buffer.from(bytes) })
     this.#checkMajority(committed, `R5: ${node.name} applied`)
     this.#learn(broker, entry, result)
   }

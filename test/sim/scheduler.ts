@@ -12,11 +12,15 @@ interface Event {
   action: (() => void) | null
 }
 
+const settled = Promise.resolve()
 /** Now and then the real loop gets its turn, so that signals, reporters and rejected promises are heard. */
 const eventsPerTurn = 4096
 
 export class Scheduler {
   readonly #heap: Event[] = []
+  /** What is due at once, in order: most events, and far cheaper than in the heap. */
+  #due: Event[] = []
+  #dueAt = 0
   #nowMs = 0
   #order = 0
   #executed = 0
@@ -33,7 +37,8 @@ export class Scheduler {
   /** Returns the cancellation. */
   after(delayMs: number, action: () => void): () => void {
     const event: Event = { atMs: this.#nowMs + Math.max(0, delayMs), order: this.#order++, action }
-    this.#push(event)
+    if (delayMs <= 0) this.#due.push(event)
+    else this.#push(event)
     return () => {
       event.action = null
     }
@@ -53,8 +58,9 @@ export class Scheduler {
       }
       const settle = (): void => {
         if (this.#executed % eventsPerTurn === 0) setImmediate(step)
-        else queueMicrotask(() => process.nextTick(step))
+        else void settled.then(afterAll)
       }
+      const afterAll = (): void => process.nextTick(step)
       settle()
     })
   }
@@ -62,18 +68,34 @@ export class Scheduler {
   /** False when nothing is left to run up to `untilMs`. */
   #runNext(untilMs: number): boolean {
     for (;;) {
-      const next = this.#heap[0]
+      const next = this.#next()
       if (next === undefined || next.atMs > untilMs) {
         this.#nowMs = Math.max(this.#nowMs, untilMs)
         return false
       }
-      this.#pop()
+      this.#take(next)
       if (next.action === null) continue
       this.#nowMs = next.atMs
       this.#executed++
       next.action()
       return true
     }
+  }
+
+  #next(): Event | undefined {
+    const due = this.#due[this.#dueAt]
+    const first = this.#heap[0]
+    return due === undefined || (first !== undefined && isBefore(first, due)) ? first : due
+  }
+
+  #take(next: Event): void {
+    if (next !== this.#due[this.#dueAt]) {
+      this.#pop()
+      return
+    }
+    if (++this.#dueAt < this.#due.length) return
+    this.#due = []
+    this.#dueAt = 0
   }
 
   #push(event: Event): void {

@@ -101,13 +101,13 @@ export class SimChannel implements Channel {
         down.cancel(unimplemented(method))
         return
       }
-      const abort = new AbortController()
-      server = handler(down, this.#context(Number.POSITIVE_INFINITY, abort))
+      const context = new ServerContext(this.#process.name, Number.POSITIVE_INFINITY)
+      server = handler(down, context)
       const opened = server
       wire.attachServer({
         onDrain: () => opened.onDrain?.(),
         onClosed: (error) => {
-          if (error !== undefined) abort.abort(error)
+          if (error !== undefined) context.abort(error)
           opened.onClosed(error)
         },
       })
@@ -131,11 +131,9 @@ export class SimChannel implements Channel {
     reject: (error: unknown) => void,
   ): void {
     const handler = wire.listener.unary.get(nameOf(method)) as UnaryHandler<Request, Response> | undefined
-    const abort = new AbortController()
-    wire.attachServer({ onDrain: () => {}, onClosed: (error) => abort.abort(error) })
-    const answer = handler
-      ? handler(request, this.#context(options.timeoutMs, abort))
-      : Promise.reject(unimplemented(method))
+    const context = new ServerContext(this.#process.name, options.timeoutMs)
+    wire.attachServer({ onDrain: () => {}, onClosed: (error) => context.abort(error) })
+    const answer = handler ? handler(request, context) : Promise.reject(unimplemented(method))
     const reply = (settle: () => void): void => {
       wire.send('server', messageOverheadBytes, () => finish(settle))
       wire.finish('server', undefined)
@@ -151,10 +149,6 @@ export class SimChannel implements Channel {
         } else reply(() => reject(toLedgerError(error)))
       },
     )
-  }
-
-  #context(remainingMs: number, abort: AbortController): CallContext {
-    return { peer: this.#process.name, remainingMs, signal: abort.signal }
   }
 
   /** Null when there is no way; then `onClosed` says so later. */
@@ -205,6 +199,32 @@ export class SimChannel implements Channel {
 
   #closedError(): LedgerError {
     return new LedgerError('CLOSED', `the channel to ${this.address} is closed`)
+  }
+}
+
+/** What a handler sees of its caller. Few handlers look at the signal, so that it is made only when one does. */
+class ServerContext implements CallContext {
+  readonly peer: string
+  readonly remainingMs: number
+  #controller: AbortController | null = null
+  #aborted: { readonly reason: LedgerError | undefined } | null = null
+
+  constructor(peer: string, remainingMs: number) {
+    this.peer = peer
+    this.remainingMs = remainingMs
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === null) {
+      this.#controller = new AbortController()
+      if (this.#aborted !== null) this.#controller.abort(this.#aborted.reason)
+    }
+    return this.#controller.signal
+  }
+
+  abort(reason: LedgerError | undefined): void {
+    this.#aborted ??= { reason }
+    this.#controller?.abort(reason)
   }
 }
 

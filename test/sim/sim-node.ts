@@ -46,6 +46,8 @@ export class SimNode {
   #process: SimProcess | null = null
   #bootId = 1
   #full = false
+  /** All that ever ran here: see `remembered` in simulation.ts. */
+  readonly #brokers: Broker[] = []
   #trap: { left: number; spring: () => void } | null = null
   readonly #ports: NodePorts
   readonly #options: BrokerOptions
@@ -99,6 +101,7 @@ export class SimNode {
       })
       if (this.#process !== process) return
       this.broker = broker
+      this.#brokers.push(broker)
       void broker.joined.then(() => {
         if (this.#process === process) this.#ports.started(this, broker)
       })

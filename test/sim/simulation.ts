@@ -54,16 +54,25 @@ const convergenceMsMax = 30_000
 const lastMessages = 10
 const nodeNames = ['n0', 'n1', 'n2'] as const
 
+/**
+ * V8 keeps the optimised code of a closure only as long as such a closure lives. Runs that were forgotten at once would
+ * have a good part of the code compiled anew for every seed.
+ */
+const rememberedMax = 2
+const remembered: unknown[] = []
+
 export async function runSeed(options: RunOptions): Promise<RunResult> {
   const simulation = new Simulation(options)
   const onRejection = (error: unknown): void => simulation.bug('somewhere', error)
   process.on('unhandledRejection', onRejection)
   // Errors are events of life here, thousands of them; their stacks would cost a tenth of the run.
   const { stackTraceLimit } = Error
-  if (!options.trace) Error.stackTraceLimit = 1
+  if (!options.trace) Error.stackTraceLimit = 0
   try {
     return await simulation.run()
   } finally {
+    remembered.unshift(simulation)
+    remembered.length = Math.min(remembered.length, rememberedMax)
     process.off('unhandledRejection', onRejection)
     Error.stackTraceLimit = stackTraceLimit
   }
@@ -83,6 +92,11 @@ class Simulation {
   readonly #client: SimProcess
   readonly #trace: (atMs: number, text: string) => void
   #namesrvProcess: SimProcess | null = null
+  #isDone: () => boolean = () => false
+  readonly #isOver = (): boolean => {
+    this.#judge.look()
+    return this.#judge.violation !== null || this.#isDone()
+  }
 
   constructor(options: RunOptions) {
     this.#seed = options.seed
@@ -188,11 +202,8 @@ class Simulation {
   }
 
   async #until(withinMs: number, isDone: () => boolean): Promise<boolean> {
-    const over = (): boolean => {
-      this.#judge.look()
-      return this.#judge.violation !== null || isDone()
-    }
-    await this.#scheduler.run(this.#scheduler.nowMs + withinMs, over)
+    this.#isDone = isDone
+    await this.#scheduler.run(this.#scheduler.nowMs + withinMs, this.#isOver)
     return this.#judge.violation === null && isDone()
   }
 
