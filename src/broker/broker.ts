@@ -8,7 +8,7 @@
 import { defaultRaftConfig } from '../../raft/index.ts'
 import { LedgerError } from '../common/errors.ts'
 import type { Logger } from '../common/logger.ts'
-import type { FirstConfiguration, ReplicaStatusReply } from '../rpc/methods.ts'
+import type { FirstConfiguration, Hello, ReplicaStatusReply } from '../rpc/methods.ts'
 import { raftMethods } from '../rpc/methods.ts'
 import type { Server, ServerRoutes } from '../rpc/transport.ts'
 import type { ReplicaApi } from './contract.ts'
@@ -24,12 +24,13 @@ import { MembershipDriver } from './membership/driver.ts'
 import { type BrokerOptions, type BrokerPorts, checkBrokerOptions, limitsOf } from './options.ts'
 import { Registrar } from './registrar.ts'
 import { Bootstrap } from './replica/bootstrap.ts'
+import { type CopySource, registerCopyServer } from './replica/copy-server.ts'
 import { askWho, describe } from './replica/describe.ts'
 import { type Folder, openFolder } from './replica/folder.ts'
 import { handOver } from './replica/hand-over.ts'
 import { Joining } from './replica/joining.ts'
 import { ReplicaLifecycle } from './replica/lifecycle.ts'
-import { type OwnIdentity, registerPeerServer } from './replica/peer-server.ts'
+import { checkHello, type OwnIdentity, registerPeerServer } from './replica/peer-server.ts'
 import { prepareHardState } from './replica/recovery.ts'
 import { RefusalLog } from './replica/refusal-log.ts'
 import type { Replica } from './replica/replica.ts'
@@ -147,11 +148,13 @@ class BrokerNode implements Broker {
   }
 
   status(): ReplicaStatusReply {
-    if (this.replica && this.#failure === null) return this.replica.status()
+    const upkeep = this.#lifecycle?.upkeep
+    if (this.replica && this.#failure === null) return { ...this.replica.status(), ...upkeep }
     const { cluster, group, node } = this.#options
     const uptimeMs = this.#ports.clock.monotonicMs() - this.#startedMs
     const pid = this.#ports.pid ?? 0
-    return strangerStatus({ cluster, group, node, pid, uptimeMs, address: this.address, reason: this.#reason() })
+    const reason = this.#reason()
+    return { ...strangerStatus({ cluster, group, node, pid, uptimeMs, address: this.address, reason }), ...upkeep }
   }
 
   close(): Promise<void> {
@@ -294,6 +297,7 @@ class BrokerNode implements Broker {
       },
       receive: (message, wallMs, frames) => this.replica?.receive(message, wallMs, frames),
     })
+    registerCopyServer(routes, { clock: this.#ports.clock, source: (hello) => this.#copySource(hello) })
     routes.unary(raftMethods.bootstrap, async (request) => {
       if (!this.#bootstrap) throw this.#absent()
       return this.#bootstrap.answer(request)
@@ -311,6 +315,17 @@ class BrokerNode implements Broker {
     if (!this.#folder || !this.replica || outcome?.kind !== 'member') return { absent: this.#reason() }
     const { node, disk } = this.#folder.identity
     return { node, disk, configuration: outcome.configuration, history: this.replica.history }
+  }
+
+  /** Whoever may dial us may copy from us. */
+  #copySource(hello: Hello | undefined): CopySource {
+    const own = this.#identity()
+    const { replica } = this
+    if ('absent' in own || !replica) throw this.#absent()
+    if (!hello) throw new LedgerError('INVALID_REQUEST', 'the caller does not say who it is')
+    const refusal = checkHello(hello, own)
+    if (refusal) throw new LedgerError(refusal.isNoMember ? 'NOT_A_MEMBER' : 'WRONG_CLUSTER', refusal.reason)
+    return replica.copySource()
   }
 
   #makeBootstrap(folder: Folder): Bootstrap {

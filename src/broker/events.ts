@@ -29,8 +29,6 @@ export type EventKind =
   | 'disk_space_back'
   | 'log_recovered'
   | 'state_rebuilt'
-  | 'log_trimmed'
-  | 'follower_left_behind'
   | 'client_joined'
   | 'client_left'
   | 'rebalance'
@@ -40,6 +38,13 @@ export type EventKind =
   | 'member_promoted'
   | 'quarantine_started'
   | 'quarantine_ended'
+  | 'catch_up_started'
+  | 'catch_up_progress'
+  | 'catch_up_finished'
+  | 'catch_up_failed'
+  | 'rot_found'
+  | 'rot_repaired'
+  | 'data_loss'
 
 export interface EventSink {
   emit(kind: EventKind, term: number, details: Readonly<Record<string, string | number | null>>): void

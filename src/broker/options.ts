@@ -11,7 +11,6 @@ import { LedgerError } from '../common/errors.ts'
 import type { Logger } from '../common/logger.ts'
 import type { Transport } from '../rpc/transport.ts'
 import type { HousekeepingSettings } from './housekeeper.ts'
-import { checkRetention, defaultRetention, type RetentionSettings } from './retention/settings.ts'
 
 /** An initial voter: its node id and where its peers reach it. */
 export interface MemberAddress {
@@ -52,8 +51,6 @@ export interface BrokerOptions {
   readonly registerIntervalMs?: number
   /** What the leader of the group sees to; give every replica the same. */
   readonly housekeeping?: HousekeepingSettings
-  /** How long messages are kept; defaults: `defaultRetention`. */
-  readonly retention?: Partial<RetentionSettings>
   /** Numbers of the consensus core that differ from its defaults. */
   readonly raft?: Partial<Omit<RaftConfig, 'id'>>
   readonly limits?: Partial<ReplicaLimits>
@@ -83,8 +80,6 @@ export interface ReplicaLimits {
   /** Tells the caller of a refused proposal when to come back, milliseconds. */
   readonly flowControlRetryMs: number
   readonly diskFullRetryMs: number
-  /** Time between two looks of the leader at what may be trimmed, milliseconds (`cleanResourceInterval`). */
-  readonly retentionRoundMs: number
   /** A flush that takes longer raises an event, milliseconds. */
   readonly slowFsyncMs: number
   /** Longest wait for a successor on a graceful stop, milliseconds. */
@@ -93,6 +88,13 @@ export interface ReplicaLimits {
   readonly zeroAheadBytes: number
   readonly tailCacheBytes: number
   readonly blockCacheBytes: number
+  /** Bandwidth of a catch-up, log and state together. */
+  readonly catchUpBytesPerSecond: number
+  /** A node without any log copies it before it begins, when the group has more than this; the leader sends less. */
+  readonly copyFirstBytes: number
+  /** The background scrub reads all of the log in this time, but never faster than that many bytes a second. */
+  readonly scrubPassMs: number
+  readonly scrubBytesPerSecond: number
 }
 
 const mebibyte = 1024 * 1024
@@ -111,13 +113,16 @@ export const defaultReplicaLimits: ReplicaLimits = {
   checkpointEntries: 100_000,
   flowControlRetryMs: 20,
   diskFullRetryMs: 500,
-  retentionRoundMs: 10_000,
   slowFsyncMs: 200,
   transferMsMax: 1500,
   flushBytesMax: 8 * mebibyte,
   zeroAheadBytes: 32 * mebibyte,
   tailCacheBytes: 64 * mebibyte,
   blockCacheBytes: 64 * mebibyte,
+  catchUpBytesPerSecond: 64 * mebibyte,
+  copyFirstBytes: 64 * mebibyte,
+  scrubPassMs: 24 * 3600 * 1000,
+  scrubBytesPerSecond: 16 * mebibyte,
 }
 
 export const defaultSegmentBytes: number = 1024 * mebibyte
@@ -143,10 +148,6 @@ export function limitsOf(options: BrokerOptions): ReplicaLimits {
   return { ...defaultReplicaLimits, ...options.limits }
 }
 
-export function retentionOf(options: BrokerOptions): RetentionSettings {
-  return { ...defaultRetention, ...options.retention }
-}
-
 /** Throws CONFIG_INVALID with the key and the reason. */
 export function checkBrokerOptions(options: BrokerOptions): void {
   for (const key of ['cluster', 'group', 'node', 'directory', 'listen'] as const) {
@@ -168,7 +169,6 @@ export function checkBrokerOptions(options: BrokerOptions): void {
   ) {
     throw invalid('segmentBytes', `must be a positive multiple of 4096, is ${segmentBytes}`)
   }
-  checkRetention(options.retention ?? {})
 }
 
 function invalid(key: string, reason: string): LedgerError {

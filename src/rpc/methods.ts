@@ -215,6 +215,23 @@ export interface ReplicaPeer {
   readonly problem?: string
 }
 
+/** Of a replica that copies what the group's log has left behind. */
+export interface CopyStatus {
+  /** Node that is being copied from; empty while none can be. */
+  readonly source: string
+  /** `log`, `state`, `install` or `wait`. */
+  readonly phase: string
+  readonly fetchedBytes: number
+  readonly totalBytes: number
+}
+
+/** The background check of the log. */
+export interface ScrubProgress {
+  readonly position: number
+  /** Passes that are complete since the start. */
+  readonly passes: number
+}
+
 export interface ReplicaStatusReply {
   readonly cluster: string
   readonly group: string
@@ -236,9 +253,14 @@ export interface ReplicaStatusReply {
   readonly uptimeMs: number
   readonly peers: readonly ReplicaPeer[]
   readonly address: string
-  /** Of the disk with the data folder, as last measured; 0 before. */
-  readonly diskTotalBytes: number
-  readonly diskFreeBytes: number
+  readonly catchUp?: CopyStatus
+  /** Why this node must not vote; empty when it may. */
+  readonly quarantine: string
+  /** Entries that cannot be read here now. */
+  readonly holes: readonly LogRange[]
+  /** Entries that no member can read. */
+  readonly lost: readonly LogRange[]
+  readonly scrub?: ScrubProgress
 }
 
 export interface GroupMember {
@@ -346,8 +368,6 @@ export interface FirstConfiguration {
   readonly members: readonly Member[]
   readonly segmentBytes: number
   readonly featureLevel: number
-  /** What the group was before it was recovered by force from one survivor; the oldest first. */
-  readonly formerIncarnations: readonly string[]
 }
 
 export interface BootstrapRequest {

@@ -24,8 +24,12 @@ export interface ApplierPorts {
   readonly machine: StateMachineApi
   readonly limits: ReplicaLimits
   applied(entry: CommittedEntry, result: ApplyResult): void
+  /** True: nothing is applied, because the state machine has no state to apply it to. */
+  readonly paused: boolean
   /** End of a slice: everything up to `index` is applied. */
   progressed(index: number): void
+  /** The next entry cannot be read; `resume` tries again. */
+  rotten(error: unknown): void
   failed(error: unknown): void
 }
 
@@ -51,7 +55,7 @@ export class Applier {
 
   /** Goes on after a pause, when there is something left. */
   resume(): void {
-    if (this.#busy || this.#stopped) return
+    if (this.#busy || this.#stopped || this.#ports.paused) return
     this.#busy = true
     this.#turn()
   }
@@ -117,6 +121,11 @@ export class Applier {
           clock.defer(() => this.#turn())
           return
         }
+        if (isRotten(error)) {
+          this.#busy = false
+          this.#ports.rotten(error)
+          return
+        }
         this.stop()
         this.#ports.failed(error)
       })
@@ -142,6 +151,11 @@ export class Applier {
 /** A cut of uncommitted entries ends every read under way, also one of committed entries, which are still there. */
 function isCut(error: unknown): boolean {
   return error instanceof StoreError && error.code === 'OUT_OF_RANGE'
+}
+
+/** Bytes that a peer can give back: nothing is lost yet, so nothing has failed. */
+function isRotten(error: unknown): boolean {
+  return error instanceof StoreError && error.code === 'ROTTEN'
 }
 
 function committedEntry(frame: Frame): CommittedEntry {

@@ -63,6 +63,5 @@ export function makeConfiguration(
     members: options.members.map(({ node, raftAddress }) => ({ node, raftAddress, disk: disks.get(node) ?? '' })),
     segmentBytes: bootstrapSettings(options).segmentBytes,
     featureLevel,
-    formerIncarnations: [],
   }
 }

@@ -9,6 +9,7 @@ import { LedgerError } from '../../common/errors.ts'
 import type { FirstConfiguration } from '../../rpc/methods.ts'
 import { stateFormatVersion } from '../apply/meta.ts'
 import type { BrokerOptions, BrokerPorts } from '../options.ts'
+import { isPending } from './catch-up/incoming.ts'
 import { type Generations, removeOthers, stateDirectory } from './generations.ts'
 import { checkIdentity, FolderRecords, type Identity, uuid } from './identity.ts'
 
@@ -41,7 +42,7 @@ export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Pr
   await makeDurably(ports.disk, directory)
   const { generations, store } = await openInForce(records, { directory, trusted }, ports)
   try {
-    await removeOthers(ports, directory, [generations])
+    await removeOthers(ports, directory, await inUse(records, generations))
     const identity = found ?? (await createIdentity(records, options, ports))
     await records.saveStartMarker({ bootId, clean: false })
     return {
@@ -72,6 +73,12 @@ export function openState(
     trusted: at.trusted,
     schema: stateFormatVersion,
   })
+}
+
+/** What is in force, and the copy that is under way. */
+async function inUse(records: FolderRecords, inForce: Generations): Promise<readonly Generations[]> {
+  const incoming = await records.incoming()
+  return incoming && isPending(incoming, inForce) ? [inForce, incoming] : [inForce]
 }
 
 /** The record is read again under the lock: a process that still runs may have put another generation in force. */

@@ -4,9 +4,10 @@
  * Read by `folder.ts` at start. A voter is node id and disk id together: a wiped folder gets a new disk id and so
  * can never vote in the name of the disk that promised something (KIP-853).
  */
-import { type Disk, type JsonValue, readRecordFile, writeRecordFile } from '../../../store/index.ts'
+import { type Disk, diskErrorCode, type JsonValue, readRecordFile, writeRecordFile } from '../../../store/index.ts'
 import { LedgerError } from '../../common/errors.ts'
-import type { FirstConfiguration } from '../../rpc/methods.ts'
+import type { FirstConfiguration, LogRange } from '../../rpc/methods.ts'
+import type { IncomingRecord } from './catch-up/incoming.ts'
 import { firstGenerations, type Generations } from './generations.ts'
 
 export interface Identity {
@@ -21,6 +22,18 @@ export interface Identity {
 export interface StartMarker {
   readonly bootId: string | null
   readonly clean: boolean
+}
+
+/** Durable before anything is cut; gone when the core says that the quarantine has ended, unless something is lost. */
+export interface QuarantineRecord {
+  /** False: all that could be made good is, only `lost` is left to remember. */
+  readonly pending: boolean
+  /** The log was cut, perhaps below what this node had acknowledged. */
+  readonly untilLeaderReached: boolean
+  /** What was found, for people. */
+  readonly reason: string
+  /** Rotten on every member: nobody can ever read these entries, and nothing is gained by waiting for them. */
+  readonly lost: readonly LogRange[]
 }
 
 export class FolderRecords {
@@ -62,6 +75,41 @@ export class FolderRecords {
 
   saveGenerations(generations: Generations): Promise<void> {
     return this.#write('generation', generations)
+  }
+
+  /** The copy under way, null when there is none. */
+  incoming(): Promise<IncomingRecord | null> {
+    return this.#read<IncomingRecord>('incoming')
+  }
+
+  saveIncoming(record: IncomingRecord): Promise<void> {
+    return this.#write('incoming', record)
+  }
+
+  removeIncoming(): Promise<void> {
+    return this.#remove('incoming')
+  }
+
+  /** What this node must make good before it may vote again, null when nothing. */
+  quarantine(): Promise<QuarantineRecord | null> {
+    return this.#read<QuarantineRecord>('quarantine')
+  }
+
+  saveQuarantine(record: QuarantineRecord): Promise<void> {
+    return this.#write('quarantine', record)
+  }
+
+  removeQuarantine(): Promise<void> {
+    return this.#remove('quarantine')
+  }
+
+  async #remove(name: string): Promise<void> {
+    try {
+      await this.#disk.unlink(this.#path(name))
+    } catch (error) {
+      if (diskErrorCode(error) !== 'ENOENT') throw error
+    }
+    await this.#disk.syncDirectory(this.#directory)
   }
 
   async #read<Value>(name: string): Promise<Value | null> {

@@ -13,9 +13,11 @@ import type { EventSink } from '../events.ts'
 import { type BrokerOptions, type BrokerPorts, limitsOf } from '../options.ts'
 import { type Folder, openState } from './folder.ts'
 import { type Generations, removeOthers } from './generations.ts'
-import { type Recovered, recover } from './recovery.ts'
+import { type Generation, type Recovered, recover } from './recovery.ts'
 import { Replica } from './replica.ts'
 import { SteadyReplica } from './steady-replica.ts'
+import { Upkeep } from './upkeep.ts'
+import type { UpkeepStatus } from './upkeep-status.ts'
 
 export interface LifecycleParts {
   readonly options: BrokerOptions
@@ -39,6 +41,7 @@ export interface LifecycleParts {
 export class ReplicaLifecycle {
   readonly api: SteadyReplica
   readonly #parts: LifecycleParts
+  readonly #upkeep: Upkeep
   #store: StateStoreApi
   #generations: Generations
   #recovered: Recovered | null = null
@@ -54,6 +57,13 @@ export class ReplicaLifecycle {
     this.#store = parts.folder.store
     this.#generations = parts.folder.generations
     this.api = new SteadyReplica(parts.options)
+    this.#upkeep = new Upkeep({
+      ...parts,
+      replica: () => this.#replica,
+      generations: () => this.#generations,
+      install: (generations) => this.install(generations),
+      failed: (error) => this.#fail(error),
+    })
   }
 
   /** The one that runs; null in between, and for good when the node must not take part. */
@@ -72,8 +82,9 @@ export class ReplicaLifecycle {
     return this.#replica || !this.#began ? null : 'RESTARTING: this replica begins again with a copy'
   }
 
-  get generations(): Generations {
-    return this.#generations
+  /** Of copies, holes and the scrub. */
+  get upkeep(): UpkeepStatus {
+    return this.#upkeep.status
   }
 
   /** Recovers what is in force and runs it, unless it must not take part: `damage` then says why. */
@@ -98,8 +109,9 @@ export class ReplicaLifecycle {
   }
 
   /** Ends the replica for good. True when everything on disk is complete, so that the next start may trust it. */
-  close(): Promise<boolean> {
+  async close(): Promise<boolean> {
     this.#closed = true
+    await this.#upkeep.close()
     return this.#inOrder(async () => {
       let clean = this.#damage === null && !this.#failed
       try {
@@ -119,7 +131,14 @@ export class ReplicaLifecycle {
     if (this.#closed) return
     const { folder, configuration, ports, options } = this.#parts
     const { directory, identity } = folder
-    const found = { directory, identity, generations: this.#generations, store: this.#store }
+    const found: Generation = {
+      directory,
+      identity,
+      generations: this.#generations,
+      store: this.#store,
+      records: folder.records,
+      onRot: (hole) => this.#upkeep.onRot(hole),
+    }
     const recovered = await recover(found, configuration, ports, limitsOf(options))
     this.#recovered = recovered
     this.#report(recovered)
@@ -128,13 +147,31 @@ export class ReplicaLifecycle {
       this.#parts.logger.error('this replica must not take part', { reason: recovered.damage })
       return
     }
-    if (this.#closed) return
-    const replica = new Replica({ ...this.#parts, recovered, failed: (error) => this.#fail(error) })
+    if (await this.#upkeep.copiesFirst(recovered)) {
+      await this.#letGo()
+      return
+    }
+    if (!this.#closed) this.#run(recovered)
+  }
+
+  #run(recovered: Recovered): void {
+    const upkeep = this.#upkeep
+    const replica = new Replica({
+      ...this.#parts,
+      recovered,
+      leftBehind: (firstIndex) => upkeep.leftBehind(firstIndex),
+      quarantineEnded: () => upkeep.quarantineEnded(),
+      failed: (error) => this.#fail(error),
+    })
     this.#replica = replica
     this.#began = true
-    this.api.attach(replica)
-    this.#parts.begins()
+    // Without a state it takes part in its group, but has nothing to show to clients.
+    if (replica.hasState) {
+      this.api.attach(replica)
+      this.#parts.begins()
+    }
     replica.start()
+    upkeep.begin(replica, recovered)
   }
 
   /** The new store is opened before the old one is let go: each holds the lock of the folder. */
@@ -152,6 +189,7 @@ export class ReplicaLifecycle {
   async #end(): Promise<void> {
     const replica = this.#replica
     if (!replica) return
+    await this.#upkeep.end()
     await replica.close()
     this.#replica = null
     this.api.detach()

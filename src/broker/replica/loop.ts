@@ -38,6 +38,8 @@ export interface LoopPorts {
   configurationStaged(index: number, body: Buffer): void
   /** Entries from this one on are cut. */
   cut(fromIndex: number): void
+  /** The leader's log begins with this index, behind the end of ours. */
+  leftBehind(firstIndex: number): void
   /** All Readies of this turn are taken. */
   turnEnded(): void
   diskFull(): void
@@ -171,6 +173,7 @@ export class ReplicaLoop {
     for (const event of ready.events) this.#ports.event(event)
     this.#persister.add(ready)
     if (ready.committed) this.#ports.committed(ready.committed.to)
+    if (ready.catchUp) this.#ports.leftBehind(ready.catchUp.firstIndex)
     for (const read of ready.readStates) this.#ports.readConfirmed(read.context, read.index)
   }
 

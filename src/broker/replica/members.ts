@@ -66,7 +66,7 @@ export class Members {
       logger: parts.logger,
       log: parts.log,
       limits: limitsOf(options),
-      hello: (to) => this.#hello(to),
+      hello: (to) => this.hello(to),
       connected: (node) => this.#onConnected(node),
       lost: (node, error) => this.#onLost(node, error),
       refused: (node, error) => this.#onRefused(node, error),
@@ -110,6 +110,11 @@ export class Members {
   /** Log time, never before `previous`. */
   stamp(previous: number): number {
     return this.#clocks.stamp(previous, this.#parts.term())
+  }
+
+  /** Everyone there is a connection to, members and guests. */
+  get others(): readonly Member[] {
+    return this.#peers.members
   }
 
   send(message: PeerMessage): void {
@@ -160,7 +165,8 @@ export class Members {
     return role !== null && role !== 'learner'
   }
 
-  #hello(to: Member): Hello {
+  /** How this node presents itself to that one. */
+  hello(to: Member): Hello {
     const { configuration, history, options, disk, address, raftAddress } = this.#parts
     const own = memberNamed(history.newest.membership, options.node)
     return {

@@ -84,6 +84,10 @@ export class Peers {
     peer?.bulk.hurry()
   }
 
+  get members(): readonly Member[] {
+    return [...this.#peers.values()].map(({ member }) => member)
+  }
+
   isConnected(node: string): boolean {
     return this.#peers.get(node)?.control.up ?? false
   }

@@ -2,27 +2,29 @@
  * Opens log, hard state and state machine of a member and finds out where it stands. Called by `broker.ts` once the
  * first configuration is known.
  *
- * A node that cannot show what it once promised must not vote or lead (P6): every such finding ends up in `damage`.
+ * A node that cannot show what it once promised must not vote or lead (P6): what peers can give back ends up in
+ * `quarantine`, what nobody can in `damage`.
  */
 import type { Boot } from '../../../raft/index.ts'
 import {
   type CommitLogApi,
   type Disk,
-  frameBody,
-  frameTypes,
   type HardStateApi,
+  type LogHole,
   openCommitLog,
   openHardState,
   type SavedHardState,
   type StateStoreApi,
+  StoreError,
 } from '../../../store/index.ts'
-import type { FirstConfiguration } from '../../rpc/methods.ts'
+import type { FirstConfiguration, LogRange } from '../../rpc/methods.ts'
 import { openStateMachine } from '../apply/state-machine.ts'
 import type { StateMachineApi } from '../contract.ts'
 import { decodeMembership } from '../membership/codec.ts'
 import { firstMembership, type PlacedMembership, toConfiguration } from '../membership/membership.ts'
 import type { BrokerPorts, ReplicaLimits } from '../options.ts'
 import { type Generations, logDirectory } from './generations.ts'
+import type { FolderRecords, QuarantineRecord } from './identity.ts'
 
 /** What is to be recovered: the directories in force, with their state store opened already. */
 export interface Generation {
@@ -31,10 +33,10 @@ export interface Generation {
   readonly identity: { readonly node: string; readonly disk: string }
   readonly generations: Generations
   readonly store: StateStoreApi
+  readonly records: FolderRecords
+  /** Rot that is found while the log is open. */
+  onRot(hole: LogHole): void
 }
-
-/** Log read at a time while looking for memberships. */
-const readBytesMax = 4 * 1024 * 1024
 
 export interface Recovered {
   readonly store: StateStoreApi
@@ -46,39 +48,82 @@ export interface Recovered {
   readonly memberships: readonly PlacedMembership[]
   /** Log time of the last entry, 0 in an empty log. */
   readonly lastStoreTime: number
-  /** Why this node must neither vote nor lead, null when all is well. */
+  /** The log begins behind what the state holds: a state has to be copied before anything can be applied. */
+  readonly lacksState: boolean
+  /** Why this node must not vote before that is made good, null when all is well. */
+  readonly quarantine: QuarantineRecord | null
+  /** Why this node must never again take part with this folder, null when all is well. */
   readonly damage: string | null
 }
 
 export async function recover(
   found: Generation,
   configuration: FirstConfiguration,
-  ports: Pick<BrokerPorts, 'disk'>,
+  ports: BrokerPorts,
   limits: ReplicaLimits,
 ): Promise<Recovered> {
-  const { directory, identity, generations, store } = found
-  const log = await openCommitLog(ports.disk, {
-    directory: logDirectory(directory, generations.log),
-    segmentBytes: configuration.segmentBytes,
-    incarnation: configuration.incarnation,
-    formerIncarnations: configuration.formerIncarnations ?? [],
-    zeroAheadBytes: Math.min(limits.zeroAheadBytes, configuration.segmentBytes),
-    flushBytesMax: limits.flushBytesMax,
-    tailCacheBytes: limits.tailCacheBytes,
-    blockCacheBytes: limits.blockCacheBytes,
-  })
+  const { directory, identity, store } = found
+  const log = await openLog(found, configuration, ports, limits)
   const hardState = await openHardState(ports.disk, hardStatePath(directory))
   const machine = await openStateMachine(store)
-  const damage = findDamage(log, hardState.current, store.appliedIndex)
+  const saved = hardState.current
   const first = machine.membership ?? { index: 0, membership: firstMembership(configuration) }
-  const memberships = [first, ...(damage === null ? await membershipsIn(log, machine.appliedIndex) : [])]
+  const memberships = [first, ...membershipsIn(log, machine.appliedIndex)]
+  const damage = saved ? null : 'HARD_STATE_LOST: its term and vote are gone; replace this member with an empty folder'
+  const quarantine = saved && (await judge(found, log, saved))
+  if (quarantine) await log.cutRottenTail()
   const configurations = memberships.map(({ index, membership }) => ({
     index,
     configuration: toConfiguration(membership, identity),
   }))
-  const boot = { ...bootOf(log, hardState.current, machine.appliedIndex), configurations }
-  const lastStoreTime = damage === null ? await storeTimeOfLast(log) : 0
-  return { store, log, hardState, machine, boot, memberships, lastStoreTime, damage }
+  const lacksState = store.appliedIndex < log.firstIndex - 1
+  const boot = { ...bootOf(log, saved, { applied: store.appliedIndex, quarantine }), configurations }
+  const lastStoreTime = Math.max(await storeTimeOfLast(log), machine.appliedTime)
+  return { store, log, hardState, machine, boot, memberships, lastStoreTime, lacksState, quarantine, damage }
+}
+
+function openLog(
+  { directory, generations, onRot }: Generation,
+  configuration: FirstConfiguration,
+  ports: BrokerPorts,
+  limits: ReplicaLimits,
+): Promise<CommitLogApi> {
+  return openCommitLog(ports.disk, {
+    directory: logDirectory(directory, generations.log),
+    segmentBytes: configuration.segmentBytes,
+    incarnation: configuration.incarnation,
+    zeroAheadBytes: Math.min(limits.zeroAheadBytes, configuration.segmentBytes),
+    flushBytesMax: limits.flushBytesMax,
+    tailCacheBytes: limits.tailCacheBytes,
+    blockCacheBytes: limits.blockCacheBytes,
+    onRot,
+  })
+}
+
+/** What has to be made good before this node may vote, durable before the caller cuts anything. */
+async function judge(
+  { records, store }: Generation,
+  log: CommitLogApi,
+  saved: SavedHardState,
+): Promise<QuarantineRecord | null> {
+  const before = await records.quarantine()
+  const found = findDamage(log, saved, store.appliedIndex)
+  const lost = before?.lost ?? []
+  const isOpen = log.holes.some((hole) => !isLost(hole, lost))
+  if (!before?.pending && found === null && !isOpen) return before
+  const record: QuarantineRecord = {
+    pending: true,
+    untilLeaderReached: (before?.pending && before.untilLeaderReached) || found !== null,
+    reason: found ?? log.holes[0]?.reason ?? before?.reason ?? '',
+    lost,
+  }
+  await records.saveQuarantine(record)
+  return record
+}
+
+/** True when nothing of the hole can be had from anyone. */
+export function isLost(hole: Pick<LogHole, 'fromIndex' | 'toIndex'>, lost: readonly LogRange[]): boolean {
+  return lost.some(({ fromIndex, toIndex }) => fromIndex <= hole.fromIndex && hole.toIndex <= toIndex)
 }
 
 /**
@@ -95,60 +140,64 @@ function hardStatePath(directory: string): string {
   return `${directory}/hard-state`
 }
 
-/** Compares what the log holds with what hard state and state store prove that it once held. */
+/**
+ * Compares where the log ends with what hard state and state store prove that it once held. A log that ends too early
+ * may lack what this node had acknowledged; holes inside it may not: their indexes are known.
+ */
 export function findDamage(
-  log: Pick<CommitLogApi, 'recovery' | 'lastIndex'>,
-  saved: SavedHardState | null,
+  log: Pick<CommitLogApi, 'rottenTail' | 'lastIndex'>,
+  saved: SavedHardState,
   appliedIndex: number,
 ): string | null {
-  const damage = log.recovery.holes[0] ?? log.recovery.tail
-  if (damage) return `LOG_DAMAGED: ${damage.reason} at position ${damage.position}, from entry ${damage.fromIndex} on`
-  if (saved === null) return 'HARD_STATE_LOST: this folder belongs to a member, but its term and vote are gone'
-  const { firstIndex } = log.recovery
-  if (firstIndex > appliedIndex + 1)
-    return `LOG_DAMAGED: it begins at ${firstIndex}, but only ${appliedIndex} was applied here`
-  const committed = Math.max(saved?.commit ?? 0, appliedIndex)
-  if (committed > log.lastIndex) return `LOG_DAMAGED: it ends at ${log.lastIndex}, but ${committed} was committed here`
-  return null
+  const tail = log.rottenTail
+  if (tail) return `${tail.reason} at position ${tail.position}, from entry ${tail.fromIndex} on`
+  const committed = Math.max(saved.commit, appliedIndex)
+  return committed > log.lastIndex ? `it ends at ${log.lastIndex}, but ${committed} was committed here` : null
 }
 
-function bootOf(log: CommitLogApi, saved: SavedHardState | null, applied: number): Omit<Boot, 'configurations'> {
-  const { recovery } = log
+function bootOf(
+  log: CommitLogApi,
+  saved: SavedHardState | null,
+  state: { readonly applied: number; readonly quarantine: QuarantineRecord | null },
+): Omit<Boot, 'configurations'> {
+  const { recovery, firstIndex, previousTerm, lastIndex } = log
   const savedTerm = saved?.term ?? 0
   // An entry may be on disk before its term was saved. Nothing was voted in that term then: such a vote is saved
   // before it leaves.
-  const term = Math.max(savedTerm, recovery.lastTerm)
+  const term = Math.max(savedTerm, log.lastTerm)
+  // What is trimmed was committed and applied; a state that is lost is copied before anything is applied.
+  const applied = Math.max(state.applied, firstIndex - 1)
+  const { quarantine } = state
   return {
     hardState: {
       term,
       vote: term === savedTerm ? (saved?.vote ?? null) : null,
       commit: Math.max(saved?.commit ?? 0, applied),
     },
-    firstIndex: recovery.firstIndex,
-    previousTerm: recovery.previousTerm,
-    lastIndex: recovery.lastIndex,
+    firstIndex,
+    previousTerm,
+    lastIndex,
     termRuns: recovery.termRuns,
     applied,
-    quarantine: null,
+    quarantine: quarantine?.pending ? { untilLeaderReached: quarantine.untilLeaderReached } : null,
   }
 }
 
 /** Those that the state machine has not seen yet. */
-async function membershipsIn(log: CommitLogApi, applied: number): Promise<readonly PlacedMembership[]> {
-  const found: PlacedMembership[] = []
-  for (let next = Math.max(applied + 1, log.firstIndex); next <= log.lastIndex; ) {
-    const frames = await log.read(next, log.lastIndex, readBytesMax)
-    for (const frame of frames) {
-      const { index, type } = frame.header
-      if (type === frameTypes.configuration) found.push({ index, membership: decodeMembership(frameBody(frame)) })
-      next = Math.max(next, index + 1)
-    }
-  }
-  return found
+function membershipsIn(log: CommitLogApi, applied: number): readonly PlacedMembership[] {
+  return log.recovery.configurations
+    .filter(({ index }) => index > applied)
+    .map(({ index, body }) => ({ index, membership: decodeMembership(body) }))
 }
 
 async function storeTimeOfLast(log: CommitLogApi): Promise<number> {
   if (log.lastIndex < log.firstIndex) return 0
-  const frames = await log.read(log.lastIndex, log.lastIndex, 1)
-  return frames.at(-1)?.header.storeTime ?? 0
+  try {
+    const frames = await log.read(log.lastIndex, log.lastIndex, 1)
+    return frames.at(-1)?.header.storeTime ?? 0
+  } catch (error) {
+    // It lies in a hole: what was applied last is the next best.
+    if (error instanceof StoreError && error.code === 'ROTTEN') return 0
+    throw error
+  }
 }

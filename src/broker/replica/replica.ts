@@ -9,7 +9,7 @@ import { type CommitLogApi, type Frame, type FrameType, frameTypes } from '../..
 import { sleep } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
 import type { Logger } from '../../common/logger.ts'
-import type { FirstConfiguration, Hello, ReplicaStatusReply } from '../../rpc/methods.ts'
+import type { FirstConfiguration, Hello, Member, ReplicaStatusReply } from '../../rpc/methods.ts'
 import type {
   Applied,
   ApplyResult,
@@ -32,9 +32,10 @@ import {
   toConfiguration,
 } from '../membership/membership.ts'
 import { type Standing, StandingView } from '../membership/standing.ts'
-import { type BrokerOptions, type BrokerPorts, limitsOf, type ReplicaLimits, retentionOf } from '../options.ts'
+import { type BrokerOptions, type BrokerPorts, limitsOf, type ReplicaLimits } from '../options.ts'
 import { Admission, notLeader } from './admission.ts'
 import { Applier } from './applier.ts'
+import type { CopySource } from './copy-server.ts'
 import type { Folder } from './folder.ts'
 import { ReplicaLoop } from './loop.ts'
 import { Members } from './members.ts'
@@ -44,7 +45,6 @@ import { RoleView } from './role-view.ts'
 import { SpaceWatch } from './space-watch.ts'
 import { StateWriter } from './state-writer.ts'
 import { replicaStatus } from './status.ts'
-import { Upkeep } from './upkeep.ts'
 
 /** Longest wait on a graceful stop for what is staged to become durable, milliseconds. */
 const drainMsMax = 5000
@@ -66,6 +66,10 @@ export interface ReplicaParts {
   readonly raftAddress: string
   /** This member refused us. */
   refused(node: string, reason: string): void
+  /** The group's log begins behind the end of ours: only a copy helps. Told again and again. */
+  leftBehind(firstIndex: number): void
+  /** The core says that this node may vote again. */
+  quarantineEnded(): void
   /** The replica has stopped for good and answers nobody. */
   failed(error: unknown): void
 }
@@ -88,7 +92,6 @@ export class Replica implements ReplicaApi {
   readonly #writer: StateWriter
   readonly #members: Members
   readonly #space: SpaceWatch
-  readonly #upkeep: Upkeep
   readonly #view = new RoleView()
   readonly #standing: StandingView
   readonly #appliedListeners = new Set<(entry: CommittedEntry, result: ApplyResult) => void>()
@@ -134,7 +137,6 @@ export class Replica implements ReplicaApi {
         if (this.#standing.disowned(by)) this.#notifyRole()
       },
     })
-    this.#upkeep = this.#makeUpkeep()
     this.history.onChanged(() => this.#onMembership())
   }
 
@@ -178,6 +180,47 @@ export class Replica implements ReplicaApi {
     return this.#admission.readCurrent(options)
   }
 
+  /** The other members and those who lead us, as they are reached now. */
+  get others(): readonly Member[] {
+    return this.#members.others
+  }
+
+  helloTo(member: Member): Hello {
+    return this.#members.hello(member)
+  }
+
+  /** False while the state machine waits for a copy of the state: then its content means nothing. */
+  get hasState(): boolean {
+    return !this.#parts.recovered.lacksState
+  }
+
+  /** Rot was found while it runs: no vote and no leadership until `healed`. */
+  quarantine(): void {
+    this.#loop.step({ kind: 'quarantine' })
+  }
+
+  /** No hole is left that could be filled. */
+  healed(): void {
+    this.#loop.step({ kind: 'healed' })
+  }
+
+  /** What was unreadable may be readable now. */
+  resumeApply(): void {
+    if (this.#stopped === null) this.#applier.resume()
+  }
+
+  /** What peers may copy from this one. */
+  copySource(): CopySource {
+    const { store } = this.#parts.recovered
+    return {
+      log: this.log,
+      commitIndex: this.#commitIndex,
+      appliedIndex: this.hasState ? store.appliedIndex : 0,
+      leads: this.#view.role === 'leader',
+      image: () => store.image(),
+    }
+  }
+
   onApplied(listener: (entry: CommittedEntry, result: ApplyResult) => void): () => void {
     this.#appliedListeners.add(listener)
     return () => this.#appliedListeners.delete(listener)
@@ -191,7 +234,8 @@ export class Replica implements ReplicaApi {
   start(): void {
     this.#members.open()
     this.#loop.start()
-    this.#upkeep.start()
+    // It could win an election, but neither serve nor propose anything.
+    if (!this.hasState) this.#loop.step({ kind: 'health', canLead: false })
   }
 
   /** A message of a member whose Hello was checked. */
@@ -275,7 +319,6 @@ export class Replica implements ReplicaApi {
       raft: this.#core.status(nowMs),
       log: this.log,
       machine: this.machine,
-      space: this.#upkeep.space,
       reason: this.#standing.reason ?? this.#view.reason,
       pid: ports.pid ?? 0,
       uptimeMs: nowMs - this.#startedMs,
@@ -311,7 +354,6 @@ export class Replica implements ReplicaApi {
     this.#applier.stop()
     this.#admission.failAll('this replica stopped')
     this.#members.close()
-    await this.#upkeep.stop()
     await this.#writer.finish()
     const raft = this.#core.status(this.#parts.ports.clock.monotonicMs())
     const commit = Math.min(raft.commit, this.log.durableIndex)
@@ -337,6 +379,7 @@ export class Replica implements ReplicaApi {
         committed: (index) => this.#onCommitted(index),
         configurationStaged: (index, body) => this.history.appended(index, decodeMembership(body)),
         cut: (fromIndex) => this.history.truncatedFrom(fromIndex),
+        leftBehind: (firstIndex) => this.#parts.leftBehind(firstIndex),
         turnEnded: () => this.#onTurnEnded(),
         diskFull: () => this.#space.notice(),
         slowFsync: (tookMs) => events.emit('slow_fsync', this.term, { tookMs: Math.round(tookMs) }),
@@ -376,47 +419,9 @@ export class Replica implements ReplicaApi {
       store: this.#parts.recovered.store,
       limits: this.#limits,
       durableIndex: () => this.log.durableIndex,
-      written: () => {
-        this.#applier.resume()
-        this.#upkeep.stateWritten()
-      },
+      written: () => this.#applier.resume(),
       failed: (error) => this.#loop.storageFailed(error),
     })
-  }
-
-  #makeUpkeep(): Upkeep {
-    const { ports, recovered, folder, events, options, logger } = this.#parts
-    const { store } = recovered
-    return new Upkeep({
-      clock: ports.clock,
-      disk: ports.disk,
-      logger,
-      log: this.log,
-      machine: this.machine,
-      store,
-      directory: folder.directory,
-      settings: retentionOf(options),
-      roundMs: this.#limits.retentionRoundMs,
-      leading: () => this.leading,
-      logTime: () => this.#members.stamp(this.machine.appliedTime),
-      followers: () => this.#reachablePeers(),
-      propose: (body, how) => this.propose(frameTypes.command, body, how),
-      leftBehind: (nodes) => events.emit('follower_left_behind', this.term, { nodes: nodes.join(' ') }),
-      storedIndex: () => store.appliedIndex,
-      trimmed: (firstIndex) => this.#onTrimmed(firstIndex),
-      failed: (error) => this.#loop.storageFailed(error),
-    })
-  }
-
-  #reachablePeers(): readonly { readonly node: string; readonly matchIndex: number }[] {
-    return this.raftStatus()
-      .peers.filter(({ id }) => id !== this.node && this.#members.isConnected(id))
-      .map(({ id, match }) => ({ node: id, matchIndex: match }))
-  }
-
-  #onTrimmed(firstIndex: number): void {
-    this.#loop.step({ kind: 'compacted', first: firstIndex, previousTerm: this.log.previousTerm })
-    this.#parts.events.emit('log_trimmed', this.term, { firstIndex })
   }
 
   #makeApplier(): Applier {
@@ -425,8 +430,11 @@ export class Replica implements ReplicaApi {
       log: this.log,
       machine: this.machine,
       limits: this.#limits,
+      paused: !this.hasState,
       applied: (entry, result) => this.#onApplied(entry, result),
       progressed: (index) => this.#onProgressed(index),
+      // The log has told of the hole; its repair resumes.
+      rotten: (error) => this.#parts.logger.warn('nothing can be applied before the log is repaired', { error }),
       failed: (error) => this.#loop.storageFailed(error),
     })
   }
@@ -442,6 +450,7 @@ export class Replica implements ReplicaApi {
       const { commit } = this.#core.status(this.#parts.ports.clock.monotonicMs())
       this.#admission.proposals.deposed(commit, this.leader())
     }
+    if (event.kind === 'quarantine_ended') this.#parts.quarantineEnded()
     if (event.kind === 'reads_dropped') this.#admission.reads.dropped(event.contexts, this.#readsDropped())
     if (changed) this.#notifyRole()
   }
@@ -505,7 +514,6 @@ export class Replica implements ReplicaApi {
     this.#applier.stop()
     this.#space.stop()
     this.#writer.stop()
-    void this.#upkeep.stop()
     this.#admission.failAll(text)
     this.#notifyRole()
     this.#parts.failed(error)

@@ -1,46 +1,275 @@
 /**
- * What a replica does so that log and state do not grow for ever: as a leader it proposes what to give up, on every
- * replica it deletes what was given up. Owned by the replica, which tells it when the state store moved.
+ * What keeps a replica whole: copies when the group has left it behind, repair of rot, and the scrub that finds it.
+ * Owned by `lifecycle.ts`; healer and scrubber live as long as one replica, the catch-up outlives it.
+ *
+ * It decides when something is needed; how it is done is in `catch-up/`, `repair/` and `scrubber.ts`.
  */
-import type { DiskSpace } from '../../../store/index.ts'
-import { LogRetention, type LogRetentionPorts } from '../retention/log-retention.ts'
-import { RowCleaner, type RowCleanerPorts } from './row-cleaner.ts'
-import { Trimmer, type TrimmerPorts } from './trimmer.ts'
+import type { LogHole } from '../../../store/index.ts'
+import { sleep } from '../../common/clock.ts'
+import { LedgerError } from '../../common/errors.ts'
+import type { Hello, LogRange, Member } from '../../rpc/methods.ts'
+import { limitsOf } from '../options.ts'
+import { Scrubber } from '../scrubber.ts'
+import { CatchUp, type CatchUpKind, type OwnState } from './catch-up/catch-up.ts'
+import { findMembers } from './catch-up/find-members.ts'
+import { isPending } from './catch-up/incoming.ts'
+import type { CopySourceView } from './catch-up/planner.ts'
+import { Sources } from './catch-up/sources.ts'
+import type { Generations } from './generations.ts'
+import type { LifecycleParts } from './lifecycle.ts'
+import { buildName, featureLevel, protocolVersion } from './peer-server.ts'
+import type { Recovered } from './recovery.ts'
+import { Healer } from './repair/healer.ts'
+import { Quarantine } from './repair/quarantine.ts'
+import type { Replica } from './replica.ts'
+import { type UpkeepStatus, upkeepStatus } from './upkeep-status.ts'
 
-export interface UpkeepPorts extends LogRetentionPorts, TrimmerPorts, RowCleanerPorts {
-  readonly log: LogRetentionPorts['log'] & TrimmerPorts['log']
-  readonly machine: LogRetentionPorts['machine']
+/** Rounds of asking what the group has, before a node without any log begins all the same. */
+const askRoundsMax = 20
+const askPauseMs = 250
+
+export interface UpkeepParts extends LifecycleParts {
+  /** The one that runs, null in between. */
+  replica(): Replica | null
+  generations(): Generations
+  install(generations: Generations): Promise<void>
 }
 
 export class Upkeep {
-  readonly #retention: LogRetention
-  readonly #trimmer: Trimmer
-  readonly #cleaner: RowCleaner
+  readonly #parts: UpkeepParts
+  readonly #catchUp: CatchUp
+  readonly #copySources: Sources
+  readonly #stop = new AbortController()
+  #healer: Healer | null = null
+  #repairSources: Sources | null = null
+  #scrubber: Scrubber | null = null
+  #quarantine: Quarantine | null = null
+  /** Whom a node without a membership of its own can ask. */
+  #found: readonly Member[] = []
 
-  constructor(ports: UpkeepPorts) {
-    this.#retention = new LogRetention(ports)
-    this.#trimmer = new Trimmer(ports)
-    this.#cleaner = new RowCleaner(ports)
+  constructor(parts: UpkeepParts) {
+    this.#parts = parts
+    this.#copySources = this.#makeSources()
+    this.#catchUp = this.#makeCatchUp()
   }
 
-  /** Of the disk, as last measured. */
-  get space(): DiskSpace | null {
-    return this.#retention.space
+  get status(): UpkeepStatus {
+    return upkeepStatus({
+      catchUp: this.#catchUp.status,
+      scrub: this.#scrubber?.status ?? null,
+      quarantine: this.#quarantine,
+      holes: this.#parts.replica()?.log.holes ?? [],
+    })
   }
 
-  start(): void {
-    this.#retention.start()
-    this.stateWritten()
+  /**
+   * True: this node was brought into a group whose log is long, and has nothing of it; a copy is made first, so that
+   * the leader need not send it all. False: begin with what there is.
+   */
+  async copiesFirst(recovered: Recovered): Promise<boolean> {
+    const { folder, configuration } = this.#parts
+    const { node, disk } = folder.identity
+    if (recovered.log.lastIndex > 0 || recovered.quarantine?.pending) return false
+    // An initial member may be all that the group has.
+    if (configuration.members.some((member) => member.node === node && member.disk === disk)) return false
+    const isWorthIt = await this.#isWorthCopying()
+    if (isWorthIt) this.#catchUp.start('whole', 'this node has nothing of the log')
+    return isWorthIt
   }
 
-  /** The state store holds more than before. */
-  stateWritten(): void {
-    this.#trimmer.check()
-    this.#cleaner.check()
+  /** A replica begins. */
+  begin(replica: Replica, recovered: Recovered): void {
+    const { folder, ports, options, logger, events, failed } = this.#parts
+    const { clock } = ports
+    const limits = limitsOf(options)
+    const quarantine = new Quarantine(folder.records, recovered.quarantine)
+    this.#quarantine = quarantine
+    this.#repairSources = this.#makeSources()
+    this.#healer = new Healer({
+      clock,
+      logger,
+      events,
+      log: replica.log,
+      sources: this.#repairSources,
+      quarantine,
+      term: () => replica.term,
+      quarantined: () => replica.quarantine(),
+      healed: () => replica.healed(),
+      repaired: () => replica.resumeApply(),
+      lost: (range) => this.#onLost(replica, range),
+      failed,
+    })
+    this.#scrubber = new Scrubber({
+      clock,
+      log: replica.log,
+      passMs: limits.scrubPassMs,
+      bytesPerSecondMax: limits.scrubBytesPerSecond,
+      failed,
+    })
+    this.#healer.start()
+    this.#scrubber.start()
+    void this.#goOn(recovered)
   }
 
-  /** Resolves when nothing of it touches log or state store any more. */
-  async stop(): Promise<void> {
-    await Promise.all([this.#retention.stop(), this.#trimmer.stop(), this.#cleaner.stop()])
+  /** The replica is about to end. */
+  async end(): Promise<void> {
+    await Promise.all([this.#healer?.close(), this.#scrubber?.close()])
+    this.#repairSources?.close()
+    this.#healer = null
+    this.#scrubber = null
+    this.#repairSources = null
+  }
+
+  /** Stops copying, for good. */
+  async close(): Promise<void> {
+    this.#stop.abort(new LedgerError('CLOSED', 'the broker stops'))
+    await this.#catchUp.close()
+    this.#copySources.close()
+  }
+
+  onRot(hole: LogHole): void {
+    // Rot that is found before the replica runs is among the holes that its healer begins with.
+    this.#healer?.onRot(hole)
+  }
+
+  quarantineEnded(): void {
+    this.#healer?.ended()
+  }
+
+  leftBehind(firstIndex: number): void {
+    this.#catchUp.start('whole', `the log of the leader begins at ${firstIndex}`)
+  }
+
+  /** A copy that was begun before the last stop, or a state that has to come before anything can be applied. */
+  async #goOn(recovered: Recovered): Promise<void> {
+    if (recovered.lacksState) {
+      this.#catchUp.start('state', `the log begins at ${recovered.log.firstIndex}, the state ends before it`)
+      return
+    }
+    const pending = await this.#pendingCopy().catch(() => null)
+    if (pending) this.#catchUp.start(pending, 'a copy was begun before')
+  }
+
+  async #pendingCopy(): Promise<CatchUpKind | null> {
+    const record = await this.#parts.folder.records.incoming()
+    if (!record || !isPending(record, this.#parts.generations())) return null
+    return record.origin ? 'whole' : 'state'
+  }
+
+  /** What nobody has cannot be applied either: a member that had applied it before has the state. */
+  #onLost(replica: Replica, range: LogRange): void {
+    if (replica.appliedIndex < range.toIndex) this.#catchUp.start('state', `entry ${range.fromIndex} is lost`)
+  }
+
+  async #isWorthCopying(): Promise<boolean> {
+    if (await this.#pendingCopy()) {
+      await this.#findMembers()
+      return true
+    }
+    const { clock } = this.#parts.ports
+    for (let round = 1; round <= askRoundsMax && !this.#stop.signal.aborted; round++) {
+      await this.#findMembers()
+      const views = await this.#copySources.describe(this.#stop.signal)
+      if (views.length > 0) return views.some((view) => this.#isLarge(view))
+      await sleep(clock, askPauseMs, this.#stop.signal).catch(() => {})
+    }
+    return false
+  }
+
+  #isLarge({ endPosition, origin }: CopySourceView): boolean {
+    return origin.index > 0 || endPosition - origin.position > limitsOf(this.#parts.options).copyFirstBytes
+  }
+
+  async #findMembers(): Promise<void> {
+    const { ports, logger, folder, options, configuration } = this.#parts
+    const given = [...options.members, ...configuration.members].filter(({ node }) => node !== options.node)
+    const addresses = [...(options.join ?? []), ...given.map(({ raftAddress }) => raftAddress)]
+    const parts = {
+      transport: ports.transport,
+      logger,
+      identity: folder.identity,
+      addresses,
+      signal: this.#stop.signal,
+    }
+    const found = await findMembers(parts).catch(() => [])
+    if (found.length > 0) this.#found = found
+  }
+
+  #makeSources(): Sources {
+    const { clock, transport } = this.#parts.ports
+    return new Sources({
+      clock,
+      transport,
+      members: () => this.#parts.replica()?.others ?? this.#found,
+      hello: (to) => this.#parts.replica()?.helloTo(to) ?? this.#ownHello(to),
+    })
+  }
+
+  /** Without a log there is no membership to speak of: the other side judges by its own. */
+  #ownHello(to: Member): Hello {
+    const { configuration, folder, address, raftAddress } = this.#parts
+    const { cluster, group, incarnation } = configuration
+    const { node, disk } = folder.identity
+    return {
+      cluster,
+      group,
+      incarnation,
+      fromNode: node,
+      fromDisk: disk,
+      toNode: to.node,
+      toDisk: to.disk,
+      fromAddress: address,
+      protocolMin: protocolVersion,
+      protocolMax: protocolVersion,
+      build: buildName,
+      featureLevel,
+      membershipIndex: 0,
+      fromRaftAddress: raftAddress,
+    }
+  }
+
+  #makeCatchUp(): CatchUp {
+    const { ports, folder, configuration, options, logger, events, generations, install, failed } = this.#parts
+    const limits = limitsOf(options)
+    return new CatchUp({
+      clock: ports.clock,
+      disk: ports.disk,
+      engine: ports.engine,
+      directory: folder.directory,
+      records: folder.records,
+      configuration,
+      limits,
+      logger,
+      events,
+      sources: this.#copySources,
+      bytesPerSecond: limits.catchUpBytesPerSecond,
+      generations,
+      term: () => this.#parts.replica()?.term ?? 0,
+      own: (end) => this.#own(end),
+      install,
+      failed,
+    })
+  }
+
+  async #own(end: { readonly index: number; readonly term: number }): Promise<OwnState> {
+    const replica = this.#parts.replica()
+    if (!replica) return { lastIndex: 0, agrees: true, committed: 0, stateFrom: 0 }
+    const { log } = replica
+    const { lastIndex, firstIndex } = log
+    const isInside = firstIndex <= end.index && end.index < lastIndex
+    const agrees = !isInside || (await termOf(log, end.index)) === end.term
+    const lost = this.#quarantine?.lost.at(-1)?.toIndex ?? 0
+    const stateFrom = Math.max(firstIndex - 1, replica.appliedIndex < lost ? lost : 0)
+    return { lastIndex, agrees, committed: Math.min(replica.commitIndex, log.durableIndex), stateFrom }
+  }
+}
+
+/** Null when the entry cannot be read: then nothing is known of it. */
+async function termOf(log: Replica['log'], index: number): Promise<number | null> {
+  try {
+    const [frame] = await log.read(index, index, 1)
+    return frame?.header.term ?? null
+  } catch {
+    return null
   }
 }

@@ -162,9 +162,7 @@ export class Processes {
   }
 
   #brokerArguments(node: NodePlan): readonly string[] {
-    const initial = this.#plan.nodes.filter((peer) => peer.group === node.group && peer.joins === undefined)
-    const addresses = initial.map((peer) => `127.0.0.1:${peer.raftPort}`)
-    const peers = initial.map((peer) => `${peer.node}=127.0.0.1:${peer.raftPort}`)
+    const peers = this.#plan.nodes.filter((peer) => peer.group === node.group)
     return [
       'broker',
       ...['--cluster', this.#plan.cluster],
@@ -172,12 +170,13 @@ export class Processes {
       ...['--node', node.node],
       ...['--listen', `127.0.0.1:${node.clientPort}`],
       ...['--raft-listen', `127.0.0.1:${node.raftPort}`],
-      ...(node.joins ? ['--join', addresses.join(',')] : ['--peers', peers.join(','), '--bootstrap']),
+      ...['--peers', peers.map((peer) => `${peer.node}=127.0.0.1:${peer.raftPort}`).join(',')],
       ...['--namesrv', namesrvAddresses(this.#plan).join(',')],
       ...['--data', nodeDirectory(this.#plan, node)],
       ...['--segment-bytes', String(this.#plan.segmentBytes)],
       ...(node.advertisedPort === undefined ? [] : ['--advertised', `127.0.0.1:${node.advertisedPort}`]),
       ...this.#registerInterval(),
+      '--bootstrap',
     ]
   }
 

@@ -48,7 +48,6 @@ const configuration = {
   members: [{ node: 'n0', disk: 'd0', raftAddress: 'a:2' }],
   segmentBytes: 2 ** 30,
   featureLevel: 1,
-  formerIncarnations: ['h'],
 }
 const member = { node: 'n3', disk: 'd3', raftAddress: 'a:3' }
 const membership = {
@@ -171,13 +170,16 @@ const adminSamples: Samples<typeof methods.adminMethods> = {
       commitIndex: 4,
       appliedIndex: 5,
       logBytes: 6,
-      diskTotalBytes: 40,
-      diskFreeBytes: 30,
       stateHash: 'f',
       pid: 7,
       uptimeMs: 8,
       peers: [{ node: 'n1', raftAddress: 'a', matchIndex: 1, state: 'replicate', connected: true, problem: 'p' }],
       address: 'a:1',
+      catchUp: { source: 'n1', phase: 'log', fetchedBytes: 1, totalBytes: large },
+      quarantine: 'q',
+      holes: [{ fromIndex: 1, toIndex: 2 }],
+      lost: [{ fromIndex: 3, toIndex: 4 }],
+      scrub: { position: 5, passes: 6 },
     },
   },
   getMembership: { request: {}, reply: membership },

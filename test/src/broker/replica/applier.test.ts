@@ -33,8 +33,10 @@ test('a cut of uncommitted entries while committed ones are read from disk does 
     log,
     machine,
     limits: defaultReplicaLimits,
+    paused: false,
     applied: () => {},
     progressed: () => {},
+    rotten: (error) => failures.push(error),
     failed: (error) => failures.push(error),
   })
   let cut = false

@@ -21,7 +21,6 @@ const configuration: FirstConfiguration = {
   ],
   segmentBytes: 4096,
   featureLevel: 1,
-  formerIncarnations: [],
 }
 
 function knowing(...placed: readonly PlacedMembership[]): OwnIdentity {

@@ -1,0 +1,334 @@
+/**
+ * Brings back a replica that the group's log has left behind: copies log and state of other members beside the own
+ * ones, then has the copy put in force. Started by `broker.ts`; what comes next is the planner's to say.
+ *
+ * The replica goes on with what it has meanwhile. Every frame is checked as one that a leader sends, every state
+ * image as a whole; nothing of a copy counts before it is complete and durable. It may be stopped at any moment.
+ */
+import { type KeyValueEngine, StoreError, splitFrames } from '../../../../store/index.ts'
+import { unreachable } from '../../../common/assert.ts'
+import { type Clock, sleep } from '../../../common/clock.ts'
+import { LedgerError } from '../../../common/errors.ts'
+import type { Logger } from '../../../common/logger.ts'
+import { stateFormatVersion } from '../../apply/meta.ts'
+import type { EventSink } from '../../events.ts'
+import { type Generations, stateDirectory } from '../generations.ts'
+import { Incoming, type IncomingPorts } from './incoming.ts'
+import {
+  type CopyProgress,
+  type CopySourceView,
+  type CopyStep,
+  type OwnReplica,
+  planCopy,
+  planStateOnly,
+} from './planner.ts'
+import type { Sources } from './sources.ts'
+import { copyState } from './state-copy.ts'
+import { TokenBucket } from './token-bucket.ts'
+
+/** Log bytes between two looks at what the sources have. */
+const stretchBytesMax = 32 * 1024 * 1024
+/** Staged bytes of the copy before they are flushed. */
+const flushBytes = 4 * 1024 * 1024
+const waitMs = 500
+/** Pause after the own disk or a source that lied made an end of an attempt. */
+const retryMs = 2000
+/** Without any progress for this long the copy is said to have failed; it goes on trying. */
+const patienceMs = 60_000
+const progressEveryMs = 2000
+
+/** What is to be replaced: all, or the state alone of a replica whose log is whole. */
+export type CatchUpKind = 'whole' | 'state'
+
+export interface CatchUpStatus {
+  /** Node that is being copied from; empty while none can be. */
+  readonly source: string
+  readonly phase: 'log' | 'state' | 'install' | 'wait'
+  readonly fetchedBytes: number
+  readonly totalBytes: number
+}
+
+export interface OwnState extends OwnReplica {
+  /** Committed, and on the own disk. */
+  readonly committed: number
+  /** Earliest index of a state that the own log can go on from. */
+  readonly stateFrom: number
+}
+
+export interface CatchUpPorts extends IncomingPorts {
+  readonly clock: Clock
+  readonly engine: KeyValueEngine
+  readonly logger: Logger
+  readonly events: EventSink
+  readonly sources: Sources
+  readonly bytesPerSecond: number
+  term(): number
+  /** The own replica; `end` is the last index of the copy. */
+  own(end: { readonly index: number; readonly term: number }): Promise<OwnState>
+  install(generations: Generations): Promise<void>
+  /** The copy could not be put in force: the node cannot go on. */
+  failed(error: unknown): void
+}
+
+export class CatchUp {
+  readonly #ports: CatchUpPorts
+  readonly #incoming: Incoming
+  readonly #bucket: TokenBucket
+  readonly #stop = new AbortController()
+  #running: Promise<void> | null = null
+  #kind: CatchUpKind = 'whole'
+  #status: CatchUpStatus | null = null
+  #stateBytes = 0
+  #movedAtMs = 0
+  #toldAtMs = 0
+  /** Sources in a row whose log did not continue the copy. */
+  #misfits = 0
+
+  constructor(ports: CatchUpPorts) {
+    this.#ports = ports
+    this.#incoming = new Incoming(ports)
+    this.#bucket = new TokenBucket(ports.clock, ports.bytesPerSecond)
+  }
+
+  /** Null while nothing is copied. */
+  get status(): CatchUpStatus | null {
+    return this.#status
+  }
+
+  /** Starts copying unless it does already. */
+  start(kind: CatchUpKind, reason: string): void {
+    if (this.#running || this.#stop.signal.aborted) return
+    this.#kind = kind
+    this.#status = { source: '', phase: 'wait', fetchedBytes: 0, totalBytes: 0 }
+    this.#movedAtMs = this.#ports.clock.monotonicMs()
+    this.#emit('catch_up_started', { what: kind, reason })
+    this.#running = this.#run().finally(() => {
+      this.#running = null
+      this.#status = null
+    })
+  }
+
+  /** What was copied stays for the next start. */
+  async close(): Promise<void> {
+    this.#stop.abort(new LedgerError('CLOSED', 'the broker stops'))
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    const { clock } = this.#ports
+    const { signal } = this.#stop
+    const startMs = clock.monotonicMs()
+    while (!signal.aborted) {
+      try {
+        const generations = await this.#copy(signal)
+        if (generations) {
+          await this.#install(generations, startMs)
+          return
+        }
+      } catch (error) {
+        if (signal.aborted) break
+        await this.#onFailure(error)
+      }
+      await sleep(clock, retryMs, signal).catch(() => {})
+    }
+    await this.#incoming.close().catch(() => {})
+  }
+
+  /** The generations to put in force, once the copy is complete. */
+  async #copy(signal: AbortSignal): Promise<Generations | null> {
+    await this.#resume()
+    for (;;) {
+      const views = await this.#ports.sources.describe(signal)
+      signal.throwIfAborted()
+      const step = await this.#plan(views)
+      this.#noteTotal(views)
+      if (step.kind === 'install') return this.#complete()
+      await this.#take(step, signal)
+    }
+  }
+
+  async #resume(): Promise<void> {
+    if (this.#incoming.record) return
+    const found = await this.#incoming.resume()
+    if (found && (found.origin ? 'whole' : 'state') !== this.#kind) await this.#incoming.discard()
+  }
+
+  async #plan(views: readonly CopySourceView[]): Promise<CopyStep> {
+    const { record, log } = this.#incoming
+    const stateIndex = record?.stateIndex ?? null
+    const own = await this.#ports.own({ index: log?.lastIndex ?? 0, term: log?.lastTerm ?? 0 })
+    if (this.#kind === 'whole') {
+      const progress: CopyProgress = { log, stateIndex }
+      return planCopy(progress, own, views)
+    }
+    if (stateIndex === null) return planStateOnly(own.stateFrom, views)
+    if (own.committed >= stateIndex) return { kind: 'install' }
+    return { kind: 'wait', reason: `the own log is known up to ${own.committed}, the state is of ${stateIndex}` }
+  }
+
+  async #take(step: Exclude<CopyStep, { readonly kind: 'install' }>, signal: AbortSignal): Promise<void> {
+    switch (step.kind) {
+      case 'wait':
+        this.#phase('wait', '')
+        this.#complain(step.reason)
+        await sleep(this.#ports.clock, waitMs, signal)
+        return
+      case 'discard':
+        this.#ports.logger.warn('an unfinished copy is thrown away', { reason: step.reason })
+        await this.#incoming.discard()
+        return
+      case 'begin':
+        await this.#incoming.begin(step.origin)
+        return
+      case 'log':
+        this.#phase('log', step.node)
+        return this.#fromSource(step.node, () => this.#fetchLog(step, signal))
+      case 'state':
+        this.#phase('state', step.node)
+        return this.#fromSource(step.node, () => this.#fetchState(step.node, signal))
+      default:
+        unreachable(step)
+    }
+  }
+
+  /** What a source fails at is the source's: the others are tried. What the own disk fails at is thrown. */
+  async #fromSource(node: string, work: () => Promise<void>): Promise<void> {
+    const { sources, logger } = this.#ports
+    try {
+      await work()
+      sources.served(node)
+    } catch (error) {
+      if (error instanceof StoreError && error.code !== 'BAD_FRAME' && error.code !== 'BAD_IMAGE') throw error
+      if (error instanceof Error && error.name === 'InvariantError') throw error
+      sources.failed(node, error)
+      logger.info('a copy from a peer was cut short', { node, error: String(error) })
+      this.#complain(String(error))
+      // One source that does not fit is wrong; when another one does not fit either, the copy is.
+      if (error instanceof StoreError && error.code === 'BAD_FRAME' && ++this.#misfits > 1) {
+        this.#misfits = 0
+        await this.#incoming.discard()
+      }
+    }
+  }
+
+  async #fetchLog(step: Extract<CopyStep, { readonly kind: 'log' }>, signal: AbortSignal): Promise<void> {
+    const { log } = this.#incoming
+    if (!log) return
+    const startPosition = log.endPosition
+    try {
+      while (log.lastIndex < step.toIndex && log.endPosition - startPosition < stretchBytesMax) {
+        const range = { fromIndex: log.lastIndex + 1, toIndex: step.toIndex, uncommitted: false }
+        const reply = await this.#ports.sources.fetchLog(step.node, range, signal)
+        if (reply.frames.length === 0) throw nothingGiven(step.node, range.fromIndex, reply.rotten !== undefined)
+        for (const { bytes } of splitFrames(reply.frames)) log.appendFrame(bytes)
+        if (log.stagedBytes >= flushBytes) await log.flush()
+        this.#moved()
+        await this.#bucket.take(reply.frames.length, signal)
+      }
+    } finally {
+      // Also what came before a failure is kept.
+      await log.flush()
+    }
+  }
+
+  async #fetchState(node: string, signal: AbortSignal): Promise<void> {
+    const { engine, disk, directory } = this.#ports
+    if (!this.#incoming.record) await this.#incoming.begin(null)
+    this.#stateBytes = 0
+    const state = this.#incoming.record?.state ?? 0
+    const index = await copyState({
+      sources: this.#ports.sources,
+      node,
+      place: { engine, disk, directory: stateDirectory(directory, state), schema: stateFormatVersion },
+      signal,
+      received: async (bytes) => {
+        this.#stateBytes += bytes
+        this.#moved()
+        await this.#bucket.take(bytes, signal)
+      },
+    })
+    await this.#incoming.stateCopied(index)
+  }
+
+  async #complete(): Promise<Generations | null> {
+    const { record } = this.#incoming
+    if (!record) return null
+    this.#phase('install', this.#status?.source ?? '')
+    await this.#incoming.close()
+    return { log: record.log, state: record.state }
+  }
+
+  async #install(generations: Generations, startMs: number): Promise<void> {
+    const { install, failed, clock } = this.#ports
+    try {
+      await install(generations)
+      await this.#incoming.installed()
+      const { fetchedBytes } = this.#status ?? { fetchedBytes: 0 }
+      const tookMs = Math.round(clock.monotonicMs() - startMs)
+      this.#emit('catch_up_finished', { what: this.#kind, fetchedBytes, tookMs })
+    } catch (error) {
+      if (!this.#stop.signal.aborted) failed(error)
+    }
+  }
+
+  /** The own disk did not take the copy. It may be full, or bad: then the replica on it will tell. */
+  async #onFailure(error: unknown): Promise<void> {
+    if (error instanceof Error && error.name === 'InvariantError') {
+      this.#ports.failed(error)
+      this.#stop.abort()
+      return
+    }
+    this.#ports.logger.warn('the copy could not be written', { error: String(error) })
+    this.#complain(String(error))
+    const isFull = error instanceof StoreError && error.code === 'DISK_FULL'
+    if (!isFull) await this.#incoming.discard().catch(() => {})
+  }
+
+  #phase(phase: CatchUpStatus['phase'], source: string): void {
+    const before = this.#status ?? { fetchedBytes: 0, totalBytes: 0 }
+    this.#status = { ...before, phase, source }
+  }
+
+  #fetchedBytes(): number {
+    const { log } = this.#incoming
+    return (log ? log.endPosition - log.origin.position : 0) + this.#stateBytes
+  }
+
+  #noteTotal(views: readonly CopySourceView[]): void {
+    const { log } = this.#incoming
+    const end = Math.max(0, ...views.map(({ endPosition }) => endPosition))
+    const totalBytes = (log ? Math.max(end, log.endPosition) - log.origin.position : 0) + this.#stateBytes
+    if (this.#status) this.#status = { ...this.#status, fetchedBytes: this.#fetchedBytes(), totalBytes }
+  }
+
+  #moved(): void {
+    const nowMs = this.#ports.clock.monotonicMs()
+    this.#movedAtMs = nowMs
+    this.#misfits = 0
+    if (!this.#status) return
+    const fetchedBytes = this.#fetchedBytes()
+    const totalBytes = Math.max(this.#status.totalBytes, fetchedBytes)
+    this.#status = { ...this.#status, fetchedBytes, totalBytes }
+    if (nowMs - this.#toldAtMs < progressEveryMs) return
+    this.#toldAtMs = nowMs
+    const { source, phase } = this.#status
+    this.#emit('catch_up_progress', { source, phase, fetchedBytes, totalBytes })
+  }
+
+  /** Once a minute at most: a replica that nobody can help says so, again and again. */
+  #complain(reason: string): void {
+    const nowMs = this.#ports.clock.monotonicMs()
+    if (nowMs - this.#movedAtMs < patienceMs) return
+    this.#movedAtMs = nowMs
+    this.#emit('catch_up_failed', { reason })
+  }
+
+  #emit(kind: Parameters<EventSink['emit']>[0], details: Parameters<EventSink['emit']>[2]): void {
+    this.#ports.events.emit(kind, this.#ports.term(), details)
+  }
+}
+
+function nothingGiven(node: string, index: number, rotten: boolean): LedgerError {
+  const why = rotten ? 'is rotten there' : 'is not there any more'
+  return new LedgerError('DATA_LOSS', `entry ${index} ${why} (${node})`)
+}

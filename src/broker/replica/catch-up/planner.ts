@@ -1,0 +1,105 @@
+/**
+ * Decides what a catch-up does next: what is missing, and from whom it can come. Pure; asked by `catch-up.ts` before
+ * every step, so that sources may come, go and be trimmed in between.
+ *
+ * Log first, then the state, then what the log has grown by meanwhile: the state must lie within the log that it
+ * goes with, and a late image leaves the least to be applied.
+ */
+import type { LogOrigin } from '../../../../store/index.ts'
+
+/** A member as it last described itself. */
+export interface CopySourceView {
+  readonly node: string
+  readonly firstIndex: number
+  readonly origin: LogOrigin
+  /** Last entry that it gives. */
+  readonly lastIndex: number
+  readonly endPosition: number
+  /** 0: no state to give. */
+  readonly appliedIndex: number
+  readonly leads: boolean
+}
+
+/** What is there of the copy. */
+export interface CopyProgress {
+  /** Null: not begun. */
+  readonly log: {
+    readonly origin: LogOrigin
+    readonly lastIndex: number
+    readonly endPosition: number
+  } | null
+  /** Index of the state that was copied whole; null before. */
+  readonly stateIndex: number | null
+}
+
+/** The replica that is to be replaced, as it is now. */
+export interface OwnReplica {
+  /** 0 when there is nothing to replace. */
+  readonly lastIndex: number
+  /** False: its entry at the end of the copy is another one, so what it holds from there on was never committed. */
+  readonly agrees: boolean
+}
+
+export type CopyStep =
+  /** Nothing can be had now. */
+  | { readonly kind: 'wait'; readonly reason: string }
+  | { readonly kind: 'begin'; readonly node: string; readonly origin: LogOrigin }
+  | { readonly kind: 'log'; readonly node: string; readonly fromIndex: number; readonly toIndex: number }
+  | { readonly kind: 'state'; readonly node: string }
+  /** The copy that was begun leads nowhere: throw it away. */
+  | { readonly kind: 'discard'; readonly reason: string }
+  | { readonly kind: 'install' }
+
+/** Bytes of log that may be missing when the state is copied or the copy is put in force: the group sends the rest. */
+export const nearBytes: number = 4 * 1024 * 1024
+
+/** `sources` are those that may be asked now, the preferred ones first. */
+export function planCopy(progress: CopyProgress, own: OwnReplica, sources: readonly CopySourceView[]): CopyStep {
+  const { log, stateIndex } = progress
+  if (sources.length === 0) return { kind: 'wait', reason: 'no other replica can be reached' }
+  if (log === null) return planBeginning(sources)
+  const next = log.lastIndex + 1
+  const giving = sources.find(({ firstIndex, lastIndex }) => firstIndex <= next && next <= lastIndex)
+  if (giving && (isFar(log, sources) || log.lastIndex < (stateIndex ?? 0))) return logStep(giving, next)
+  if (!giving && sources.every(({ firstIndex }) => firstIndex > next)) {
+    return { kind: 'discard', reason: `entry ${next} is gone from every replica that can be reached` }
+  }
+  if (stateIndex === null) return planState(log, sources)
+  if (stateIndex > log.lastIndex) return { kind: 'wait', reason: `nobody gives entry ${next}` }
+  if (log.lastIndex >= own.lastIndex || !own.agrees) return { kind: 'install' }
+  if (giving) return logStep(giving, next)
+  return { kind: 'wait', reason: `the own log ends at ${own.lastIndex}, the copy at ${log.lastIndex}` }
+}
+
+/**
+ * Begins where the first one that has a state begins, unless the log of the most advanced one has gone on without a
+ * trace of that: a copy that nobody can complete would only be thrown away.
+ */
+function planBeginning(sources: readonly CopySourceView[]): CopyStep {
+  const best = sources.reduce((a, b) => (b.lastIndex > a.lastIndex ? b : a), sources[0] as CopySourceView)
+  const chosen = sources.find(({ appliedIndex, lastIndex }) => appliedIndex > 0 && lastIndex + 1 >= best.firstIndex)
+  if (!chosen) return { kind: 'wait', reason: 'no replica that can be reached has a whole state' }
+  return { kind: 'begin', node: chosen.node, origin: chosen.origin }
+}
+
+function planState(log: NonNullable<CopyProgress['log']>, sources: readonly CopySourceView[]): CopyStep {
+  const able = sources.find(({ appliedIndex }) => appliedIndex > 0 && appliedIndex >= log.origin.index)
+  if (able) return { kind: 'state', node: able.node }
+  return { kind: 'wait', reason: `no replica that can be reached has a state of ${log.origin.index} or later` }
+}
+
+/** A state alone, of this index or later, for a log that is whole behind it. */
+export function planStateOnly(stateFrom: number, sources: readonly CopySourceView[]): CopyStep {
+  const able = sources.find(({ appliedIndex }) => appliedIndex > 0 && appliedIndex >= stateFrom)
+  if (able) return { kind: 'state', node: able.node }
+  return { kind: 'wait', reason: `no replica that can be reached has a state of ${stateFrom} or later` }
+}
+
+function logStep({ node, lastIndex }: CopySourceView, fromIndex: number): CopyStep {
+  return { kind: 'log', node, fromIndex, toIndex: lastIndex }
+}
+
+function isFar(log: NonNullable<CopyProgress['log']>, sources: readonly CopySourceView[]): boolean {
+  const end = Math.max(...sources.map(({ endPosition }) => endPosition))
+  return end - log.endPosition > nearBytes
+}

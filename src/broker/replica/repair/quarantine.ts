@@ -1,0 +1,61 @@
+/**
+ * The memory of a node that must make something good before it may vote: the record file `quarantine`. Owned by
+ * `healer.ts`; first written by `recovery.ts`.
+ *
+ * Changes are written one after the other, so that an older one never covers a newer one. A record that was not
+ * written in time does no harm: the next start finds the damage itself.
+ */
+import type { LogRange } from '../../../rpc/methods.ts'
+import type { FolderRecords, QuarantineRecord } from '../identity.ts'
+import { isLost } from '../recovery.ts'
+
+export class Quarantine {
+  readonly #records: FolderRecords
+  #record: QuarantineRecord | null
+  #last: Promise<unknown> = Promise.resolve()
+
+  constructor(records: FolderRecords, found: QuarantineRecord | null) {
+    this.#records = records
+    this.#record = found
+  }
+
+  get isPending(): boolean {
+    return this.#record?.pending ?? false
+  }
+
+  /** Why it is not allowed to vote, for people; null when it is. */
+  get reason(): string | null {
+    return this.#record?.pending ? this.#record.reason : null
+  }
+
+  /** Ranges that no member has. */
+  get lost(): readonly LogRange[] {
+    return this.#record?.lost ?? []
+  }
+
+  begin(reason: string): Promise<void> {
+    if (this.isPending) return Promise.resolve()
+    return this.#save({ pending: true, untilLeaderReached: false, reason, lost: this.lost })
+  }
+
+  addLost(range: LogRange): Promise<void> {
+    if (isLost(range, this.lost)) return Promise.resolve()
+    const before = this.#record ?? { pending: true, untilLeaderReached: false, reason: 'entries are lost' }
+    return this.#save({ ...before, lost: [...this.lost, range] })
+  }
+
+  /** Everything is made good, as far as anyone can. */
+  end(): Promise<void> {
+    if (this.lost.length === 0) return this.#save(null)
+    return this.#save({ pending: false, untilLeaderReached: false, reason: '', lost: this.lost })
+  }
+
+  #save(record: QuarantineRecord | null): Promise<void> {
+    this.#record = record
+    const run = this.#last.then(() =>
+      record ? this.#records.saveQuarantine(record) : this.#records.removeQuarantine(),
+    )
+    this.#last = run.catch(() => {})
+    return run
+  }
+}

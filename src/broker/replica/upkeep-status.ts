@@ -1,0 +1,33 @@
+/** What a status reply tells of copies, holes and the scrub. Called by `upkeep.ts`. */
+import type { LogHole } from '../../../store/index.ts'
+import type { CopyStatus, LogRange, ScrubProgress } from '../../rpc/methods.ts'
+import type { ScrubStatus } from '../scrubber.ts'
+import type { CatchUpStatus } from './catch-up/catch-up.ts'
+import type { Quarantine } from './repair/quarantine.ts'
+
+export interface UpkeepStatus {
+  readonly catchUp?: CopyStatus
+  /** Why this node must not vote; empty when it may. */
+  readonly quarantine: string
+  /** Entries that cannot be read here now. */
+  readonly holes: readonly LogRange[]
+  /** Entries that no member can read. */
+  readonly lost: readonly LogRange[]
+  readonly scrub?: ScrubProgress
+}
+
+export function upkeepStatus(facts: {
+  readonly catchUp: CatchUpStatus | null
+  readonly scrub: ScrubStatus | null
+  readonly quarantine: Quarantine | null
+  readonly holes: readonly LogHole[]
+}): UpkeepStatus {
+  const { catchUp, scrub, quarantine, holes } = facts
+  return {
+    ...(catchUp ? { catchUp } : {}),
+    quarantine: quarantine?.reason ?? '',
+    holes: holes.map(({ fromIndex, toIndex }) => ({ fromIndex, toIndex })),
+    lost: quarantine?.lost ?? [],
+    ...(scrub ? { scrub } : {}),
+  }
+}
