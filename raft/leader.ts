@@ -174,7 +174,7 @@ function refusalToChange({ log, leadership }: Replica, entries: readonly Propose
   invariant(entries.length === 1, 'R2: a configuration is proposed alone')
   if (!leadership?.isTermStarted) return 'term_not_started'
   if (!log.configurations.isCommitted) return 'change_under_way'
-  return isLegalStep(log.configurations.newest, next) ? null : 'illegal_step'
+  return !next.isForced && isLegalStep(log.configurations.newest, next) ? null : 'illegal_step'
 }
 
 function startRound(replica: Replica): void {

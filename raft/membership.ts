@@ -31,6 +31,7 @@ export function leaveJoint(current: Configuration): Configuration {
  */
 export function isLegalStep(current: Configuration, next: Configuration): boolean {
   if (!isWellFormed(next)) return false
+  if (next.isForced) return isSimple(next)
   if (next.outgoing.length > 0) return isSimple(current) && isSameSet(next.outgoing, current.voters)
   return isSameSet(next.voters, current.voters)
 }

@@ -56,6 +56,11 @@ export interface Configuration {
   readonly learners: readonly NodeId[]
   /** Who should rather lead: the higher number. Nodes without one have 0. */
   readonly priorities?: readonly (readonly [NodeId, number])[]
+  /**
+   * Made by an operator outside of consensus, after the majority was lost for good: it follows any configuration. The
+   * core takes it from the log as it is and never proposes one.
+   */
+  readonly isForced?: boolean
 }
 
 /** A configuration and the index of its entry; 0 for the first configuration of a group, which no entry holds. */

@@ -12,6 +12,8 @@ export interface CommitLogOptions {
   readonly segmentBytes: number
   /** Identifies the broker group's history; a folder of another incarnation is refused with FOREIGN_FOLDER. */
   readonly incarnation: string
+  /** Incarnations that the history had before; segments of them are ours, too. New segments get `incarnation`. */
+  readonly formerIncarnations?: readonly string[]
   /** How far ahead of the tail segments are filled with zeros, at most a segment. */
   readonly zeroAheadBytes: number
   /** Most bytes of one flush. It bounds what a torn flush can take along. */

@@ -18,6 +18,15 @@ export interface Disk {
   removeDirectory(path: string): Promise<void>
   /** Makes created, renamed and removed entries of this directory durable. */
   syncDirectory(path: string): Promise<void>
+  /** Of the file system that this directory lies on. */
+  space(directory: string): Promise<DiskSpace>
+}
+
+export interface DiskSpace {
+  /** What this user could fill in all. */
+  readonly totalBytes: number
+  /** What this user may still write. */
+  readonly freeBytes: number
 }
 
 export interface DiskFile {

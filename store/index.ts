@@ -19,7 +19,7 @@ export type {
   StateRow,
   StateStoreApi,
 } from './contract.ts'
-export type { Disk, DiskErrorCode, DiskFile } from './disk.ts'
+export type { Disk, DiskErrorCode, DiskFile, DiskSpace } from './disk.ts'
 export { DiskError, diskErrorCode } from './disk-error.ts'
 export type { StoreErrorCode } from './errors.ts'
 export { StoreError } from './errors.ts'

@@ -6,7 +6,7 @@
  * as a `CrashChoice` decides. `crash` and `kill` end this disk: what its process still waits for never settles, and
  * the successor goes on with the disk they return.
  */
-import type { Disk, DiskErrorCode, DiskFile } from './disk.ts'
+import type { Disk, DiskErrorCode, DiskFile, DiskSpace } from './disk.ts'
 import { DiskError } from './disk-error.ts'
 import { type CrashChoice, MemoryFile, pageBytes } from './memory-file.ts'
 
@@ -18,6 +18,7 @@ export type DiskOperation =
   | 'unlink'
   | 'removeDirectory'
   | 'syncDirectory'
+  | 'space'
   | 'read'
   | 'write'
   | 'sync'
@@ -234,6 +235,15 @@ export class MemoryDisk implements Disk {
       fault.left--
       throw new DiskError(fault.code, `planted fault in ${operation} of ${path}`)
     }
+  }
+
+  /** Without a capacity nearly nothing of it is in use. */
+  async space(directory: string): Promise<DiskSpace> {
+    const name = normal(directory)
+    await this.begin('space', name)
+    if (!this.#isDirectory(name)) throw missing(directory)
+    const totalBytes = Math.min(this.capacityBytes, Number.MAX_SAFE_INTEGER)
+    return { totalBytes, freeBytes: Math.min(this.spaceLeft, totalBytes) }
   }
 
   /** Bytes that may still be added. */

@@ -7,7 +7,7 @@
  */
 import * as fs from 'node:fs'
 import { resolve } from 'node:path'
-import type { Disk, DiskFile } from './disk.ts'
+import type { Disk, DiskFile, DiskSpace } from './disk.ts'
 import { DiskError, diskErrorCode } from './disk-error.ts'
 
 /** Most buffers in one writev (IOV_MAX of Linux). */
@@ -59,6 +59,13 @@ export class NodeDisk implements Disk {
     } finally {
       await call<void>((done) => fs.close(descriptor, done))
     }
+  }
+
+  /** Blocks that only the superuser may fill count neither as free nor in the total, as in `df`. */
+  async space(directory: string): Promise<DiskSpace> {
+    const found = await call<fs.StatsFs>((done) => fs.statfs(this.#absolute(directory), done))
+    const { bsize, blocks, bfree, bavail } = found
+    return { totalBytes: (blocks - bfree + bavail) * bsize, freeBytes: bavail * bsize }
   }
 
   #absolute(path: string): string {

@@ -49,7 +49,10 @@ export interface FoundSegments {
   readonly defect: { readonly position: Position; readonly reason: string } | null
 }
 
-export type RecoveryOptions = Pick<CommitLogOptions, 'directory' | 'segmentBytes' | 'incarnation' | 'origin'>
+export type RecoveryOptions = Pick<
+  CommitLogOptions,
+  'directory' | 'segmentBytes' | 'incarnation' | 'formerIncarnations' | 'origin'
+>
 
 /** Closes what it opened when it throws. */
 export async function recoverLog(disk: Disk, options: CommitLogOptions, visitor: LogVisitor): Promise<RecoveredLog> {
@@ -212,8 +215,8 @@ function assertOurs(
   header: { readonly incarnation: string; readonly segmentBytes: number },
   options: RecoveryOptions,
 ): void {
-  const { directory, incarnation, segmentBytes } = options
-  if (header.incarnation !== incarnation) {
+  const { directory, incarnation, formerIncarnations = [], segmentBytes } = options
+  if (header.incarnation !== incarnation && !formerIncarnations.includes(header.incarnation)) {
     throw new StoreError('FOREIGN_FOLDER', `the log in ${directory} is of incarnation ${header.incarnation}`, {
       details: { directory, found: header.incarnation, expected: incarnation },
     })

@@ -29,6 +29,8 @@ export type EventKind =
   | 'disk_space_back'
   | 'log_recovered'
   | 'state_rebuilt'
+  | 'log_trimmed'
+  | 'follower_left_behind'
   | 'client_joined'
   | 'client_left'
   | 'rebalance'

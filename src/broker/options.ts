@@ -11,6 +11,7 @@ import { LedgerError } from '../common/errors.ts'
 import type { Logger } from '../common/logger.ts'
 import type { Transport } from '../rpc/transport.ts'
 import type { HousekeepingSettings } from './housekeeper.ts'
+import { checkRetention, defaultRetention, type RetentionSettings } from './retention/settings.ts'
 
 /** An initial voter: its node id and where its peers reach it. */
 export interface MemberAddress {
@@ -51,6 +52,8 @@ export interface BrokerOptions {
   readonly registerIntervalMs?: number
   /** What the leader of the group sees to; give every replica the same. */
   readonly housekeeping?: HousekeepingSettings
+  /** How long messages are kept; defaults: `defaultRetention`. */
+  readonly retention?: Partial<RetentionSettings>
   /** Numbers of the consensus core that differ from its defaults. */
   readonly raft?: Partial<Omit<RaftConfig, 'id'>>
   readonly limits?: Partial<ReplicaLimits>
@@ -80,6 +83,8 @@ export interface ReplicaLimits {
   /** Tells the caller of a refused proposal when to come back, milliseconds. */
   readonly flowControlRetryMs: number
   readonly diskFullRetryMs: number
+  /** Time between two looks of the leader at what may be trimmed, milliseconds (`cleanResourceInterval`). */
+  readonly retentionRoundMs: number
   /** A flush that takes longer raises an event, milliseconds. */
   readonly slowFsyncMs: number
   /** Longest wait for a successor on a graceful stop, milliseconds. */
@@ -113,6 +118,7 @@ export const defaultReplicaLimits: ReplicaLimits = {
   checkpointEntries: 100_000,
   flowControlRetryMs: 20,
   diskFullRetryMs: 500,
+  retentionRoundMs: 10_000,
   slowFsyncMs: 200,
   transferMsMax: 1500,
   flushBytesMax: 8 * mebibyte,
@@ -148,6 +154,10 @@ export function limitsOf(options: BrokerOptions): ReplicaLimits {
   return { ...defaultReplicaLimits, ...options.limits }
 }
 
+export function retentionOf(options: BrokerOptions): RetentionSettings {
+  return { ...defaultRetention, ...options.retention }
+}
+
 /** Throws CONFIG_INVALID with the key and the reason. */
 export function checkBrokerOptions(options: BrokerOptions): void {
   for (const key of ['cluster', 'group', 'node', 'directory', 'listen'] as const) {
@@ -169,6 +179,7 @@ export function checkBrokerOptions(options: BrokerOptions): void {
   ) {
     throw invalid('segmentBytes', `must be a positive multiple of 4096, is ${segmentBytes}`)
   }
+  checkRetention(options.retention ?? {})
 }
 
 function invalid(key: string, reason: string): LedgerError {

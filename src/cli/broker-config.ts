@@ -6,13 +6,22 @@ import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { BrokerOptions, MemberAddress } from '../broker/options.ts'
 import { type ConfigTable, key, readConfig } from '../common/config.ts'
-import { choiceKind, durationKind, flagKind, listKind, sizeKind, textKind } from '../common/config-values.ts'
+import {
+  choiceKind,
+  durationKind,
+  flagKind,
+  integerKind,
+  listKind,
+  sizeKind,
+  textKind,
+} from '../common/config-values.ts'
 import { LedgerError } from '../common/errors.ts'
 import { refuseOpenAddresses } from './open-addresses.ts'
 
 const name = textKind({ pattern: /^[a-zA-Z0-9_-]{1,64}$/, explain: 'a name of up to 64 characters a-z A-Z 0-9 _ -' })
 const address = textKind({ pattern: /^[^:\s]+:\d{1,5}$/, explain: 'host:port' })
 const mebibyte = 1024 * 1024
+const hourMs = 3_600_000
 
 const table = {
   cluster: key(name, { doc: 'Name of the cluster', default: 'RaftCluster', env: 'LEDGERMQ_CLUSTER' }),
@@ -24,7 +33,14 @@ const table = {
     default: '',
   }),
   raftListen: key(textKind(), { doc: 'Where to listen for peers; the own entry of peers when empty', default: '' }),
-  peers: key(listKind({ itemsMax: 15 }), { doc: 'All initial replicas of the group: n0=host:port,n1=host:port,…' }),
+  peers: key(listKind({ itemsMax: 15 }), {
+    doc: 'All initial replicas of the group: n0=host:port,n1=host:port,…; not needed with join',
+    default: [],
+  }),
+  join: key(listKind({ itemsMax: 15 }), {
+    doc: 'Raft addresses of replicas of a running group: with an empty data folder, wait until it adds this node',
+    default: [],
+  }),
   namesrv: key(listKind({ itemsMax: 32 }), {
     doc: 'Every namesrv of the cluster: host:port,…',
     default: ['127.0.0.1:9876'],
@@ -41,6 +57,14 @@ const table = {
   autoCreateTopics: key(choiceKind(['keep', 'on', 'off']), {
     doc: 'Whether clients may have topics created by sending to them: keep what the group has, on, or off',
     default: 'keep',
+  }),
+  retentionHours: key(integerKind({ min: 1, max: 1_000_000 }), {
+    doc: 'How long messages are kept, unless space ends; give all replicas of a group the same',
+    default: 72,
+  }),
+  retentionBytes: key(sizeKind({ min: 0, max: Number.MAX_SAFE_INTEGER }), {
+    doc: 'Most bytes of the log that are kept; 0 for no such limit',
+    default: 0,
   }),
   bootstrap: key(flagKind, { doc: 'Take part in making the group when the data folder is empty', default: false }),
   insecure: key(flagKind, { doc: 'Allow listening beyond this machine without TLS', default: false }),
@@ -66,6 +90,12 @@ export function brokerOptionsFrom(
   const sources = { env, flags: given }
   const config = readConfig(table, typeof file === 'string' ? { ...sources, file: readFile(file) } : sources)
   const members = config.peers.map(parseMember)
+  if (members.length === 0 && config.join.length === 0) {
+    throw new LedgerError(
+      'CONFIG_INVALID',
+      'peers: all initial replicas are needed, or join, where to find a running group',
+    )
+  }
   if (!config.insecure)
     refuseOpenAddresses([config.listen, config.raftListen, ...members.map((member) => member.raftAddress)])
   return {
@@ -80,9 +110,14 @@ export function brokerOptionsFrom(
       ...(config.raftListen === '' ? {} : { raftListen: config.raftListen }),
       members,
       bootstrap: config.bootstrap,
+      ...(config.join.length > 0 ? { join: config.join } : {}),
       namesrv: config.namesrv,
       segmentBytes: config.segmentBytes,
       registerIntervalMs: config.registerInterval,
+      retention: {
+        reservedMs: config.retentionHours * hourMs,
+        logBytesMax: config.retentionBytes === 0 ? null : config.retentionBytes,
+      },
       ...(config.autoCreateTopics === 'keep'
         ? {}
         : { housekeeping: { autoCreateTopics: config.autoCreateTopics === 'on' } }),

@@ -49,6 +49,11 @@ const entries: readonly Entry[] = [
     load: async () => (await import('./command/cluster.ts')).registerCluster,
   },
   {
+    name: 'raft',
+    description: 'members and leadership of a broker group',
+    load: async () => (await import('./command/raft.ts')).registerRaft,
+  },
+  {
     name: 'debug',
     description: 'look into the data of stopped brokers',
     load: async () => (await import('./command/debug.ts')).registerDebug,

@@ -53,7 +53,11 @@ export function exitCodeOf(code: ErrorCode): number {
   switch (code) {
     case 'TOPIC_NOT_EXIST':
     case 'SUBSCRIPTION_GROUP_NOT_EXIST':
+    case 'NOT_A_MEMBER':
       return 3
+    case 'CHANGE_IN_PROGRESS':
+    case 'NOT_CAUGHT_UP':
+      return 4
     case 'CONFIG_INVALID':
     case 'INVALID_PARAMETER':
     case 'INVALID_REQUEST':

@@ -253,6 +253,9 @@ export interface ReplicaStatusReply {
   readonly uptimeMs: number
   readonly peers: readonly ReplicaPeer[]
   readonly address: string
+  /** Of the disk with the data folder, as last measured; 0 before. */
+  readonly diskTotalBytes: number
+  readonly diskFreeBytes: number
   readonly catchUp?: CopyStatus
   /** Why this node must not vote; empty when it may. */
   readonly quarantine: string
@@ -368,6 +371,8 @@ export interface FirstConfiguration {
   readonly members: readonly Member[]
   readonly segmentBytes: number
   readonly featureLevel: number
+  /** What the group was before it was recovered by force from one survivor; the oldest first. */
+  readonly formerIncarnations: readonly string[]
 }
 
 export interface BootstrapRequest {

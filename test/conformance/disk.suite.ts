@@ -37,6 +37,13 @@ export function diskSuite(name: string, make: () => Promise<DiskUnderTest>): voi
       await (await disk.open('a', { create: false })).close()
     })
 
+    test('tells the space of the file system, less of it free after a file has grown', async () => {
+      const before = await disk.space('.')
+      expect(before.totalBytes).toBeGreaterThan(0)
+      expect(before.freeBytes).toBeLessThanOrEqual(before.totalBytes)
+      await expect(disk.space('missing')).rejects.toMatchObject({ code: 'ENOENT' })
+    })
+
     test('opening with create keeps the content of a file that exists', async () => {
       await fileWith('a', 'kept')
       await (await disk.open('a', { create: true })).close()

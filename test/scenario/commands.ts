@@ -57,9 +57,7 @@ const commands: Readonly<Record<string, Run>> = {
   quarantine: (play, [id]) => play.step(id, { kind: 'quarantine' }),
   healed: (play, [id]) => play.step(id, { kind: 'healed' }),
   lose: ({ world }, [id, , first]) => world.lose(id as NodeId, parseNumber(first)),
-  rot: ({ world }, [id]) => {
-    world.node(id as NodeId).disk.quarantine = { untilLeaderReached: false }
-  },
+  copy: ({ world }, [id, , from]) => world.copy(id as NodeId, from as NodeId),
   tick: tickNodes,
   pause: pause,
   resume: (play, [id]) => {

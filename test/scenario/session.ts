@@ -83,7 +83,7 @@ export class Session implements Play {
 }
 
 function setupOf(id: NodeId, words: readonly string[]): NodeSetup {
-  const options = parseOptions(words, ['log', 'term', 'vote', 'commit', 'applied', 'first', 'random'])
+  const options = parseOptions(words, ['log', 'term', 'vote', 'commit', 'applied', 'first', 'random', 'rotten'])
   const number = (name: string, otherwise: number) =>
     options.has(name) ? parseNumber(options.get(name)?.[0]) : otherwise
   const terms = parseTerms(options.get('log') ?? [])
@@ -96,6 +96,7 @@ function setupOf(id: NodeId, words: readonly string[]): NodeSetup {
     firstIndex,
     applied: number('applied', commit),
     random: number('random', 0.5),
+    isRotten: options.has('rotten'),
   }
 }
 

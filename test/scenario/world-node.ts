@@ -24,6 +24,8 @@ export interface NodeSetup {
   readonly applied: LogIndex
   /** What the random generator of this node always says. */
   readonly random: number
+  /** It has holes in its log: it starts in quarantine. */
+  readonly isRotten: boolean
 }
 
 export interface WorldNode {
@@ -62,7 +64,7 @@ export function randomOf(node: WorldNode): Random {
   }
 }
 
-export function makeNode({ id, entries, hardState, firstIndex, applied, random }: NodeSetup): WorldNode {
+export function makeNode({ id, entries, hardState, firstIndex, applied, random, isRotten }: NodeSetup): WorldNode {
   return {
     id,
     core: null,
@@ -70,7 +72,7 @@ export function makeNode({ id, entries, hardState, firstIndex, applied, random }
     now: 0,
     isPaused: false,
     isDiskSlow: false,
-    disk: { hardState, entries: [...entries], firstIndex, quarantine: null },
+    disk: { hardState, entries: [...entries], firstIndex, quarantine: isRotten ? { untilLeaderReached: false } : null },
     log: [],
     unsynced: [],
     applied,

@@ -49,10 +49,7 @@ export class World implements JudgedGroup {
     this.ids = setup.nodes.map(({ id }) => id)
     this.#judge = new Judge(setup.voters)
     this.#nodes = new Map(setup.nodes.map((node) => [node.id, makeNode(node)]))
-    for (const node of this.#nodes.values()) {
-      for (const { index, term } of node.disk.entries.slice(0, node.commitSeen)) this.#judge.committed.set(index, term)
-      this.start(node.id)
-    }
+    for (const id of this.ids) this.start(id)
   }
 
   node(id: NodeId): WorldNode {
@@ -131,7 +128,6 @@ export class World implements JudgedGroup {
     const node = this.node(id)
     const { hardState, entries } = node.disk
     node.log = [...entries]
-    node.commitSeen = 0
     node.applied = Math.min(node.applied, hardState.commit)
     node.spoken = hardState
     node.stopped = null
@@ -139,6 +135,8 @@ export class World implements JudgedGroup {
     const config = { ...defaultRaftConfig, commitNewsDelayMs: 0, ...this.#setup.config, id }
     try {
       node.core = new RaftCore(config, bootOf(node.disk, first, node.applied), randomOf(node), node.now)
+      node.commitSeen = node.core.status(node.now).commit
+      for (const { index, term } of node.log.slice(0, node.commitSeen)) this.#judge.committed.set(index, term)
     } catch (error) {
       this.#stop(node, error)
     }
@@ -151,6 +149,19 @@ export class World implements JudgedGroup {
     if (node.core !== null) throw new Error(`${id} runs: a log is found damaged at a start`)
     node.disk.entries.length = first - 1
     node.disk.quarantine = { untilLeaderReached: true }
+  }
+
+  /** What a catch-up does: log and state of `id`, which is down, become those of `from`, as far as they are committed. */
+  copy(id: NodeId, from: NodeId): void {
+    const [node, source] = [this.node(id), this.node(from)]
+    if (node.core !== null) throw new Error(`${id} runs: a copy is installed by a restart`)
+    const { disk, commitSeen: commit, applied } = source
+    const entries = disk.entries.slice(0, commit)
+    const { term, vote } = node.disk.hardState
+    const isTermOld = term < (entries.at(-1)?.term ?? 0)
+    const hardState = isTermOld ? { term: entries.at(-1)?.term ?? 0, vote: null, commit } : { term, vote, commit }
+    Object.assign(node.disk, { entries, hardState, firstIndex: disk.firstIndex })
+    node.applied = Math.min(applied, commit)
   }
 
   /** What must hold between any two commands. */

@@ -5,7 +5,7 @@
  * It serves applied batches only (B4), as they lie in the log, and only bytes whose checksum the store has verified
  * (S3). Judging is synchronous, so that nothing can be applied between "nothing there" and the wait for it.
  */
-import { frameBody, frameTypes } from '../../../store/index.ts'
+import { frameBody, frameTypes, StoreError } from '../../../store/index.ts'
 import { invariant } from '../../common/assert.ts'
 import { LedgerError } from '../../common/errors.ts'
 import { checkTopicName } from '../../message/names.ts'
@@ -82,8 +82,8 @@ export function emptyReply(replica: ReplicaApi, request: PullRequest, topic: Top
 }
 
 /**
- * Reads what fits, at least one batch. Null when the topic went away meanwhile: judge again. Throws StoreErrors, ROTTEN
- * among them, when not even the first batch can be read.
+ * Reads what fits, at least one batch. Null when the topic went away or the offset was trimmed meanwhile: judge again.
+ * Throws StoreErrors, ROTTEN among them, when not even the first batch can be read.
  */
 export async function readPull(
   replica: ReplicaApi,
@@ -93,8 +93,11 @@ export async function readPull(
 ): Promise<PullReply | null> {
   const { machine, log } = replica
   const rows = await machine.findRows(topic.topicId, request.queue, request.offset, batchesPerPullMax)
-  const { batches, cold } = await readBatches({ machine, log }, rows, request)
-  if (machine.topicById(topic.topicId) === undefined) return null
+  const read = await readBatches({ machine, log }, rows, request)
+  const range = machine.queueRange(topic.topicId, request.queue)
+  if (!range || request.offset < range.min) return null
+  if (read instanceof StoreError) throw read
+  const { batches, cold } = read
   const last = rows[batches.length - 1]
   invariant(last !== undefined, 'B2: a queue has a row for every offset between its minimum and maximum')
   const reply = replyWith(replica, request, topic, batches, last.baseOffset + last.recordCount)
@@ -108,7 +111,7 @@ async function readBatches(
   replica: Pick<ReplicaApi, 'machine' | 'log'>,
   rows: readonly QueueRow[],
   request: PullRequest,
-): Promise<{ readonly batches: readonly PulledBatch[]; readonly cold: boolean }> {
+): Promise<{ readonly batches: readonly PulledBatch[]; readonly cold: boolean } | StoreError> {
   const bytesMax = Math.min(request.bytesMax, pullBytesMax)
   const batches: PulledBatch[] = []
   let bytes = 0
@@ -124,6 +127,8 @@ async function readBatches(
       } catch (error) {
         // What was read before it is good; the next pull starts at the bad one and says so.
         if (batches.length > 0) break
+        // Whether that matters depends on what was trimmed meanwhile.
+        if (error instanceof StoreError) return error
         throw error
       }
     }

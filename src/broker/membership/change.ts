@@ -50,7 +50,7 @@ export function judgeChange(change: Change, facts: ChangeFacts): Judgement {
   const outcome = targetOf(change, facts)
   if ('kind' in outcome) return outcome
   const lost = facts.force ? null : lostMajority(outcome, facts)
-  return lost === null ? { kind: 'propose', target: outcome } : refused('WOULD_LOSE_QUORUM', lost)
+  return lost === null ? { kind: 'propose', target: byConsensus(outcome) } : refused('WOULD_LOSE_QUORUM', lost)
 }
 
 /** What is not finished yet, in words; null when a change may begin. */
@@ -76,6 +76,11 @@ export function nextStep(
   membership: Membership,
   facts: Pick<ChangeFacts, 'isCaughtUp' | 'isReachable'>,
 ): Membership | null {
+  const step = stepFrom(membership, facts)
+  return step && byConsensus(step)
+}
+
+function stepFrom(membership: Membership, facts: Pick<ChangeFacts, 'isCaughtUp' | 'isReachable'>): Membership | null {
   if (isJoint(membership)) return onlyMembers({ ...membership, outgoing: [] })
   if (membership.returning.length > 0) {
     const back = membership.returning.map((member) => ({ ...member, promote: true }))
@@ -189,6 +194,11 @@ function isCancel(change: Change, { membership, isCommitted }: ChangeFacts): boo
     membership.returning.length === 0 &&
     named(membership.learners, change.node) !== undefined
   )
+}
+
+/** What follows a membership that was made by force is agreed upon again. */
+function byConsensus({ isForced: _, ...target }: Membership): Membership {
+  return target
 }
 
 function isLast(membership: Membership, node: string): boolean {

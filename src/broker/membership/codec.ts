@@ -10,7 +10,7 @@ import { byName, type Learner, type Membership, type PlacedMembership } from './
 
 const version = 1
 
-/** Fields: 1 version, 2 voters, 3 outgoing, 4 learners, 5 returning, 6 priorities { 1 node, 2 priority }. */
+/** Fields: 1 version, 2 voters, 3 outgoing, 4 learners, 5 returning, 6 priorities { 1 node, 2 priority }, 7 forced. */
 export function encodeMembership(membership: Membership): Buffer {
   const writer = new ProtobufWriter()
   writeMembership(writer, membership)
@@ -50,6 +50,7 @@ function writeMembership(writer: ProtobufWriter, membership: Membership): void {
       inner.uint(2, priority)
     })
   }
+  writer.bool(7, membership.isForced ?? false)
 }
 
 /** Fields of a member: 1 node, 2 disk, 3 raft address, 4 promote (learners only). */
@@ -73,18 +74,20 @@ function readMembership(reader: ProtobufReader): Membership {
   const learners: Learner[] = []
   const returning: Member[] = []
   const priorities: (readonly [string, number])[] = []
+  let isForced = false
   for (let field = reader.next(); field !== 0; field = reader.next()) {
     if (field === 2) voters.push(plain(readMember(reader.bytes())))
     else if (field === 3) outgoing.push(plain(readMember(reader.bytes())))
     else if (field === 4) learners.push(readMember(reader.bytes()))
     else if (field === 5) returning.push(plain(readMember(reader.bytes())))
     else if (field === 6) priorities.push(readPriority(reader.bytes()))
+    else if (field === 7) isForced = reader.bool()
     else reader.unknown()
   }
   if (voters.length === 0) throw new ProtobufError('a membership without voters')
   checkNames([...voters, ...learners], 'voters and learners')
   checkNames([...outgoing, ...learners], 'outgoing voters and learners')
-  return { voters, outgoing, learners, returning, priorities }
+  return { voters, outgoing, learners, returning, priorities, ...(isForced ? { isForced } : {}) }
 }
 
 function readMember(body: Buffer): Learner {

@@ -22,6 +22,8 @@ export interface Membership {
   readonly returning: readonly Member[]
   /** Absent is 0. */
   readonly priorities: readonly (readonly [node: string, priority: number])[]
+  /** Made by force from one survivor, after the majority was lost for good (`forced-recovery.ts`). */
+  readonly isForced?: boolean
 }
 
 /** A membership with the index of its entry; 0 is the first configuration. */
@@ -83,6 +85,7 @@ export function toConfiguration(
     outgoing: membership.outgoing.map(idOf),
     learners: membership.learners.map(idOf),
     ...(membership.priorities.length > 0 ? { priorities: membership.priorities } : {}),
+    ...(membership.isForced ? { isForced: true } : {}),
   }
 }
 

@@ -63,5 +63,6 @@ export function makeConfiguration(
     members: options.members.map(({ node, raftAddress }) => ({ node, raftAddress, disk: disks.get(node) ?? '' })),
     segmentBytes: bootstrapSettings(options).segmentBytes,
     featureLevel,
+    formerIncarnations: [],
   }
 }

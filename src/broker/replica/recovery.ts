@@ -59,7 +59,7 @@ export interface Recovered {
 export async function recover(
   found: Generation,
   configuration: FirstConfiguration,
-  ports: BrokerPorts,
+  ports: Pick<BrokerPorts, 'disk'>,
   limits: ReplicaLimits,
 ): Promise<Recovered> {
   const { directory, identity, store } = found
@@ -85,13 +85,14 @@ export async function recover(
 function openLog(
   { directory, generations, onRot }: Generation,
   configuration: FirstConfiguration,
-  ports: BrokerPorts,
+  ports: Pick<BrokerPorts, 'disk'>,
   limits: ReplicaLimits,
 ): Promise<CommitLogApi> {
   return openCommitLog(ports.disk, {
     directory: logDirectory(directory, generations.log),
     segmentBytes: configuration.segmentBytes,
     incarnation: configuration.incarnation,
+    formerIncarnations: configuration.formerIncarnations ?? [],
     zeroAheadBytes: Math.min(limits.zeroAheadBytes, configuration.segmentBytes),
     flushBytesMax: limits.flushBytesMax,
     tailCacheBytes: limits.tailCacheBytes,

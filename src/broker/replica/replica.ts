@@ -32,7 +32,7 @@ import {
   toConfiguration,
 } from '../membership/membership.ts'
 import { type Standing, StandingView } from '../membership/standing.ts'
-import { type BrokerOptions, type BrokerPorts, limitsOf, type ReplicaLimits } from '../options.ts'
+import { type BrokerOptions, type BrokerPorts, limitsOf, type ReplicaLimits, retentionOf } from '../options.ts'
 import { Admission, notLeader } from './admission.ts'
 import { Applier } from './applier.ts'
 import type { CopySource } from './copy-server.ts'
@@ -42,6 +42,7 @@ import { Members } from './members.ts'
 import { publishRaftEvent } from './raft-events.ts'
 import type { Recovered } from './recovery.ts'
 import { RoleView } from './role-view.ts'
+import { SpaceKeeper } from './space-keeper.ts'
 import { SpaceWatch } from './space-watch.ts'
 import { StateWriter } from './state-writer.ts'
 import { replicaStatus } from './status.ts'
@@ -92,6 +93,7 @@ export class Replica implements ReplicaApi {
   readonly #writer: StateWriter
   readonly #members: Members
   readonly #space: SpaceWatch
+  readonly #spaceKeeper: SpaceKeeper
   readonly #view = new RoleView()
   readonly #standing: StandingView
   readonly #appliedListeners = new Set<(entry: CommittedEntry, result: ApplyResult) => void>()
@@ -137,6 +139,7 @@ export class Replica implements ReplicaApi {
         if (this.#standing.disowned(by)) this.#notifyRole()
       },
     })
+    this.#spaceKeeper = this.#makeSpaceKeeper()
     this.history.onChanged(() => this.#onMembership())
   }
 
@@ -234,6 +237,7 @@ export class Replica implements ReplicaApi {
   start(): void {
     this.#members.open()
     this.#loop.start()
+    this.#spaceKeeper.start()
     // It could win an election, but neither serve nor propose anything.
     if (!this.hasState) this.#loop.step({ kind: 'health', canLead: false })
   }
@@ -319,6 +323,7 @@ export class Replica implements ReplicaApi {
       raft: this.#core.status(nowMs),
       log: this.log,
       machine: this.machine,
+      space: this.#spaceKeeper.space,
       reason: this.#standing.reason ?? this.#view.reason,
       pid: ports.pid ?? 0,
       uptimeMs: nowMs - this.#startedMs,
@@ -354,6 +359,7 @@ export class Replica implements ReplicaApi {
     this.#applier.stop()
     this.#admission.failAll('this replica stopped')
     this.#members.close()
+    await this.#spaceKeeper.stop()
     await this.#writer.finish()
     const raft = this.#core.status(this.#parts.ports.clock.monotonicMs())
     const commit = Math.min(raft.commit, this.log.durableIndex)
@@ -419,9 +425,47 @@ export class Replica implements ReplicaApi {
       store: this.#parts.recovered.store,
       limits: this.#limits,
       durableIndex: () => this.log.durableIndex,
-      written: () => this.#applier.resume(),
+      written: () => {
+        this.#applier.resume()
+        this.#spaceKeeper.stateWritten()
+      },
       failed: (error) => this.#loop.storageFailed(error),
     })
+  }
+
+  #makeSpaceKeeper(): SpaceKeeper {
+    const { ports, recovered, folder, events, options, logger } = this.#parts
+    const { store } = recovered
+    return new SpaceKeeper({
+      clock: ports.clock,
+      disk: ports.disk,
+      logger,
+      log: this.log,
+      machine: this.machine,
+      store,
+      directory: folder.directory,
+      settings: retentionOf(options),
+      roundMs: this.#limits.retentionRoundMs,
+      leading: () => this.leading,
+      logTime: () => this.#members.stamp(this.machine.appliedTime),
+      followers: () => this.#reachablePeers(),
+      propose: (body, how) => this.propose(frameTypes.command, body, how),
+      leftBehind: (nodes) => events.emit('follower_left_behind', this.term, { nodes: nodes.join(' ') }),
+      storedIndex: () => store.appliedIndex,
+      trimmed: (firstIndex) => this.#onTrimmed(firstIndex),
+      failed: (error) => this.#loop.storageFailed(error),
+    })
+  }
+
+  #reachablePeers(): readonly { readonly node: string; readonly matchIndex: number }[] {
+    return this.raftStatus()
+      .peers.filter(({ id }) => id !== this.node && this.#members.isConnected(id))
+      .map(({ id, match }) => ({ node: id, matchIndex: match }))
+  }
+
+  #onTrimmed(firstIndex: number): void {
+    this.#loop.step({ kind: 'compacted', first: firstIndex, previousTerm: this.log.previousTerm })
+    this.#parts.events.emit('log_trimmed', this.term, { firstIndex })
   }
 
   #makeApplier(): Applier {
@@ -514,6 +558,7 @@ export class Replica implements ReplicaApi {
     this.#applier.stop()
     this.#space.stop()
     this.#writer.stop()
+    void this.#spaceKeeper.stop()
     this.#admission.failAll(text)
     this.#notifyRole()
     this.#parts.failed(error)

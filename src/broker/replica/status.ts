@@ -1,6 +1,6 @@
 /** Status of a replica for the command line and the console, made from the core's own status. Called by `replica.ts`. */
 import type { RaftStatus } from '../../../raft/index.ts'
-import type { CommitLogApi } from '../../../store/index.ts'
+import type { CommitLogApi, DiskSpace } from '../../../store/index.ts'
 import type { FirstConfiguration, ReplicaPeer, ReplicaStatusReply } from '../../rpc/methods.ts'
 import type { StateMachineApi } from '../contract.ts'
 import { type Membership, membersOf } from '../membership/membership.ts'
@@ -14,6 +14,8 @@ export interface StatusFacts {
   readonly raft: RaftStatus
   readonly log: CommitLogApi
   readonly machine: StateMachineApi
+  /** Null before it was measured. */
+  readonly space: DiskSpace | null
   readonly reason: string
   readonly pid: number
   readonly uptimeMs: number
@@ -40,7 +42,7 @@ export function replicaStatus(facts: StatusFacts): ReplicaStatusReply {
     durableIndex: log.durableIndex,
     commitIndex: raft.commit,
     appliedIndex: machine.appliedIndex,
-    logBytes: log.endPosition,
+    logBytes: log.endPosition - log.origin.position,
     stateHash: machine.hash,
     pid: facts.pid,
     uptimeMs: Math.round(facts.uptimeMs),
@@ -48,6 +50,8 @@ export function replicaStatus(facts: StatusFacts): ReplicaStatusReply {
       .filter((member) => member.node !== facts.node)
       .map((member) => peerOf(member, facts)),
     address: facts.address,
+    diskTotalBytes: facts.space?.totalBytes ?? 0,
+    diskFreeBytes: facts.space?.freeBytes ?? 0,
     ...noUpkeep,
   }
 }
@@ -94,6 +98,8 @@ export function strangerStatus(facts: {
     logBytes: 0,
     stateHash: '',
     peers: [],
+    diskTotalBytes: 0,
+    diskFreeBytes: 0,
     ...noUpkeep,
   }
 }

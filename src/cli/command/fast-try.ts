@@ -6,6 +6,7 @@ import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { sleep, systemClock } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
+import { addNode } from '../fast-try/add-node.ts'
 import { banner } from '../fast-try/banner.ts'
 import { isHealthy, LocalCluster, type NodeView } from '../fast-try/cluster.ts'
 import { connectWhenUp } from '../fast-try/connect.ts'
@@ -36,6 +37,7 @@ const defaultBackgroundDirectory = '.fast-try'
 const steadyMs = 1000
 const pauseMs = 10_000
 const startTimeoutMs = 30_000
+const addTimeoutMs = 5 * 60_000
 /** Registrations take milliseconds; longer means that others answer. */
 const routeTimeoutMs = 5000
 
@@ -157,6 +159,19 @@ function registerBackground(fastTry: Command): void {
       processes.start(name)
       await processes.waitStarted(startTimeoutMs)
       printData(`${name} runs as process ${processes.pid(name)} on ${plan.cluster}`)
+    })
+  verb('add-node', 'start one more replica and add it to its broker group')
+    .option('--group <name>', 'broker group; the first one when absent')
+    .option('--learner', 'let it stay a learner, without a vote')
+    .action(async (_flags: unknown, command: Command) => {
+      const flags = command.optsWithGlobals<BackgroundFlags & { readonly group?: string; readonly learner?: boolean }>()
+      const { plan } = openBackground(flags)
+      const group = flags.group ?? plan.nodes[0]?.group ?? ''
+      const learner = flags.learner ?? false
+      const options = { group, learner, timeoutMs: addTimeoutMs, say: printTalk }
+      const { node, membership } = await addNode(plan, systemClock, options)
+      const role = membership.members.find((member) => member.node === node.node)?.role ?? 'outside'
+      printData(`${node.name} is a ${role} of ${group} now, with ${membership.members.length - 1} others`)
     })
   verb('stop', 'stop every process of the background cluster; the data stays').action(
     async (_flags: unknown, command: Command) => {

@@ -16,6 +16,8 @@ export interface NodePlan {
   readonly raftPort: number
   /** Where clients are sent instead of to the client port: something in front of it that delays or cuts. */
   readonly advertisedPort?: number
+  /** No initial replica of its group: started later, to be added to it. */
+  readonly joins?: true
 }
 
 export interface NamesrvPlan {
@@ -85,6 +87,28 @@ export async function planCluster(options: LayoutOptions): Promise<ClusterPlan> 
     segmentBytes,
     replacedPorts: ports.filter((port) => port.insteadOf !== null),
   }
+}
+
+/** The plan with one more node in this group, to be started and added; the first free name and ports. */
+export async function planJoiningNode(
+  plan: ClusterPlan,
+  group: string,
+): Promise<{ readonly plan: ClusterPlan; readonly node: NodePlan }> {
+  const inGroup = plan.nodes.filter((node) => node.group === group)
+  const [model] = inGroup
+  if (!model) throw new LedgerError('INVALID_PARAMETER', `the cluster has no group ${group}`)
+  let number = inGroup.length
+  while (inGroup.some((node) => node.node === `n${number}`)) number++
+  const node = `n${number}`
+  const name = model.name.replace(/n\d+$/, node)
+  const slot = plan.nodes.length
+  const wishes = [
+    { name: `${name} client`, port: clientPortBase + slot * 10 },
+    { name: `${name} raft`, port: raftPortBase + slot * 10 },
+  ]
+  const [client, raft] = await findPorts(wishes, { anyPorts: false })
+  const added: NodePlan = { name, group, node, clientPort: client?.port ?? 0, raftPort: raft?.port ?? 0, joins: true }
+  return { plan: { ...plan, nodes: [...plan.nodes, added] }, node: added }
 }
 
 export function namesrvAddresses(plan: ClusterPlan): readonly string[] {

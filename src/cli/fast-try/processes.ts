@@ -162,7 +162,9 @@ export class Processes {
   }
 
   #brokerArguments(node: NodePlan): readonly string[] {
-    const peers = this.#plan.nodes.filter((peer) => peer.group === node.group)
+    const initial = this.#plan.nodes.filter((peer) => peer.group === node.group && peer.joins === undefined)
+    const addresses = initial.map((peer) => `127.0.0.1:${peer.raftPort}`)
+    const peers = initial.map((peer) => `${peer.node}=127.0.0.1:${peer.raftPort}`)
     return [
       'broker',
       ...['--cluster', this.#plan.cluster],
@@ -170,13 +172,12 @@ export class Processes {
       ...['--node', node.node],
       ...['--listen', `127.0.0.1:${node.clientPort}`],
       ...['--raft-listen', `127.0.0.1:${node.raftPort}`],
-      ...['--peers', peers.map((peer) => `${peer.node}=127.0.0.1:${peer.raftPort}`).join(',')],
+      ...(node.joins ? ['--join', addresses.join(',')] : ['--peers', peers.join(','), '--bootstrap']),
       ...['--namesrv', namesrvAddresses(this.#plan).join(',')],
       ...['--data', nodeDirectory(this.#plan, node)],
       ...['--segment-bytes', String(this.#plan.segmentBytes)],
       ...(node.advertisedPort === undefined ? [] : ['--advertised', `127.0.0.1:${node.advertisedPort}`]),
       ...this.#registerInterval(),
-      '--bootstrap',
     ]
   }
 

@@ -48,6 +48,7 @@ const configuration = {
   members: [{ node: 'n0', disk: 'd0', raftAddress: 'a:2' }],
   segmentBytes: 2 ** 30,
   featureLevel: 1,
+  formerIncarnations: ['h'],
 }
 const member = { node: 'n3', disk: 'd3', raftAddress: 'a:3' }
 const membership = {
@@ -170,6 +171,8 @@ const adminSamples: Samples<typeof methods.adminMethods> = {
       commitIndex: 4,
       appliedIndex: 5,
       logBytes: 6,
+      diskTotalBytes: 40,
+      diskFreeBytes: 30,
       stateHash: 'f',
       pid: 7,
       uptimeMs: 8,

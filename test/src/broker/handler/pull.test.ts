@@ -4,7 +4,7 @@ import { behindWaitMsMax } from '../../../../src/broker/handler/pull.ts'
 import { errorTable } from '../../../../src/common/errors.ts'
 import { readRecords } from '../../../../src/message/batch.ts'
 import type { PullReply } from '../../../../src/rpc/envelopes.ts'
-import { frameTypes } from '../../../../store/index.ts'
+import { frameTypes, StoreError } from '../../../../store/index.ts'
 import { settle } from '../../../support/manual-clock.ts'
 import { openBench } from './support.ts'
 
@@ -224,6 +224,26 @@ test('S3: rot is answered with DATA_LOSS, never with bytes; what lies before it 
   const pull = bench.pull()
   expect(bodies(await pull.pull({}))).toEqual(['good'])
   expect(await pull.pull({ offset: 1 })).toMatchObject({ code: 507, batches: [] })
+})
+
+test('a read that is overtaken by a trim is answered with where the queue begins now', async () => {
+  const bench = await openBench()
+  const topicId = bench.topic('t')
+  const { tinyLog } = bench.replica
+  tinyLog.cold.add(tinyLog.endPosition)
+  bench.send({ topic: 't', body: 'old' })
+  bench.send({ topic: 't', body: 'new' })
+  const queues = [{ topicId, queue: 0, minOffset: 1 }]
+  tinyLog.readAt = async () => {
+    bench.replica.commit(frameTypes.command, encodeCommand({ kind: 'trim', firstIndex: 3, queues }))
+    throw new StoreError('OUT_OF_RANGE', 'position 0 was trimmed')
+  }
+  const pull = bench.pull()
+
+  const moved = await pull.pull({ offset: 0 })
+
+  expect(moved).toMatchObject({ code: errorTable.PULL_OFFSET_MOVED.number, minOffset: 1, maxOffset: 2 })
+  expect(bodies(await pull.pull({ offset: 1 }))).toEqual(['new'])
 })
 
 test('a reader far behind is sent to a follower that has caught up, on the leader only', async () => {

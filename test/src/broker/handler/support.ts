@@ -107,6 +107,8 @@ function statusOf(replica: ScriptedReplica, peers: readonly ReplicaPeer[]): Repl
     uptimeMs: 1,
     peers: [...peers],
     address: 'broker:1',
+    diskTotalBytes: 0,
+    diskFreeBytes: 0,
     quarantine: '',
     holes: [],
     lost: [],

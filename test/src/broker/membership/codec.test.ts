@@ -51,11 +51,19 @@ test.each([
   ['nothing', Buffer.alloc(0)],
   ['a newer version', Buffer.from([8, 2])],
   ['no voters', Buffer.from([8, 1])],
-  ['an unknown field', Buffer.concat([encodeMembership(group('n0')), Buffer.from([0x38, 1])])],
+  ['an unknown field', Buffer.concat([encodeMembership(group('n0')), Buffer.from([0x40, 1])])],
   ['a cut', encodeMembership(full).subarray(0, -1)],
   ['a node twice', encodeMembership(group('n0 n0'))],
   ['a voter that is a learner', encodeMembership(group('n0', { learners: [learner('n0')] }))],
   ['a member without a disk', encodeMembership({ ...group('n0'), voters: [member('n0', '')] })],
 ])('%s is refused', (_what, bytes) => {
   expect(() => decodeMembership(bytes)).toThrow(ProtobufError)
+})
+
+test('a membership made by force says so, and only then', () => {
+  expect(decodeMembership(encodeMembership({ ...group('n0'), isForced: true }))).toEqual({
+    ...group('n0'),
+    isForced: true,
+  })
+  expect(decodeMembership(encodeMembership(group('n0')))).not.toHaveProperty('isForced')
 })

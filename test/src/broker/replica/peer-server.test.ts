@@ -21,6 +21,7 @@ const configuration: FirstConfiguration = {
   ],
   segmentBytes: 4096,
   featureLevel: 1,
+  formerIncarnations: [],
 }
 
 function knowing(...placed: readonly PlacedMembership[]): OwnIdentity {

@@ -1,0 +1,91 @@
+/**
+ * `ledgermq raft recover`: a group whose majority is lost for good goes on with one survivor. Registered by `raft.ts`.
+ *
+ * Without `--confirm` it only looks and says what would be lost. It works on stopped brokers, never over the network.
+ */
+import { resolve } from 'node:path'
+import { type Command, Option } from 'commander'
+import { LevelKeyValueEngine, NodeDisk } from '../../../store/index.ts'
+import { forceRecovery, inspectSurvivor, type RecoveryPorts, type Survivor } from '../../broker/forced-recovery.ts'
+import { systemClock, systemRandom } from '../../common/clock.ts'
+import { LedgerError } from '../../common/errors.ts'
+import { formatTable, type OutputFormat, printData, printJson } from '../output.ts'
+
+interface Flags {
+  readonly data: readonly string[]
+  readonly confirm?: string
+  readonly output: OutputFormat
+}
+
+export function registerRaftRecover(raft: Command): void {
+  raft
+    .command('recover')
+    .description('last resort: go on with one survivor after a majority was lost for good (may lose messages)')
+    .requiredOption('--data <folders...>', 'data folders of the stopped survivors (<data>/groups/<group>)')
+    .option('--confirm <text>', 'do it: the text that was printed for the one replica to recover')
+    .addOption(new Option('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table'))
+    .action(async (flags: Flags) => {
+      const ports: RecoveryPorts = {
+        disk: new NodeDisk('/'),
+        engine: new LevelKeyValueEngine(),
+        clock: systemClock,
+        random: systemRandom,
+      }
+      const folders = flags.data.map((folder) => resolve(folder))
+      if (flags.confirm === undefined) await look(folders, ports, flags.output)
+      else await act(folders, ports, flags.confirm, flags.output)
+    })
+}
+
+async function look(folders: readonly string[], ports: RecoveryPorts, output: OutputFormat): Promise<void> {
+  const survivors: Survivor[] = []
+  for (const folder of folders) survivors.push(await inspectSurvivor(folder, ports))
+  survivors.sort((a, b) => b.lastTerm - a.lastTerm || b.lastIndex - a.lastIndex)
+  if (output === 'json') {
+    printJson(survivors)
+    return
+  }
+  printData(
+    formatTable(survivors, [
+      { head: 'NODE', cell: (row) => row.node },
+      { head: 'LAST TERM', cell: (row) => row.lastTerm },
+      { head: 'LAST INDEX', cell: (row) => row.lastIndex },
+      { head: 'COMMITTED', cell: (row) => row.commitIndex },
+      { head: 'VOTERS', cell: (row) => row.voters.join(' ') },
+      { head: 'PROBLEM', cell: (row) => row.problem },
+    ]),
+  )
+  const best = survivors.find((survivor) => survivor.problem === null)
+  printData(best ? advice(best) : 'None of these can be recovered.')
+}
+
+function advice(best: Survivor): string {
+  return [
+    '',
+    `${best.node} has the most of these. Compare ALL survivors before you go on.`,
+    'Recovering LOSES every acknowledged message that only the lost replicas have, and shuts all other replicas of',
+    'the group out for good: they can only come back empty. If a majority can be started again, start it instead.',
+    '',
+    `To go on:  ledgermq raft recover --data ${best.directory} --confirm "${best.confirmation}"`,
+  ].join('\n')
+}
+
+async function act(
+  folders: readonly string[],
+  ports: RecoveryPorts,
+  confirmation: string,
+  output: OutputFormat,
+): Promise<void> {
+  const [folder, ...others] = folders
+  if (folder === undefined || others.length > 0) {
+    throw new LedgerError('CONFIG_INVALID', 'data: exactly one folder can be recovered')
+  }
+  const { node, group, incarnation, lastIndex } = await forceRecovery(folder, ports, confirmation)
+  if (output === 'json') {
+    printJson({ node, group, incarnation, lastIndex })
+    return
+  }
+  printData(`${node} is the only voter of ${group} now (incarnation ${incarnation}, last entry ${lastIndex}).`)
+  printData('Start it as before, empty the folders of the other replicas, start them with --join, and add them:')
+  printData('  ledgermq raft add <node> <host:raft port>')
+}

@@ -1,0 +1,132 @@
+/**
+ * One change of membership from its request to its end, with a word to the operator whenever it moves. Used by the
+ * `raft` commands and by `fast-try add-node`.
+ *
+ * An answer that got lost is looked up in the membership before anything is asked again, so that a change is never
+ * begun twice.
+ */
+import { type Clock, sleep } from '../../common/clock.ts'
+import { LedgerError, toLedgerError } from '../../common/errors.ts'
+import {
+  adminMethods,
+  type ChangeMembershipRequest,
+  type GroupMember,
+  type MembershipReply,
+} from '../../rpc/methods.ts'
+import type { RaftGroup } from './group.ts'
+
+export interface ChangeOptions {
+  /** Until the change is done, milliseconds. */
+  readonly timeoutMs: number
+  /** False: answer as soon as it has begun. */
+  readonly wait: boolean
+  readonly say: (line: string) => void
+}
+
+const pollMs = 200
+const beginAttemptsMax = 20
+
+export async function runChange(
+  group: RaftGroup,
+  clock: Clock,
+  request: ChangeMembershipRequest,
+  options: ChangeOptions,
+): Promise<MembershipReply> {
+  const endMs = clock.monotonicMs() + options.timeoutMs
+  const before = await group.membership(options.timeoutMs)
+  let now = await begin(group, clock, request, before, endMs)
+  for (let told = ''; options.wait && !isDone(request, before, now); ) {
+    const text = progressOf(now)
+    if (text !== told) options.say(text)
+    told = text
+    if (clock.monotonicMs() >= endMs) {
+      throw new LedgerError('TIMEOUT', `not done after ${options.timeoutMs} ms, the group goes on with it: ${text}`)
+    }
+    await sleep(clock, pollMs)
+    now = await group.membership(Math.max(pollMs, endMs - clock.monotonicMs()))
+  }
+  return now
+}
+
+async function begin(
+  group: RaftGroup,
+  clock: Clock,
+  request: ChangeMembershipRequest,
+  before: MembershipReply,
+  endMs: number,
+): Promise<MembershipReply> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const timeoutMs = Math.max(1, endMs - clock.monotonicMs())
+      return await group.call(adminMethods.changeMembership, request, { timeoutMs, isSafe: isNotBegun })
+    } catch (cause) {
+      const error = toLedgerError(cause)
+      const isOver = attempt >= beginAttemptsMax || clock.monotonicMs() >= endMs
+      // An earlier attempt may have been the one that began it.
+      const now =
+        attempt > 1 || error.stored === 'unknown'
+          ? await group.membership(Math.max(pollMs, endMs - clock.monotonicMs()))
+          : before
+      if (hasBegun(request, before, now)) return now
+      if (isOver || error.stored !== 'unknown') throw error
+    }
+    await sleep(clock, pollMs)
+  }
+}
+
+/** Refused before anything was proposed, for a reason that passes. */
+function isNotBegun(error: LedgerError): boolean {
+  return (
+    error.retryable && error.stored === 'no' && error.code !== 'CHANGE_IN_PROGRESS' && error.code !== 'NOT_CAUGHT_UP'
+  )
+}
+
+function hasBegun(request: ChangeMembershipRequest, before: MembershipReply, now: MembershipReply): boolean {
+  if (now.index === before.index) return false
+  const { node } = request
+  const is = find(now, node)
+  switch (request.kind) {
+    case 'add':
+      return is !== undefined
+    case 'remove':
+      return is === undefined || is.role === 'leaving_voter'
+    case 'promote':
+      return is?.role === 'voter' || is?.role === 'joining_voter'
+    case 'replace':
+      return is?.disk !== find(before, node)?.disk || now.returning.some((member) => member.node === node)
+    default:
+      return is?.priority === request.priority
+  }
+}
+
+export function isDone(request: ChangeMembershipRequest, before: MembershipReply, now: MembershipReply): boolean {
+  if (now.underWay !== '') return false
+  const is = find(now, request.node)
+  switch (request.kind) {
+    case 'add':
+      return is?.role === (request.learner ? 'learner' : 'voter')
+    case 'remove':
+      return is === undefined
+    case 'promote':
+      return is?.role === 'voter'
+    case 'replace':
+      return is?.role === 'voter' || (is?.role === 'learner' && find(before, request.node)?.role === 'learner')
+    default:
+      return is?.priority === request.priority
+  }
+}
+
+/** What is waited for, in the group's own words. */
+function progressOf(now: MembershipReply): string {
+  const learning = now.members.filter((member) => member.role === 'learner' && member.promote)
+  const lags = learning.map((member) => {
+    const lag = Math.max(0, now.lastIndex - member.matchIndex)
+    return member.connected ? `${member.node} lacks ${lag} entries` : `${member.node} is not connected`
+  })
+  const what = now.underWay || 'the group has gone on to another change'
+  return lags.length > 0 ? `waiting: ${what} (${lags.join(', ')})` : `waiting: ${what}`
+}
+
+function find(reply: MembershipReply, node: string): GroupMember | undefined {
+  return reply.members.find((member) => member.node === node)
+}

@@ -1,0 +1,147 @@
+/**
+ * One broker group as the `raft` commands reach it: from any of its brokers or through a namesrv, always on to the
+ * leader. Follows hints with a bound, repeats only what may be repeated, and remembers every address it hears.
+ */
+import { type Clock, sleep } from '../../common/clock.ts'
+import { LedgerError, toLedgerError } from '../../common/errors.ts'
+import {
+  adminMethods,
+  type BrokerGroup,
+  type MembershipReply,
+  namesrvMethods,
+  type ReplicaStatusReply,
+} from '../../rpc/methods.ts'
+import type { Channel, Transport, UnaryMethod } from '../../rpc/transport.ts'
+
+export interface GroupPorts {
+  readonly clock: Clock
+  readonly transport: Transport
+}
+
+export interface GroupPlace {
+  /** Brokers of the group; found through the namesrvs when empty. */
+  readonly addresses: readonly string[]
+  readonly namesrv: readonly string[]
+  /** Which group, when found through the namesrvs; needed when they know several. */
+  readonly group: string | undefined
+}
+
+export interface ReplicaView {
+  readonly address: string
+  readonly status: ReplicaStatusReply | null
+  readonly error: LedgerError | null
+}
+
+const attemptMsMax = 5000
+const askMs = 2000
+const pauseMs = 100
+
+export class RaftGroup {
+  readonly #ports: GroupPorts
+  readonly #addresses = new Set<string>()
+  readonly #channels = new Map<string, Channel>()
+
+  constructor(ports: GroupPorts, addresses: readonly string[]) {
+    this.#ports = ports
+    this.#learn(addresses)
+  }
+
+  /** Throws NO_ROUTE when no namesrv knows the group, INVALID_PARAMETER when it has to be named. */
+  static async find(ports: GroupPorts, place: GroupPlace): Promise<RaftGroup> {
+    if (place.addresses.length > 0) return new RaftGroup(ports, place.addresses)
+    const groups = await routesOf(ports, place.namesrv)
+    const wanted = place.group === undefined ? groups : groups.filter((each) => each.group === place.group)
+    const names = groups.map((each) => each.group).join(', ')
+    if (wanted.length > 1) throw new LedgerError('INVALID_PARAMETER', `name one with --group: ${names}`)
+    const [found] = wanted
+    if (!found || found.nodes.length === 0) {
+      throw new LedgerError('NO_ROUTE', `no namesrv knows group ${place.group ?? ''}; known are ${names || 'none'}`)
+    }
+    return new RaftGroup(
+      ports,
+      found.nodes.map((node) => node.address),
+    )
+  }
+
+  /**
+   * Calls the leader. `isSafe` says which other failures may be answered by asking again: a lost answer of a call that
+   * changes something is the caller's to judge.
+   */
+  async call<Request, Reply>(
+    method: UnaryMethod<Request, Reply>,
+    request: Request,
+    options: { readonly timeoutMs: number; isSafe(error: LedgerError): boolean },
+  ): Promise<Reply> {
+    const { clock } = this.#ports
+    const endMs = clock.monotonicMs() + options.timeoutMs
+    let hint: string | undefined
+    for (let attempt = 0; ; attempt++) {
+      const all = [...this.#addresses]
+      const address = hint ?? (all[attempt % all.length] as string)
+      try {
+        const timeoutMs = Math.max(1, Math.min(attemptMsMax, endMs - clock.monotonicMs()))
+        return await this.#channel(address).call(method, request, { timeoutMs })
+      } catch (cause) {
+        const error = toLedgerError(cause)
+        hint = error.facts.leader?.address || undefined
+        if (hint !== undefined) this.#learn([hint])
+        if (error.code !== 'NOT_LEADER' && !options.isSafe(error)) throw error
+        if (clock.monotonicMs() >= endMs) throw error
+        // A hint is followed at once, but not for ever: two replicas may each believe in the other.
+        if (hint === undefined || attempt > all.length) await sleep(clock, pauseMs)
+      }
+    }
+  }
+
+  async membership(timeoutMs: number): Promise<MembershipReply> {
+    const reply = await this.call(adminMethods.getMembership, {}, { timeoutMs, isSafe: (error) => error.retryable })
+    this.#learn(reply.members.map((member) => member.address))
+    return reply
+  }
+
+  /** Every replica that is known, asked directly; one that does not answer is part of the answer. */
+  statuses(): Promise<readonly ReplicaView[]> {
+    return Promise.all(
+      [...this.#addresses].map(async (address): Promise<ReplicaView> => {
+        try {
+          const status = await this.#channel(address).call(adminMethods.getReplicaStatus, {}, { timeoutMs: askMs })
+          return { address, status, error: null }
+        } catch (cause) {
+          return { address, status: null, error: toLedgerError(cause) }
+        }
+      }),
+    )
+  }
+
+  close(): void {
+    for (const channel of this.#channels.values()) channel.close()
+  }
+
+  #learn(addresses: readonly string[]): void {
+    for (const address of addresses) if (address !== '') this.#addresses.add(address)
+  }
+
+  #channel(address: string): Channel {
+    const known = this.#channels.get(address)
+    if (known) return known
+    const channel = this.#ports.transport.connect(address, 'client')
+    this.#channels.set(address, channel)
+    return channel
+  }
+}
+
+/** Groups that the first namesrv to answer knows. */
+async function routesOf({ transport }: GroupPorts, namesrvs: readonly string[]): Promise<readonly BrokerGroup[]> {
+  let last = new LedgerError('NO_ROUTE', 'no namesrv is given')
+  for (const address of namesrvs) {
+    const channel = transport.connect(address, 'client')
+    try {
+      return (await channel.call(namesrvMethods.getRoute, { topics: [] }, { timeoutMs: askMs })).groups
+    } catch (cause) {
+      last = toLedgerError(cause)
+    } finally {
+      channel.close()
+    }
+  }
+  throw last
+}
