@@ -65,6 +65,7 @@ export function forceRecovery(directory: string, ports: RecoveryPorts, confirmat
     const configuration = newIncarnation(open.configuration, self, uuid(ports.random))
     await records.saveConfiguration(configuration)
     await appendAlone(recovered, self, ports.clock)
+    await endQuarantine(records, recovered)
     return survivorOf({ ...open, configuration, membership: aloneWith(self) })
   })
 }
@@ -154,6 +155,15 @@ async function appendAlone(recovered: Recovered, self: Member, clock: Clock): Pr
   await hardState.save({ term, vote: self.node, commit: boot.hardState.commit })
   append(log, { term, body: encodeMembership(aloneWith(self)), storeTime: Math.max(lastStoreTime, clock.wallMs()) })
   await log.flush()
+}
+
+/** There is nobody left who could make anything good; what cannot be read is lost. */
+async function endQuarantine(records: FolderRecords, { quarantine, log }: Recovered): Promise<void> {
+  if (!quarantine) return
+  const holes = log.holes.map(({ fromIndex, toIndex }) => ({ fromIndex, toIndex }))
+  const lost = [...quarantine.lost, ...holes]
+  if (lost.length === 0) await records.removeQuarantine()
+  else await records.saveQuarantine({ pending: false, untilLeaderReached: false, reason: '', lost })
 }
 
 function append(log: CommitLogApi, entry: { term: number; body: Buffer; storeTime: number }): void {

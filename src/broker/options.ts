@@ -93,6 +93,8 @@ export interface ReplicaLimits {
   readonly zeroAheadBytes: number
   readonly tailCacheBytes: number
   readonly blockCacheBytes: number
+  /** Most bytes of one piece of a copy; a single longer entry comes alone. At most 1 MiB is given. */
+  readonly copyBytesMax: number
   /** Bandwidth of a catch-up, log and state together. */
   readonly catchUpBytesPerSecond: number
   /** A node without any log copies it before it begins, when the group has more than this; the leader sends less. */
@@ -125,6 +127,7 @@ export const defaultReplicaLimits: ReplicaLimits = {
   zeroAheadBytes: 32 * mebibyte,
   tailCacheBytes: 64 * mebibyte,
   blockCacheBytes: 64 * mebibyte,
+  copyBytesMax: mebibyte,
   catchUpBytesPerSecond: 64 * mebibyte,
   copyFirstBytes: 64 * mebibyte,
   scrubPassMs: 24 * 3600 * 1000,

@@ -167,9 +167,11 @@ class MemoryChannel implements Channel {
         if (finished) return
         finished = true
         cancelTimer()
+        options.signal?.removeEventListener('abort', onAbort)
         act()
       }
-      options.signal?.addEventListener('abort', () => finish(() => reject(new LedgerError('ABORTED', 'aborted'))))
+      const onAbort = (): void => finish(() => reject(new LedgerError('ABORTED', 'aborted')))
+      options.signal?.addEventListener('abort', onAbort)
       const connection = this.#connect((error) => finish(() => reject(error ?? unavailable('ended without answer'))))
       connection?.send('client', () => {
         const handler = connection.listener.unary.get(keyOf(method))

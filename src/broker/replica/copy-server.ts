@@ -19,9 +19,10 @@ import {
 } from '../../rpc/methods.ts'
 import type { ServerRoutes, StreamHandlers, StreamSink } from '../../rpc/transport.ts'
 import { failureOf } from '../handler/failure.ts'
-import { copyBytesMax } from './catch-up/sources.ts'
 import { encodeRows, RowProof } from './catch-up/state-rows.ts'
 
+/** Most bytes of one reply; a single longer entry comes alone. */
+const copyBytesMax = 1024 * 1024
 /** Calls that read the log at once, and streams that hold an image. */
 const readersMax = 2
 /** What a caller is told to wait when as many read as may, milliseconds. */

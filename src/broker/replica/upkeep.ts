@@ -200,6 +200,7 @@ export class Upkeep {
     return new Sources({
       clock,
       transport,
+      bytesMax: limitsOf(this.#parts.options).copyBytesMax,
       members: () => this.#parts.replica()?.others ?? this.#found,
       hello: (to) => this.#parts.replica()?.helloTo(to) ?? this.#ownHello(to),
     })

@@ -28,8 +28,8 @@ import { TokenBucket } from './token-bucket.ts'
 
 /** Log bytes between two looks at what the sources have. */
 const stretchBytesMax = 32 * 1024 * 1024
-/** Staged bytes of the copy before they are flushed. */
-const flushBytes = 4 * 1024 * 1024
+/** Pieces of the copy that are flushed together. */
+const piecesPerFlush = 4
 const waitMs = 500
 /** Pause after the own disk or a source that lied made an end of an attempt. */
 const retryMs = 2000
@@ -159,11 +159,15 @@ export class CatchUp {
     const own = await this.#ports.own({ index: log?.lastIndex ?? 0, term: log?.lastTerm ?? 0 })
     if (this.#kind === 'whole') {
       const progress: CopyProgress = { log, stateIndex }
-      return planCopy(progress, own, views)
+      return planCopy(progress, own, views, this.#roundBytes)
     }
     if (stateIndex === null) return planStateOnly(own.stateFrom, views)
     if (own.committed >= stateIndex) return { kind: 'install' }
     return { kind: 'wait', reason: `the own log is known up to ${own.committed}, the state is of ${stateIndex}` }
+  }
+
+  get #roundBytes(): number {
+    return piecesPerFlush * this.#ports.limits.copyBytesMax
   }
 
   async #take(step: Exclude<CopyStep, { readonly kind: 'install' }>, signal: AbortSignal): Promise<void> {
@@ -221,7 +225,7 @@ export class CatchUp {
         const reply = await this.#ports.sources.fetchLog(step.node, range, signal)
         if (reply.frames.length === 0) throw nothingGiven(step.node, range.fromIndex, reply.rotten !== undefined)
         for (const { bytes } of splitFrames(reply.frames)) log.appendFrame(bytes)
-        if (log.stagedBytes >= flushBytes) await log.flush()
+        if (log.stagedBytes >= this.#roundBytes) await log.flush()
         this.#moved()
         await this.#bucket.take(reply.frames.length, signal)
       }

@@ -50,17 +50,23 @@ export type CopyStep =
   | { readonly kind: 'discard'; readonly reason: string }
   | { readonly kind: 'install' }
 
-/** Bytes of log that may be missing when the state is copied or the copy is put in force: the group sends the rest. */
-export const nearBytes: number = 4 * 1024 * 1024
-
-/** `sources` are those that may be asked now, the preferred ones first. */
-export function planCopy(progress: CopyProgress, own: OwnReplica, sources: readonly CopySourceView[]): CopyStep {
+/**
+ * `sources` are those that may be asked now, the preferred ones first. `nearBytes` of log may be missing when the
+ * state is copied and when the copy is put in force: the leader sends the rest.
+ */
+export function planCopy(
+  progress: CopyProgress,
+  own: OwnReplica,
+  sources: readonly CopySourceView[],
+  nearBytes: number,
+): CopyStep {
   const { log, stateIndex } = progress
   if (sources.length === 0) return { kind: 'wait', reason: 'no other replica can be reached' }
   if (log === null) return planBeginning(sources)
   const next = log.lastIndex + 1
   const giving = sources.find(({ firstIndex, lastIndex }) => firstIndex <= next && next <= lastIndex)
-  if (giving && (isFar(log, sources) || log.lastIndex < (stateIndex ?? 0))) return logStep(giving, next)
+  if (giving && (missingBytes(log, sources) > nearBytes || log.lastIndex < (stateIndex ?? 0)))
+    return logStep(giving, next)
   if (!giving && sources.every(({ firstIndex }) => firstIndex > next)) {
     return { kind: 'discard', reason: `entry ${next} is gone from every replica that can be reached` }
   }
@@ -99,7 +105,6 @@ function logStep({ node, lastIndex }: CopySourceView, fromIndex: number): CopySt
   return { kind: 'log', node, fromIndex, toIndex: lastIndex }
 }
 
-function isFar(log: NonNullable<CopyProgress['log']>, sources: readonly CopySourceView[]): boolean {
-  const end = Math.max(...sources.map(({ endPosition }) => endPosition))
-  return end - log.endPosition > nearBytes
+function missingBytes(log: NonNullable<CopyProgress['log']>, sources: readonly CopySourceView[]): number {
+  return Math.max(...sources.map(({ endPosition }) => endPosition)) - log.endPosition
 }

@@ -17,8 +17,6 @@ import {
 import type { Channel, StreamHandlers, StreamSink, Transport } from '../../../rpc/transport.ts'
 import type { CopySourceView } from './planner.ts'
 
-/** Most bytes of one reply; a single longer entry comes alone. */
-export const copyBytesMax: number = 1024 * 1024
 const callMs = 10_000
 const pauseMinMs = 100
 const pauseMaxMs = 5000
@@ -26,6 +24,8 @@ const pauseMaxMs = 5000
 export interface SourcesPorts {
   readonly clock: Clock
   readonly transport: Transport
+  /** Most bytes of one reply; a single longer entry comes alone. */
+  readonly bytesMax: number
   /** The others, as the newest membership has them. */
   members(): readonly Member[]
   hello(to: Member): Hello
@@ -75,16 +75,17 @@ export class Sources {
     signal: AbortSignal,
   ): Promise<FetchLogReply> {
     const { channel, member } = this.#known(node)
-    const request = { ...range, hello: this.#ports.hello(member), bytesMax: copyBytesMax }
+    const request = { ...range, hello: this.#ports.hello(member), bytesMax: this.#ports.bytesMax }
     return channel.call(raftMethods.fetchLog, request, { timeoutMs: callMs, signal })
   }
 
   openState(
     node: string,
     handlers: StreamHandlers<FetchStateReply>,
-  ): { sink: StreamSink<FetchStateRequest>; hello: Hello } {
+  ): { readonly sink: StreamSink<FetchStateRequest>; readonly first: FetchStateRequest } {
     const { channel, member } = this.#known(node)
-    return { sink: channel.open(raftMethods.fetchState, handlers), hello: this.#ports.hello(member) }
+    const first = { hello: this.#ports.hello(member), bytesMax: this.#ports.bytesMax }
+    return { sink: channel.open(raftMethods.fetchState, handlers), first }
   }
 
   /** This one failed: it is left alone for a while, longer each time. */

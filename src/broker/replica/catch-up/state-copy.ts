@@ -8,7 +8,7 @@ import { installStateStore, type StateDirectory, type StateInstall } from '../..
 import { LedgerError } from '../../../common/errors.ts'
 import type { FetchStateReply, FetchStateRequest } from '../../../rpc/methods.ts'
 import type { StreamSink } from '../../../rpc/transport.ts'
-import { copyBytesMax, type Sources } from './sources.ts'
+import type { Sources } from './sources.ts'
 import { decodeRows, RowProof } from './state-rows.ts'
 
 export interface StateCopyParts {
@@ -58,7 +58,7 @@ class RemoteImage {
   #ended: LedgerError | null = null
 
   constructor({ sources, node, signal }: StateCopyParts) {
-    const { sink, hello } = sources.openState(node, {
+    const { sink, first } = sources.openState(node, {
       onMessage: (reply) => {
         const waiting = this.#waiting
         this.#waiting = null
@@ -68,7 +68,7 @@ class RemoteImage {
     })
     this.#sink = sink
     this.#signal = signal
-    this.#request = { hello, bytesMax: copyBytesMax }
+    this.#request = first
     signal.addEventListener('abort', this.#onAbort, { once: true })
   }
 
@@ -80,7 +80,7 @@ class RemoteImage {
       }
       this.#waiting = { resolve, reject }
       this.#sink.write(this.#request)
-      this.#request = { bytesMax: copyBytesMax }
+      this.#request = { bytesMax: this.#request.bytesMax }
     })
   }
 

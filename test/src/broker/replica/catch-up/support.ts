@@ -1,0 +1,114 @@
+/** What the tests of copies and repair share: long logs, trimmed logs, and logs compared by the bytes on disk. */
+import { expect } from 'vitest'
+import { encodeCommand } from '../../../../../src/broker/apply/command.ts'
+import type { Replica } from '../../../../../src/broker/replica/replica.ts'
+import { frameTypes, type MemoryDisk, openCommitLog } from '../../../../../store/index.ts'
+import type { MemoryCluster } from '../../../../support/memory-cluster.ts'
+import { createTopic } from '../support.ts'
+
+export const smallSegmentBytes: number = 64 * 1024
+const headerBytes = 4096
+
+/** Topics with long names. */
+export async function fill(replica: Replica, name: string, count: number): Promise<void> {
+  for (let done = 0; done < count; done += 50) {
+    const size = Math.min(50, count - done)
+    await Promise.all(
+      Array.from({ length: size }, (_, n) => createTopic(replica, `${name}-${done + n}-${'x'.repeat(90)}`)),
+    )
+  }
+}
+
+/** Entries that go on until it is stopped, over every change of leader. */
+export class Load {
+  readonly #cluster: MemoryCluster
+  #stopped = false
+  readonly #running: Promise<void>
+  acknowledged = 0
+
+  constructor(cluster: MemoryCluster) {
+    this.#cluster = cluster
+    this.#running = this.#run()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    for (let n = 0; !this.#stopped; n++) {
+      const node = this.#cluster.nodes.find(
+        (each) => this.#cluster.isRunning(each) && this.#cluster.broker(each).replica?.leading,
+      )
+      if (node === undefined) {
+        await new Promise((resolve) => setTimeout(resolve, 5))
+        continue
+      }
+      const body = encodeCommand({ kind: 'set_limits', limits: { autoCreateTopics: n % 2 === 0 } })
+      await this.#cluster
+        .replica(node)
+        .propose(frameTypes.command, [body], { timeoutMs: 1000 })
+        .then(() => this.acknowledged++)
+        .catch(() => {})
+    }
+  }
+}
+
+/** Directory of the log that is in force. */
+export function logDirectoryOf(disk: MemoryDisk, node: string): string {
+  const pattern = new RegExp(`^data/${node}/(log(?:\\.\\d+)?)/`)
+  const names = disk.paths().flatMap((path) => pattern.exec(path)?.[1] ?? [])
+  const newest = names.sort((a, b) => Number(b.slice(4) || 0) - Number(a.slice(4) || 0))[0]
+  return `data/${node}/${newest ?? 'log'}`
+}
+
+/** Frames of the segments on disk by base position, without the node-local headers. */
+export function segmentsOf(disk: MemoryDisk, node: string): ReadonlyMap<number, Buffer> {
+  const directory = `${logDirectoryOf(disk, node)}/`
+  const paths = disk.paths().filter((path) => path.startsWith(directory))
+  return new Map(
+    paths.map((path) => [
+      Number.parseInt(path.slice(directory.length), 10),
+      disk.contentOf(path).subarray(headerBytes),
+    ]),
+  )
+}
+
+/** S2: over what two nodes both have, their logs are equal bytes; and they have at least one segment in common. */
+export function expectEqualLogs(cluster: MemoryCluster, nodes: readonly string[] = cluster.nodes): void {
+  const end = Math.min(...nodes.map((node) => cluster.replica(node).log.endPosition))
+  const [first, ...others] = nodes.map((node) => segmentsOf(cluster.machine(node).disk, node))
+  for (const [at, other] of others.entries()) {
+    let common = 0
+    for (const [base, bytes] of first ?? []) {
+      const theirs = other.get(base)
+      if (!theirs || base >= end) continue
+      common++
+      const length = Math.min(end - base, bytes.length, theirs.length)
+      const same = bytes.subarray(0, length).equals(theirs.subarray(0, length))
+      expect(same, `segment ${base} of ${nodes[0]} and ${nodes[at + 1]}`).toBe(true)
+    }
+    expect(common).toBeGreaterThan(0)
+  }
+}
+
+/** Stops the node, cuts whole segments off the front of its log as retention does, starts it again. */
+export async function trim(cluster: MemoryCluster, node: string, firstIndex: number): Promise<number> {
+  const { incarnation } = cluster.replica(node)
+  await cluster.stop(node)
+  const { disk } = cluster.machine(node)
+  const log = await openCommitLog(disk, {
+    directory: logDirectoryOf(disk, node),
+    segmentBytes: smallSegmentBytes,
+    incarnation,
+    zeroAheadBytes: smallSegmentBytes,
+    flushBytesMax: 1024 * 1024,
+    tailCacheBytes: 1024 * 1024,
+    blockCacheBytes: 1024 * 1024,
+  })
+  const first = await log.trim(firstIndex)
+  await log.close()
+  await cluster.start(node)
+  return first
+}
