@@ -17,26 +17,20 @@ import type {
 import type { Disk } from './disk.ts'
 import { StoreError } from './errors.ts'
 import { ensureDirectory } from './folder.ts'
-import {
-  bodyLengthOf,
-  bodyMatches,
-  encodeFrame,
-  encodePadding,
-  frameHeaderBytes,
-  frameLengthOf,
-  isZero,
-  readHeader,
-} from './frame.ts'
+import { bodyLengthOf, encodeFrame, encodePadding, frameLengthOf } from './frame.ts'
+import { badFrame, checkedPeerFrame } from './frame-check.ts'
 import { type LogTail, paddingBefore, placeDefect, tailAfter } from './layout.ts'
 import type { EntryEnd, LogFiles } from './log-files.ts'
+import { LogHealth } from './log-health.ts'
+import { LogHoles } from './log-holes.ts'
 import { LogReader, outOfRange } from './log-reader.ts'
+import type { FoundHole } from './log-scan.ts'
 import { LogWriter } from './log-writer.ts'
 import { PositionIndex } from './position-index.ts'
 import { type RecoveredLog, recoverLog } from './recovery.ts'
 import { TailCache } from './tail-cache.ts'
 import type { TermRuns } from './term-runs.ts'
-import type { Frame, FrameHeader, LogEntry, Position } from './types.ts'
-import { frameTypes } from './types.ts'
+import type { Frame, LogEntry, Position } from './types.ts'
 
 /**
  * Opens or creates the log in `options.directory` and recovers it: see `recovery` of the result for what was found.
@@ -58,9 +52,20 @@ export async function openCommitLog(disk: Disk, options: CommitLogOptions): Prom
       tailCache.add(frame)
       tailCache.evict(frame.header.index)
     },
+    hole: (toIndex) => {
+      positions.skip(toIndex)
+      tailCache.clear()
+    },
+    rewind: (index) => {
+      positions.truncate(index)
+      tailCache.truncate(index)
+    },
   })
   return new CommitLog(options, recovered, { positions, tailCache })
 }
+
+/** How often a read tries to get around damage that is not in the entry itself. */
+const looksMax = 3
 
 class CommitLog implements CommitLogApi {
   readonly recovery: LogRecovery
@@ -71,6 +76,8 @@ class CommitLog implements CommitLogApi {
   readonly #termRuns: TermRuns
   readonly #positions: PositionIndex
   readonly #tailCache: TailCache
+  readonly #holes: LogHoles
+  readonly #health: LogHealth
   readonly #cutTail: () => Promise<void>
   #origin: LogOrigin
   #tail: LogTail
@@ -100,6 +107,21 @@ class CommitLog implements CommitLogApi {
     this.#positions = filled.positions
     this.#tailCache = filled.tailCache
     this.#tail = tail
+    this.#holes = new LogHoles(recovered.holes)
+    this.#health = new LogHealth({
+      files,
+      positions: this.#positions,
+      termRuns,
+      holes: this.#holes,
+      segmentBytes: options.segmentBytes,
+      origin: () => this.#origin,
+      durable: () => this.#writer.durable,
+      epoch: () => this.#reader.epoch,
+      forget: (from, to) => this.#reader.forget(from, to),
+      run: (work) => this.#writer.run(work),
+      lastIndex: () => this.lastIndex,
+      onRot: options.onRot ?? (() => {}),
+    })
   }
 
   get origin(): LogOrigin {
@@ -115,7 +137,7 @@ class CommitLog implements CommitLogApi {
   }
 
   get holes(): readonly LogHole[] {
-    return []
+    return this.#holes.all()
   }
 
   get rottenTail(): RottenTail | null {
@@ -160,7 +182,7 @@ class CommitLog implements CommitLogApi {
 
   appendFrame(bytes: Buffer): Frame {
     this.#assertWritable()
-    const header = checkedHeader(bytes, this.#segmentBytes)
+    const header = checkedPeerFrame(bytes, this.#segmentBytes)
     const padding = this.#paddingFor(header, header.frameLength)
     const tail = padding === null ? this.#tail : tailAfter(this.#tail, padding.header)
     const defect = placeDefect(tail, padding?.header ?? null, header, this.#segmentBytes)
@@ -175,6 +197,7 @@ class CommitLog implements CommitLogApi {
     invariant(index >= this.firstIndex && index <= this.#tail.index + 1, 'R6: the log is cut inside itself')
     if (index > this.#tail.index) return
     const { keep, checksum } = this.#endOf(index - 1)
+    this.#holes.truncate(index)
     this.#positions.truncate(index)
     this.#tailCache.truncate(index)
     this.#termRuns.truncate(index)
@@ -214,6 +237,7 @@ class CommitLog implements CommitLogApi {
       if (index < this.firstIndex) throw outOfRange(index, 'deleted')
       // Frames from before and after a cut must never stand side by side.
       if (epoch !== this.#reader.epoch) throw outOfRange(index, 'the log was cut during the read')
+      if (frame === null) break
       invariant(frame.header.index === index, 'S3: every entry is served under its own index')
       if (frames.length > 0 && bytes + frame.bytes.length > bytesMax) break
       frames.push(frame)
@@ -227,7 +251,16 @@ class CommitLog implements CommitLogApi {
   }
 
   async readAt(position: Position): Promise<Frame> {
-    return this.#tailCache.at(position) ?? this.#reader.entryAt(position)
+    const cached = this.#tailCache.at(position)
+    if (cached !== undefined) return cached
+    try {
+      this.#assertIntact(this.#holes.atPosition(position))
+      return await this.#reader.entryAt(position)
+    } catch (error) {
+      await this.#examine(error)
+      this.#assertIntact(this.#holes.atPosition(position))
+      throw error
+    }
   }
 
   segments(): readonly SegmentInfo[] {
@@ -250,7 +283,8 @@ class CommitLog implements CommitLogApi {
       this.#positions.trim(this.firstIndex)
       this.#tailCache.trim(this.firstIndex)
       this.#termRuns.trim(this.firstIndex)
-      this.#reader.trim(origin.position)
+      this.#holes.trim(origin)
+      this.#reader.forget(0, origin.position)
       const segments = this.#files.detach(origin.position)
       this.#trimming = this.#trimming.then(() => this.#writer.run(() => this.#files.remove(segments)))
       // Its failure reaches the caller below, and everybody else through the writer.
@@ -269,11 +303,15 @@ class CommitLog implements CommitLogApi {
 
   async repair(frames: readonly Frame[]): Promise<void> {
     this.#assertWritable()
-    throw outOfRange(frames[0]?.header.index ?? 0, 'no hole begins here')
+    await this.#health.repair(frames)
   }
 
-  async scrub(): Promise<{ readonly next: Position; readonly hole: LogHole | null }> {
-    return { next: this.#origin.position, hole: null }
+  async scrub(
+    fromPosition: Position,
+    bytesMax: number,
+  ): Promise<{ readonly next: Position; readonly hole: LogHole | null }> {
+    this.#assertWritable()
+    return this.#health.scrub(fromPosition, bytesMax)
   }
 
   async close(): Promise<void> {
@@ -292,11 +330,35 @@ class CommitLog implements CommitLogApi {
     return origin
   }
 
-  async #readEntry(index: number, before: Frame | undefined): Promise<Frame> {
+  /** The entry from disk; null when it lies in a hole and another one stands before it in the answer. */
+  async #readEntry(index: number, before: Frame | undefined): Promise<Frame | null> {
+    for (let look = 1; ; look++) {
+      const hole = this.#holes.at(index)
+      if (hole !== undefined && before !== undefined) return null
+      this.#assertIntact(hole)
+      try {
+        return await this.#readFromDisk(index, look === 1 ? before : undefined)
+      } catch (error) {
+        const isRotten = await this.#examine(error)
+        // The damage may lie on the way to this entry only, which is known not to lead through it from now on.
+        if (!isRotten || (this.#holes.at(index) === undefined && look === looksMax)) throw error
+      }
+    }
+  }
+
+  async #readFromDisk(index: number, before: Frame | undefined): Promise<Frame> {
     if (before !== undefined) return this.#reader.entryFrom(before.header.position + before.header.frameLength)
     const known = this.#positions.floor(index)
     const position = known.index === index ? known.position : await this.#reader.seek(known, index)
     return this.#reader.entryAt(position)
+  }
+
+  /** Looks at the disk where a read met rot. False when the read failed for another reason. */
+  async #examine(error: unknown): Promise<boolean> {
+    if (!(error instanceof StoreError) || error.code !== 'ROTTEN' || this.#rottenTail !== null) return false
+    const { position, fromIndex } = error.details
+    if (typeof position === 'number' && fromIndex === undefined) await this.#health.examine(position)
+    return true
   }
 
   #paddingFor(entry: Pick<LogEntry, 'index' | 'term' | 'storeTime'>, frameLength: number): Frame | null {
@@ -319,10 +381,32 @@ class CommitLog implements CommitLogApi {
       const { position, term, checksum } = this.#origin
       return { keep: { position, index, term }, checksum }
     }
+    const hole = this.#holes.at(index)
+    if (hole !== undefined) {
+      if (hole.toIndex > index || !hole.termsKnown) throw this.#rotten(hole)
+      return { keep: { position: hole.end, index, term: hole.endTerm }, checksum: hole.endChecksum }
+    }
+    const before = this.#holes.at(index + 1)?.before
+    if (before !== undefined) {
+      const { position, term, checksum } = before
+      return { keep: { position, index, term }, checksum }
+    }
     const found = this.#positions.exact(index)
     if (found === undefined) throw outOfRange(index, 'too far back to cut: more than raft ever leaves uncommitted')
     const keep = { position: found.position + found.frameLength, index, term: this.#termRuns.termAt(index) }
     return { keep, checksum: found.checksum }
+  }
+
+  #assertIntact(hole: FoundHole | undefined): void {
+    if (hole !== undefined) throw this.#rotten(hole)
+  }
+
+  #rotten(hole: FoundHole): StoreError {
+    const { fromIndex, toIndex, position, reason } = hole
+    const { path } = this.#files.segmentAt(position)
+    return new StoreError('ROTTEN', `entries ${fromIndex} to ${toIndex} are damaged in ${path}: ${reason}`, {
+      details: { fromIndex, toIndex, position, reason, path },
+    })
   }
 
   #assertWritable(): void {
@@ -337,25 +421,6 @@ class CommitLog implements CommitLogApi {
 
 function place(tail: LogTail): { readonly position: Position; readonly previousChecksum: number } {
   return { position: tail.position, previousChecksum: tail.checksum }
-}
-
-/** Everything about a peer's frame that can be judged without its place in the log. */
-function checkedHeader(bytes: Buffer, segmentBytes: number): FrameHeader {
-  if (bytes.length < frameHeaderBytes) throw badFrame(null, 'shorter than its header')
-  const header = readHeader(bytes, 0)
-  if (typeof header === 'string') throw badFrame(null, header)
-  if (header.type === frameTypes.padding) throw badFrame(header, 'padding is made by the layout alone')
-  if (header.frameLength !== bytes.length || bytes.length > segmentBytes) throw badFrame(header, 'length')
-  if (!bodyMatches(header, bytes)) throw badFrame(header, 'body checksum')
-  if (!isZero(bytes.subarray(frameHeaderBytes + header.bodyLength))) throw badFrame(header, 'alignment')
-  const numbers = [header.index, header.term, header.storeTime, header.position]
-  if (!numbers.every(Number.isSafeInteger)) throw badFrame(header, 'number')
-  return header
-}
-
-function badFrame(header: FrameHeader | null, reason: string): StoreError {
-  const details = header === null ? { reason } : { reason, index: header.index, position: header.position }
-  return new StoreError('BAD_FRAME', `the frame does not fit here: ${reason}`, { details })
 }
 
 function assertOptions(options: CommitLogOptions): void {

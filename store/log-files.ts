@@ -9,9 +9,12 @@ import { invariant } from './assert.ts'
 import type { CommitLogOptions } from './contract.ts'
 import type { Disk } from './disk.ts'
 import { diskErrorCode } from './disk-error.ts'
+import { frameHeaderBytes, readHeader } from './frame.ts'
+import type { RepairPart } from './repair-plan.ts'
 import { Segment } from './segment.ts'
 import type { DurableMark, LogEnd } from './segment-header.ts'
-import type { Position } from './types.ts'
+import { readTolerantly } from './tolerant-read.ts'
+import type { FrameHeader, Position } from './types.ts'
 
 /** The end of an entry in the log: what the durable mark says. */
 export interface EntryEnd {
@@ -44,6 +47,7 @@ export class LogFiles {
   #firstBase: Position
   #mark: DurableMark
   #preparing: Promise<void> | null = null
+  #repairing: Promise<void> | null = null
   #diskFull = false
   #unsyncedDirectory = false
 
@@ -83,9 +87,13 @@ export class LogFiles {
    * Makes zeroed, synced space at least up to `target`. A lack of space ends it early without an error: `diskFull`
    * tells, and `preparedEnd` says how far it came. Only one preparation runs at a time.
    */
-  async prepare(target: Position): Promise<void> {
+  prepare(target: Position): Promise<void> {
+    return this.#alonePreparing(() => this.#prepare(target))
+  }
+
+  async #alonePreparing(work: () => Promise<void>): Promise<void> {
     while (this.#preparing !== null) await this.#preparing
-    this.#preparing = this.#prepare(target)
+    this.#preparing = work()
     try {
       await this.#preparing
     } finally {
@@ -166,9 +174,12 @@ export class LogFiles {
     if (mark !== null) this.#mark = mark
   }
 
-  /** Writes and syncs the mark by itself: on close, after recovery, before a cut. */
-  async writeMark(durable: EntryEnd): Promise<void> {
-    if (this.#mark.position === durable.position) return
+  /**
+   * Writes and syncs the mark by itself: on close, after recovery, before a cut; `always` also when the newest one
+   * says the same, because the files of that one may be damaged.
+   */
+  async writeMark(durable: EntryEnd, { always = false }: { readonly always?: boolean } = {}): Promise<void> {
+    if (this.#mark.position === durable.position && !always) return
     const segment = this.#segmentBefore(durable.position)
     const mark = this.#nextMark(durable)
     await segment.writeMark(mark)
@@ -183,8 +194,11 @@ export class LogFiles {
    */
   async cut(keep: EntryEnd, dirtyEnd: Position): Promise<void> {
     while (this.#preparing !== null) await this.#preparing
-    if (this.#mark.position > keep.position) await this.writeMark(keep)
+    // Its bytes must not come down behind the zeros.
+    while (this.#repairing !== null) await this.#repairing
+    if (this.#mark.position > keep.position && this.#segments.length > 0) await this.writeMark(keep)
     while (this.#strays.length > 0) await this.#remove(this.#strays.pop()!)
+    if (this.#segments.length === 0) return
     const kept = this.#segmentBefore(keep.position)
     while (this.#segments.at(-1) !== kept) await this.#remove(this.#segments.pop()!)
     const to = Math.min(dirtyEnd, kept.preparedEnd)
@@ -205,6 +219,7 @@ export class LogFiles {
    * earlier, never one with a gap.
    */
   async remove(segments: readonly Segment[]): Promise<void> {
+    while (this.#repairing !== null) await this.#repairing
     for (const segment of segments) await this.#remove(segment)
   }
 
@@ -227,10 +242,69 @@ export class LogFiles {
     await this.#segmentBefore(to).sync()
   }
 
+  /** Writes headers that were damaged, with the mark for those that lost all of theirs. */
+  async restoreHeaders(headers: readonly { readonly base: Position; readonly previous: LogEnd }[]): Promise<void> {
+    const { incarnation, segmentBytes } = this.#options
+    for (const { base, previous } of headers) {
+      const segment = this.segmentAt(base)
+      await segment.restoreHeader({ incarnation, segmentBytes, base, previous }, this.#mark)
+      segment.previous = previous
+    }
+  }
+
+  /**
+   * Makes room in files that were missing or cut short. False when there is no space; nothing is damaged then.
+   */
+  async prepareRepair(parts: readonly RepairPart[]): Promise<boolean> {
+    let isReady = true
+    for (const { position, end } of parts) {
+      const segment = this.segmentAt(position)
+      if (segment.preparedEnd >= end) continue
+      await this.#alonePreparing(async () => {
+        const filled = await this.#orFull(() => segment.fill(segment.end).then(() => true))
+        await segment.syncFilled()
+        isReady &&= filled === true
+      })
+    }
+    return isReady
+  }
+
+  /**
+   * Writes frames into a hole and syncs them, segment by segment, each with its header before it when that was lost.
+   * `isWanted` is asked before each, because the hole may have been cut or deleted meanwhile; false when it was.
+   */
+  async repair(parts: readonly RepairPart[], isWanted: () => boolean): Promise<boolean> {
+    for (const part of parts) {
+      while (this.#repairing !== null) await this.#repairing.catch(() => undefined)
+      if (!isWanted()) return false
+      this.#repairing = this.#repairPart(part)
+      try {
+        await this.#repairing
+      } finally {
+        this.#repairing = null
+      }
+    }
+    return isWanted()
+  }
+
+  async #repairPart({ position, end, buffers, previous }: RepairPart): Promise<void> {
+    const segment = this.segmentAt(position)
+    if (previous !== null && segment.previous === null) await this.restoreHeaders([{ base: position, previous }])
+    await segment.repairFrames(buffers, position, end)
+  }
+
   /** At most `length` bytes of frames from `position`, never beyond its segment. */
   read(position: Position, length: number): Promise<Buffer> {
     const segment = this.segmentAt(position)
     return segment.read(position, Math.min(length, segment.end - position))
+  }
+
+  /** The intact frame header at `position`, null when there is none. */
+  async headerAt(position: Position): Promise<FrameHeader | null> {
+    const read = (at: number, length: number): Promise<Buffer> => this.read(at, length)
+    const bytes = await readTolerantly(read, { position, length: frameHeaderBytes }, { count: 0 })
+    const header = bytes.length < frameHeaderBytes ? 'length' : readHeader(bytes, 0)
+    return typeof header === 'string' ? null : header
   }
 
   segmentAt(position: Position): Segment {

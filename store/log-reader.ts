@@ -75,9 +75,9 @@ export class LogReader {
     this.#blocks.truncate(position)
   }
 
-  /** Forgets everything before `position`, where the log now begins. */
-  trim(position: Position): void {
-    this.#blocks.forget(0, position)
+  /** Forgets [from, to), whose bytes are others now. */
+  forget(from: Position, to: Position): void {
+    this.#blocks.forget(from, to)
   }
 
   async #frame(position: Position, epoch: number): Promise<Frame> {

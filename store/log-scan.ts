@@ -1,137 +1,280 @@
 /**
- * Walks the segment files of a log from its first frame as far as frames are good. Reads only.
+ * Walks the segment files of a log from its first frame to its end, over whatever is damaged. Reads only.
  *
- * Used by recovery and by the inspection of a stopped node. It says where and why the walk ended; whether that is a
- * torn flush or rot is decided by `recovery.ts`.
+ * Used by recovery and by the inspection of a stopped node. What is bad below the promised end is a hole when the log
+ * can be followed again behind it, and the end of the log, a rotten tail, when it cannot. What is bad beyond it was
+ * promised to nobody: a torn flush. No frame counts because it looks like one: it continues the chain from the frame
+ * before it, or, behind a hole, belongs to a chain that arrives at a place known for certain (`resync.ts`).
  */
-import type { LogOrigin } from './contract.ts'
-import { StoreError } from './errors.ts'
-import { bodyMatches, type FrameDefect, frameHeaderBytes, isZero, readHeader } from './frame.ts'
+import { invariant } from './assert.ts'
+import type { LogHole, RottenTail } from './contract.ts'
+import type { FoundSegment, FoundSegments } from './find-segments.ts'
+import { bodyMatches } from './frame.ts'
 import { type LogTail, placeDefect, tailAfter } from './layout.ts'
-import type { EntryEnd } from './log-files.ts'
-import type { Segment } from './segment.ts'
-import type { LogEnd, SegmentHeader } from './segment-header.ts'
+import { canFollow, findWayOn, type WayOn } from './resync.ts'
+import type { LogEnd } from './segment-header.ts'
+import { SegmentWindow } from './segment-window.ts'
+import type { UnreadablePages } from './tolerant-read.ts'
 import type { Frame, FrameHeader, Position } from './types.ts'
 import { frameTypes } from './types.ts'
 
-const chunkBytes = 1024 * 1024
+/** Intact, at its own place, and yet not what follows: one of the two is of another time. */
+const strangeFrame = 'a frame does not continue the one before it'
+const strangeMark = 'the durable mark names another entry'
 
-/** The defect of a segment that does not belong behind the one before it: never the work of a torn flush. */
-export const strangeSegment = 'the segment header does not follow the segment before'
-
-export interface ScannedSegment {
-  readonly segment: Segment
-  /** Null for prepared space that no frame went into yet. */
-  readonly header: SegmentHeader | null
+/** A hole with what is needed to put its frames back. */
+export interface FoundHole extends LogHole {
+  /** What its first frame follows. */
+  readonly before: LogTail
+  /** Header checksum of its last frame, which the frame behind it carries. */
+  readonly endChecksum: number
+  /** Term of its last entry; a guess unless `termsKnown`. */
+  readonly endTerm: number
 }
 
 export interface LogScan {
-  /** End of the last good entry, and what the next frame would follow. */
-  readonly last: EntryEnd
+  /** Behind the last entry of the log, lost or not: what the next frame follows. Padding without its entry is not in. */
   readonly tail: LogTail
-  /** First position that holds no good frame. */
-  readonly stop: Position
-  /** Null when the walk ended at zeros, else what is wrong at `stop`. */
-  readonly defect: string | null
+  readonly holes: readonly FoundHole[]
+  readonly rottenTail: RottenTail | null
+  /** Segments whose header has to be written again, and what it must say. */
+  readonly brokenHeaders: readonly { readonly base: Position; readonly previous: LogEnd }[]
 }
 
-/** Calls back for every good entry, in order. Unknown formats throw UNKNOWN_FORMAT. */
-export async function scanLog(
-  { segments, origin }: { readonly segments: readonly ScannedSegment[]; readonly origin: LogOrigin },
-  segmentBytes: number,
-  onEntry: (frame: Frame) => void,
-): Promise<LogScan> {
-  let tail: LogTail = origin
-  let last: EntryEnd = { position: origin.position, index: origin.index, term: origin.term }
-  let padding: FrameHeader | null = null
-  const ended = (defect: string | null): LogScan => ({
-    last,
-    tail: {
-      index: last.index,
-      term: last.term,
-      checksum: padding?.previousChecksum ?? tail.checksum,
-      position: last.position,
-    },
-    stop: tail.position,
-    defect,
-  })
-  for (const { segment, header } of segments) {
-    if (header === null) break
-    if (!follows(header.previous, tail)) return ended(strangeSegment)
-    const window = new Window(segment)
-    while (tail.position < segment.end) {
-      const found = await frameAt(window, tail.position)
-      if (typeof found === 'string') return ended(found === 'zero' ? null : found)
-      const defect = placeDefect(tail, padding, found.header, segmentBytes)
-      if (defect !== null) return ended(defect)
-      tail = tailAfter(tail, found.header)
-      padding = found.header.type === frameTypes.padding ? found.header : null
-      if (padding !== null) continue
-      last = { position: tail.position, index: tail.index, term: tail.term }
-      onEntry(found)
+/** Hears of the log as it is walked, in its order. */
+export interface ScanVisitor {
+  entry(frame: Frame): void
+  /** An entry that is lost but whose header is not. */
+  lost(header: FrameHeader): void
+  /** All between the last entry and the next one. */
+  hole(hole: FoundHole): void
+  /** Everything from `index` on was said in error: it contradicts what stands behind it. */
+  rewind(index: number): void
+}
+
+/** What was damaged since the last good entry. */
+interface Gap {
+  readonly before: LogTail
+  readonly reason: string
+  termsKnown: boolean
+}
+
+export interface ScanOptions {
+  readonly segmentBytes: number
+  readonly unreadable: UnreadablePages
+  /** Where to stop, by default at the end of the log. */
+  readonly stopAt?: Position
+}
+
+export function scanLog(found: FoundSegments, options: ScanOptions, visitor: ScanVisitor): Promise<LogScan> {
+  return new LogWalk(found, options, visitor).run()
+}
+
+class LogWalk {
+  readonly #found: FoundSegments
+  readonly #segmentBytes: number
+  readonly #unreadable: UnreadablePages
+  readonly #stopAt: Position
+  readonly #visitor: ScanVisitor
+  readonly #brokenHeaders = new Map<Position, LogEnd>()
+  #holes: FoundHole[] = []
+  /** Behind the last frame that counts. */
+  #tail: LogTail
+  /** Behind the last entry that counts, lost or not, before its padding. */
+  #last: LogTail
+  /** The last frame, if it was padding. */
+  #padding: FrameHeader | null = null
+  #gap: Gap | null = null
+  /** The padding of the next entry may be lost, so that the entry has to be put back with it. */
+  #owesEntry = false
+  /** Nothing behind the damage can be trusted. */
+  #isStuck = false
+  /** The last place where a segment header agreed with what was walked. */
+  #anchor: LogTail
+  #window: { readonly base: Position; readonly bytes: SegmentWindow } | null = null
+
+  constructor(found: FoundSegments, options: ScanOptions, visitor: ScanVisitor) {
+    this.#found = found
+    this.#segmentBytes = options.segmentBytes
+    this.#unreadable = options.unreadable
+    this.#stopAt = options.stopAt ?? Number.POSITIVE_INFINITY
+    this.#visitor = visitor
+    this.#tail = found.origin
+    this.#last = found.origin
+    this.#anchor = found.origin
+  }
+
+  async run(): Promise<LogScan> {
+    for (;;) {
+      const { position } = this.#tail
+      if (position >= this.#stopAt && !this.#owesEntry) return this.#end()
+      const segment = this.#segmentAt(position)
+      if (segment?.base === position && !this.#enter(segment)) return this.#end()
+      const defect = segment === undefined ? 'the log ends here' : await this.#step(segment)
+      if (defect === null) continue
+      if (position >= this.#found.promisedEnd && defect !== strangeMark) return this.#end()
+      if (defect === strangeFrame || defect === strangeMark) this.#rewind(defect)
+      else this.#damaged(defect === 'zero' ? 'zeros below the durable mark' : defect)
+      if (defect === strangeMark || !(await this.#resync(position))) {
+        this.#isStuck = true
+        return this.#end()
+      }
     }
   }
-  return ended(null)
-}
 
-/** End of the last byte from `from` on that is not zero, `from` when all are. */
-export async function dirtyEndOf(segments: readonly ScannedSegment[], from: Position): Promise<Position> {
-  let dirtyEnd = from
-  for (const { segment } of segments) {
-    for (let at = Math.max(from, segment.base); at < segment.preparedEnd; at += chunkBytes) {
-      const bytes = await segment.read(at, Math.min(chunkBytes, segment.preparedEnd - at))
-      if (!isZero(bytes)) dirtyEnd = at + bytes.findLastIndex((byte) => byte !== 0) + 1
+  /** Compares what was walked with what the header of the next segment says. False when nothing fits any more. */
+  #enter({ base, previous, isHeaderWhole }: FoundSegment): boolean {
+    const { index, term, checksum } = this.#tail
+    if (previous === null) {
+      // Behind a hole with unknown end it is the repair that knows what to write.
+      if (!this.#owesEntry) this.#brokenHeaders.set(base, { index, term, checksum })
+      return true
     }
+    if (!isHeaderWhole) this.#brokenHeaders.set(base, previous)
+    if (previous.index === index && previous.term === term && previous.checksum === checksum) {
+      if (this.#gap === null) this.#anchor = this.#tail
+      return true
+    }
+    // Two intact records contradict each other, as when an old file was put back. What lies between the last header
+    // that agreed and this one hangs in the air.
+    this.#rewind('the segment header does not follow the segment before')
+    this.#isStuck = !canFollow(this.#anchor, { ...previous, position: base })
+    if (!this.#isStuck) this.#jumpTo({ tail: { ...previous, position: base }, isBehindEntry: false })
+    return !this.#isStuck
   }
-  return dirtyEnd
-}
 
-function follows(previous: LogEnd, tail: LogTail): boolean {
-  return previous.index === tail.index && previous.term === tail.term && previous.checksum === tail.checksum
-}
+  /** Takes the next frame. Returns why there is none to take. */
+  async #step({ segment, base }: FoundSegment): Promise<string | null> {
+    if (segment === null) return 'the segment file is missing'
+    if (this.#window?.base !== base) this.#window = { base, bytes: new SegmentWindow(segment, this.#unreadable) }
+    const { position } = this.#tail
+    const header = await this.#window.bytes.headerAt(position)
+    if (typeof header === 'string') return header
+    const defect = placeDefect(this.#tail, this.#padding, header, this.#segmentBytes)
+    if (defect !== null) return header.position === position ? strangeFrame : defect
+    const bytes = await this.#window.bytes.bytesAt(position, header.frameLength)
+    const isWhole = bytes.length === header.frameLength && bodyMatches(header, bytes)
+    if (!isWhole && position >= this.#found.promisedEnd) return 'body checksum'
+    const before = this.#last.position
+    this.#take(header, isWhole ? bytes : null)
+    return this.#contradictsMark(before) ? strangeMark : null
+  }
 
-async function frameAt(window: Window, position: Position): Promise<Frame | FrameDefect | 'body checksum' | 'length'> {
-  const head = window.peek(position, frameHeaderBytes) ?? (await window.load(position, frameHeaderBytes))
-  // The file ends here: space that was never prepared.
-  if (head.length < frameHeaderBytes) return isZero(head) ? 'zero' : 'length'
-  const header = readHeader(head, 0)
-  if (typeof header === 'string') {
-    if (header === 'zero' || header === 'magic' || header === 'header checksum') return header
-    throw new StoreError('UNKNOWN_FORMAT', `the frame at ${position} is of a format that this build does not know`, {
-      details: { position, field: header },
+  /** `bytes` is null when the body is damaged; the header and its place are good. */
+  #take(header: FrameHeader, bytes: Buffer | null): void {
+    const isPadding = header.type === frameTypes.padding
+    if (bytes === null) this.#damaged('body checksum')
+    if (isPadding) {
+      this.#tail = tailAfter(this.#tail, header)
+      this.#padding = header
+      if (bytes === null) this.#owesEntry = true
+      return
+    }
+    const isLost = bytes === null || this.#owesEntry
+    if (!isLost && this.#gap !== null) this.#closeGap(this.#gap, header.term)
+    this.#tail = tailAfter(this.#tail, header)
+    this.#last = this.#tail
+    this.#padding = null
+    this.#owesEntry = false
+    if (isLost) this.#visitor.lost(header)
+    else this.#visitor.entry({ header, bytes })
+  }
+
+  /** Whether the entry that reached the mark is not the one that it names: its segment came from elsewhere. */
+  #contradictsMark(before: Position): boolean {
+    const { mark } = this.#found
+    const { position, index, term } = this.#last
+    if (before >= mark.position || position < mark.position) return false
+    return position !== mark.position || index !== mark.index || term !== mark.term
+  }
+
+  #damaged(reason: string): void {
+    this.#gap ??= { before: this.#last, reason, termsKnown: true }
+  }
+
+  /** Goes on behind the damage that was met at `position`, if anything can be trusted there. */
+  async #resync(position: Position): Promise<boolean> {
+    const way = await findWayOn(this.#found, {
+      segmentBytes: this.#segmentBytes,
+      unreadable: this.#unreadable,
+      before: this.#last,
+      from: this.#tail.position,
+      damagedAt: position,
     })
-  }
-  if (position + header.frameLength > window.end) return 'length'
-  const bytes = window.peek(position, header.frameLength) ?? (await window.load(position, header.frameLength))
-  if (bytes.length < header.frameLength) return 'length'
-  return bodyMatches(header, bytes) ? { header, bytes } : 'body checksum'
-}
-
-/** Reads a segment forward in large chunks; frames are views of them. */
-class Window {
-  readonly #segment: Segment
-  #start: Position = 0
-  #chunk: Buffer = Buffer.alloc(0)
-
-  constructor(segment: Segment) {
-    this.#segment = segment
+    if (way !== null) this.#jumpTo(way)
+    return way !== null
   }
 
-  get end(): Position {
-    return this.#segment.end
+  #jumpTo({ tail, isBehindEntry }: WayOn): void {
+    invariant(this.#gap !== null, 'S3: nothing is left out but damage')
+    this.#gap.termsKnown = false
+    this.#tail = tail
+    this.#last = tail
+    this.#padding = null
+    this.#owesEntry = !isBehindEntry
   }
 
-  /** Undefined when the bytes are not in memory yet. */
-  peek(position: Position, length: number): Buffer | undefined {
-    const offset = position - this.#start
-    if (offset < 0 || offset + length > this.#chunk.length) return undefined
-    return this.#chunk.subarray(offset, offset + length)
+  #rewind(reason: string): void {
+    const { index, position } = this.#anchor
+    this.#holes = this.#holes.filter((hole) => hole.end <= position)
+    for (const base of this.#brokenHeaders.keys()) if (base > position) this.#brokenHeaders.delete(base)
+    this.#visitor.rewind(index + 1)
+    this.#tail = this.#anchor
+    this.#last = this.#anchor
+    this.#padding = null
+    this.#owesEntry = false
+    this.#gap = { before: this.#anchor, reason, termsKnown: false }
   }
 
-  async load(position: Position, length: number): Promise<Buffer> {
-    const wanted = Math.min(Math.max(length, chunkBytes), this.#segment.end - position)
-    this.#chunk = await this.#segment.read(position, wanted)
-    this.#start = position
-    return this.#chunk.subarray(0, length)
+  /** `nextTerm` is that of the entry behind the gap. */
+  #closeGap({ before, reason, termsKnown }: Gap, nextTerm: number): void {
+    const { index, term, checksum, position } = this.#last
+    invariant(index > before.index, 'S3: a hole holds an entry')
+    const hole: FoundHole = {
+      fromIndex: before.index + 1,
+      toIndex: index,
+      position: before.position,
+      end: position,
+      reason,
+      termsKnown: termsKnown || before.term === nextTerm,
+      before,
+      endChecksum: checksum,
+      endTerm: term,
+    }
+    this.#gap = null
+    this.#holes.push(hole)
+    this.#visitor.hole(hole)
+  }
+
+  #end(): LogScan {
+    const gap = this.#gap
+    const { endUnknown } = this.#found
+    // Behind a hole at the very end the header of the last lost entry is there, or the log could not go on.
+    if (
+      gap !== null &&
+      !this.#isStuck &&
+      !this.#owesEntry &&
+      endUnknown === null &&
+      this.#last.index > gap.before.index
+    )
+      this.#closeGap(gap, this.#last.term)
+    const lost = this.#gap
+    if (lost !== null) this.#visitor.rewind(lost.before.index + 1)
+    const tail = lost?.before ?? this.#last
+    const reason = lost?.reason ?? endUnknown
+    const { index, position } = tail
+    return {
+      tail,
+      holes: this.#holes,
+      rottenTail: reason === null ? null : { fromIndex: index + 1, position, reason },
+      brokenHeaders: [...this.#brokenHeaders]
+        .filter(([base]) => base < position)
+        .map(([base, previous]) => ({ base, previous })),
+    }
+  }
+
+  #segmentAt(position: Position): FoundSegment | undefined {
+    const { begun } = this.#found
+    return begun[Math.floor((position - (begun[0]?.base ?? 0)) / this.#segmentBytes)]
   }
 }

@@ -41,6 +41,8 @@ export class PositionIndex {
   readonly #chunkStart: number
   #firstIndex: number
   #lastIndex: number
+  /** The next entry gets a sample, so that nobody has to walk through the hole to find it. */
+  #isBehindHole = false
   #chunks: Chunk[] = []
   #sampleCount = 0
   #sampleIndexes = new Float64Array(1024)
@@ -58,11 +60,11 @@ export class PositionIndex {
   add(header: FrameHeader): void {
     const { index } = header
     invariant(index > this.#lastIndex, 'S2: entries are indexed in order')
-    const isBehindHole = index > this.#lastIndex + 1
-    if (isBehindHole) this.skip(index - 1)
+    if (index > this.#lastIndex + 1) this.skip(index - 1)
     this.#lastIndex = index
     this.#note(this.#chunkFor(index), header)
-    if (isBehindHole || this.#isSampleDue(header)) this.#insertSamples([header])
+    if (this.#isBehindHole || this.#isSampleDue(header)) this.#insertSamples([header])
+    this.#isBehindHole = false
   }
 
   /** The entries up to `lastIndex` lie in a hole at the end. */
@@ -71,6 +73,7 @@ export class PositionIndex {
     else for (let index = this.#lastIndex + 1; index < lastIndex; index += chunkEntries) this.#chunkFor(index)
     this.#chunkFor(lastIndex)
     this.#lastIndex = lastIndex
+    this.#isBehindHole = true
   }
 
   /** Lost entries that are there again, one behind the other. */
@@ -86,11 +89,6 @@ export class PositionIndex {
     this.#insertSamples(samples)
   }
 
-  /** An entry behind a hole, so that nobody has to walk through the hole to find it. */
-  addPlace(place: KnownPlace): void {
-    this.#insertSamples([place])
-  }
-
   /** Forgets where the entries of a hole lie. */
   forget(fromIndex: number, toIndex: number): void {
     for (let index = Math.max(fromIndex, this.#chunks[0]?.first ?? toIndex + 1); index <= toIndex; index++) {
@@ -100,6 +98,12 @@ export class PositionIndex {
     const from = this.#sampleAtOrBefore(this.#sampleIndexes, fromIndex - 1) + 1
     const to = this.#sampleAtOrBefore(this.#sampleIndexes, toIndex) + 1
     this.#replaceSamples(from, to, [])
+    if (toIndex === this.#lastIndex) this.#isBehindHole = true
+  }
+
+  /** An entry that begins behind a hole. */
+  addPlace(place: KnownPlace): void {
+    this.#insertSamples([place])
   }
 
   /** Forgets the entries from `index` on. */

@@ -1,7 +1,7 @@
 /**
  * The 4 KiB in front of a segment's frames: what is local to this node (tables in `README.md`).
  *
- * The fixed part is written once, before the first frame. The two slots of the durable mark are written in turn, in
+ * The fixed part is written before the first frame, in two copies. The two slots of the durable mark are written in turn, in
  * sectors of their own, so that a torn write can damage one of them only. Nothing here counts as log bytes (S2).
  */
 import { crc32 } from 'node:zlib'
@@ -17,7 +17,9 @@ export const segmentVersion = 1
 export const markSlotBytes = 64
 export const incarnationBytesMax = 64
 
-const fixedPartBytes = 512
+export const fixedPartBytes = 512
+/** The fixed part lies there twice, so that a damaged sector does not take along where a log begins. */
+export const fixedPartsAt = [0, 2048] as const
 const checksumAt = 508
 const markSlotsAt = [512, 1024] as const
 const markChecksumAt = 60
@@ -51,6 +53,13 @@ export type SegmentHeaderDefect = 'blank' | 'damaged' | 'version'
 
 export function encodeSegmentHeader(header: SegmentHeader, mark: DurableMark): Buffer {
   const bytes = Buffer.alloc(segmentHeaderBytes)
+  for (const at of fixedPartsAt) encodeFixedPart(header).copy(bytes, at)
+  encodeMark(mark).copy(bytes, markOffset(mark.sequence))
+  return bytes
+}
+
+export function encodeFixedPart(header: SegmentHeader): Buffer {
+  const bytes = Buffer.alloc(fixedPartBytes)
   const incarnation = Buffer.from(header.incarnation, 'utf8')
   invariant(incarnation.length <= incarnationBytesMax, 'the incarnation fits into the segment header')
   bytes.writeUInt32LE(segmentMagic, 0)
@@ -63,23 +72,28 @@ export function encodeSegmentHeader(header: SegmentHeader, mark: DurableMark): B
   bytes.writeUInt32LE(header.previous.checksum, 40)
   incarnation.copy(bytes, 48)
   bytes.writeUInt32LE(crc32(bytes.subarray(0, checksumAt)), checksumAt)
-  encodeMark(mark).copy(bytes, markOffset(mark.sequence))
   return bytes
 }
 
+/** What the first intact copy says. */
 export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | SegmentHeaderDefect {
   if (bytes.length < segmentHeaderBytes) return isZero(bytes) ? 'blank' : 'damaged'
-  const fixed = bytes.subarray(0, fixedPartBytes)
+  const [first, second] = fixedPartsAt.map((at) => decodeFixedPart(bytes.subarray(at, at + fixedPartBytes)))
+  if (typeof first === 'object' || first === 'version') return first
+  return second === undefined || second === 'blank' ? first! : second
+}
+
+function decodeFixedPart(fixed: Buffer): SegmentHeader | SegmentHeaderDefect {
   if (isZero(fixed)) return 'blank'
   // Magic, version and the place of this checksum stay the same in all versions.
-  if (bytes.readUInt32LE(0) !== segmentMagic) return 'damaged'
-  if (crc32(fixed.subarray(0, checksumAt)) !== bytes.readUInt32LE(checksumAt)) return 'damaged'
-  if (bytes.readUInt16LE(4) !== segmentVersion) return 'version'
+  if (fixed.readUInt32LE(0) !== segmentMagic) return 'damaged'
+  if (crc32(fixed.subarray(0, checksumAt)) !== fixed.readUInt32LE(checksumAt)) return 'damaged'
+  if (fixed.readUInt16LE(4) !== segmentVersion) return 'version'
   return {
-    incarnation: bytes.toString('utf8', 48, 48 + Math.min(bytes.readUInt16LE(6), incarnationBytesMax)),
-    segmentBytes: readUint64(bytes, 8),
-    base: readUint64(bytes, 16),
-    previous: { index: readUint64(bytes, 24), term: readUint64(bytes, 32), checksum: bytes.readUInt32LE(40) },
+    incarnation: fixed.toString('utf8', 48, 48 + Math.min(fixed.readUInt16LE(6), incarnationBytesMax)),
+    segmentBytes: readUint64(fixed, 8),
+    base: readUint64(fixed, 16),
+    previous: { index: readUint64(fixed, 24), term: readUint64(fixed, 32), checksum: fixed.readUInt32LE(40) },
   }
 }
 

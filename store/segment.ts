@@ -7,14 +7,18 @@
 import { invariant } from './assert.ts'
 import type { Disk, DiskFile } from './disk.ts'
 import {
+  areMarksBlank,
   type DurableMark,
+  encodeFixedPart,
   encodeMark,
   encodeSegmentHeader,
+  fixedPartsAt,
   type LogEnd,
   markOffset,
   type SegmentHeader,
   segmentHeaderBytes,
 } from './segment-header.ts'
+import { readTolerantly } from './tolerant-read.ts'
 import type { Position } from './types.ts'
 
 const pageBytes = 4096
@@ -86,8 +90,9 @@ export class Segment {
     return this.#filledBytes
   }
 
-  readHeader(): Promise<Buffer> {
-    return this.#file.read(0, segmentHeaderBytes)
+  /** Bytes of the header; shorter where the file ends. */
+  readHeader(offset: number, length: number): Promise<Buffer> {
+    return this.#file.read(offset, Math.min(length, segmentHeaderBytes - offset))
   }
 
   /** Bytes of frames from `position`; shorter where the file ends. */
@@ -104,6 +109,45 @@ export class Segment {
 
   writeHeader(header: SegmentHeader, mark: DurableMark): Promise<void> {
     return this.#file.write([encodeSegmentHeader(header, mark)], 0)
+  }
+
+  /**
+   * Writes the copies of the fixed part again. The marks stay, unless there are none: then the given one, which is
+   * true everywhere, makes the header complete. Through a handle of its own, as repairs are.
+   */
+  async restoreHeader(header: SegmentHeader, mark: DurableMark): Promise<void> {
+    await this.#repairing(async (file) => {
+      const whole = { position: 0, length: segmentHeaderBytes }
+      const bytes = await readTolerantly((at, length) => file.read(at, length), whole, { count: 0 })
+      const isMarked = bytes.length === segmentHeaderBytes && !areMarksBlank(bytes)
+      if (!isMarked) await file.write([encodeSegmentHeader(header, mark)], 0)
+      else for (const at of fixedPartsAt) await file.write([encodeFixedPart(header)], at)
+      await file.sync()
+    })
+    this.#filledBytes = Math.max(this.#filledBytes, segmentHeaderBytes)
+    this.#preparedBytes = Math.max(this.#preparedBytes, segmentHeaderBytes)
+  }
+
+  /** Puts frames back, written and synced. */
+  async repairFrames(buffers: readonly Uint8Array[], position: Position, end: Position): Promise<void> {
+    invariant(position >= this.base && end <= this.preparedEnd, 'frames go into prepared space only')
+    await this.#repairing(async (file) => {
+      await file.write(buffers, this.#offsetOf(position))
+      await file.sync()
+    })
+  }
+
+  /**
+   * Work on damaged parts of the file through a handle of its own: a failed write-back is reported once a handle, and
+   * its error must not be taken by a sync that vouches for other frames, nor the other way round.
+   */
+  async #repairing(work: (file: DiskFile) => Promise<void>): Promise<void> {
+    const file = await this.#disk.open(this.path, { create: false })
+    try {
+      await work(file)
+    } finally {
+      await file.close()
+    }
   }
 
   writeMark(mark: DurableMark): Promise<void> {

@@ -107,9 +107,14 @@ describe('the segment header', () => {
     expect(newestMark(bytes)).toEqual(mark)
   })
 
-  test('zeros are blank, half a header is damaged', () => {
+  test('zeros are blank, one copy is enough, half a header is damaged', () => {
     expect(decodeSegmentHeader(Buffer.alloc(4096))).toBe('blank')
     expect(decodeSegmentHeader(Buffer.alloc(0))).toBe('blank')
-    expect(decodeSegmentHeader(encodeSegmentHeader(segmentHeader, mark).fill(0, 100, 512))).toBe('damaged')
+    for (const at of [0, 2048]) {
+      const bytes = encodeSegmentHeader(segmentHeader, mark)
+      expect(decodeSegmentHeader(bytes.fill(0, at, at + 512))).toEqual(segmentHeader)
+      expect(decodeSegmentHeader(bytes.fill(9, at, at + 512))).toEqual(segmentHeader)
+      expect(decodeSegmentHeader(bytes.fill(0, 2048 - at + 100, 2048 - at + 512))).toBe('damaged')
+    }
   })
 })
