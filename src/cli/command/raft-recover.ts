@@ -4,17 +4,17 @@
  * Without `--confirm` it only looks and says what would be lost. It works on stopped brokers, never over the network.
  */
 import { resolve } from 'node:path'
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import { LevelKeyValueEngine, NodeDisk } from '../../../store/index.ts'
 import { forceRecovery, inspectSurvivor, type RecoveryPorts, type Survivor } from '../../broker/forced-recovery.ts'
 import { systemClock, systemRandom } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
-import { formatTable, type OutputFormat, printData, printJson } from '../output.ts'
+import { formatTable, printData, printJson } from '../output.ts'
 
 interface Flags {
   readonly data: readonly string[]
   readonly confirm?: string
-  readonly output: OutputFormat
+  readonly json?: boolean
 }
 
 export function registerRaftRecover(raft: Command): void {
@@ -23,7 +23,7 @@ export function registerRaftRecover(raft: Command): void {
     .description('last resort: go on with one survivor after a majority was lost for good (may lose messages)')
     .requiredOption('--data <folders...>', 'data folders of the stopped survivors (<data>/groups/<group>)')
     .option('--confirm <text>', 'do it: the text that was printed for the one replica to recover')
-    .addOption(new Option('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table'))
+    .option('--json', 'print JSON')
     .action(async (flags: Flags) => {
       const ports: RecoveryPorts = {
         disk: new NodeDisk('/'),
@@ -32,16 +32,16 @@ export function registerRaftRecover(raft: Command): void {
         random: systemRandom,
       }
       const folders = flags.data.map((folder) => resolve(folder))
-      if (flags.confirm === undefined) await look(folders, ports, flags.output)
-      else await act(folders, ports, flags.confirm, flags.output)
+      if (flags.confirm === undefined) await look(folders, ports, flags.json ?? false)
+      else await act(folders, ports, flags.confirm, flags.json ?? false)
     })
 }
 
-async function look(folders: readonly string[], ports: RecoveryPorts, output: OutputFormat): Promise<void> {
+async function look(folders: readonly string[], ports: RecoveryPorts, isJson: boolean): Promise<void> {
   const survivors: Survivor[] = []
   for (const folder of folders) survivors.push(await inspectSurvivor(folder, ports))
   survivors.sort((a, b) => b.lastTerm - a.lastTerm || b.lastIndex - a.lastIndex)
-  if (output === 'json') {
+  if (isJson) {
     printJson(survivors)
     return
   }
@@ -74,14 +74,14 @@ async function act(
   folders: readonly string[],
   ports: RecoveryPorts,
   confirmation: string,
-  output: OutputFormat,
+  isJson: boolean,
 ): Promise<void> {
   const [folder, ...others] = folders
   if (folder === undefined || others.length > 0) {
     throw new LedgerError('CONFIG_INVALID', 'data: exactly one folder can be recovered')
   }
   const { node, group, incarnation, lastIndex } = await forceRecovery(folder, ports, confirmation)
-  if (output === 'json') {
+  if (isJson) {
     printJson({ node, group, incarnation, lastIndex })
     return
   }

@@ -12,6 +12,7 @@ import { formatTable, printData, printJson, printTalk } from '../output.ts'
 import { addressList, positiveInteger, wholeNumber } from '../parse.ts'
 import { runChange } from '../raft/change.ts'
 import { RaftGroup, type ReplicaView } from '../raft/group.ts'
+import { registerRaftRecover } from './raft-recover.ts'
 
 interface Flags {
   readonly address?: readonly string[]
@@ -89,6 +90,7 @@ export function registerRaft(program: Command): void {
     (node: string, text: string, flags: ChangeFlags) =>
       change(flags, { kind: 'priority', node, priority: wholeNumber(text) }),
   )
+  registerRaftRecover(raft)
 }
 
 async function withGroup(flags: Flags, use: (group: RaftGroup) => Promise<void>): Promise<void> {
