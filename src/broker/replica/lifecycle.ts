@@ -79,7 +79,9 @@ export class ReplicaLifecycle {
   /** Why no replica runs; null while one does and before the first. */
   get reason(): string | null {
     if (this.#damage !== null) return this.#damage
-    return this.#replica || !this.#began ? null : 'RESTARTING: this replica begins again with a copy'
+    if (this.#replica) return null
+    if (this.#began) return 'RESTARTING: this replica begins again with a copy'
+    return this.#upkeep.status.catchUp ? 'CATCHING_UP: this node copies the log of its group before it begins' : null
   }
 
   /** Of copies, holes and the scrub. */
@@ -121,6 +123,7 @@ export class ReplicaLifecycle {
         this.#parts.logger.error('the storage could not be closed cleanly', { error })
       }
       // After a failure these refuse or fail again; the files are let go all the same.
+      await this.#upkeep.end()
       await this.#letGo()
       await this.#store.close()
       return clean

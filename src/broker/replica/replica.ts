@@ -478,7 +478,7 @@ export class Replica implements ReplicaApi {
       applied: (entry, result) => this.#onApplied(entry, result),
       progressed: (index) => this.#onProgressed(index),
       // The log has told of the hole; its repair resumes.
-      rotten: (error) => this.#parts.logger.warn('nothing can be applied before the log is repaired', { error }),
+      rotten: (error) => this.#parts.logger.debug('nothing can be applied before the log is repaired', { error }),
       failed: (error) => this.#loop.storageFailed(error),
     })
   }

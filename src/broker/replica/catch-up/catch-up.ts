@@ -95,9 +95,13 @@ export class CatchUp {
     return this.#status
   }
 
-  /** Starts copying unless it does already. */
+  /** Starts copying unless it does already. A state alone is not enough once the log is left behind, too. */
   start(kind: CatchUpKind, reason: string): void {
-    if (this.#running || this.#stop.signal.aborted) return
+    if (this.#stop.signal.aborted) return
+    if (this.#running) {
+      if (kind === 'whole') this.#kind = kind
+      return
+    }
     this.#kind = kind
     this.#status = { source: '', phase: 'wait', fetchedBytes: 0, totalBytes: 0 }
     this.#movedAtMs = this.#ports.clock.monotonicMs()

@@ -56,9 +56,10 @@ export class Healer {
     this.#ports = ports
   }
 
-  /** Begins with what recovery found. */
+  /** Begins with what recovery found, and with what was found since. */
   start(): void {
     if (this.#ports.quarantine.isPending) this.#run()
+    else for (const hole of this.#open()) this.onRot(hole)
   }
 
   /** Rot was found while the replica runs. */
