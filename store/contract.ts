@@ -188,7 +188,7 @@ export interface CommitLogApi {
   /**
    * Verifies a stretch of the durable log from `fromPosition` on (0 when nothing is known) straight from the disk,
    * past every cache of this process: about `bytesMax` bytes, of one segment at most. `next` is where to go on: the
-   * origin again behind the end. `hole` is what was found to be damaged and not known before; `onRot` was told.
+   * origin again behind the end. `hole` is the first that was found and not known before; `onRot` was told of all.
    */
   scrub(fromPosition: Position, bytesMax: number): Promise<{ readonly next: Position; readonly hole: LogHole | null }>
   /** True when preparing space failed for lack of space and has not succeeded since. */

@@ -90,7 +90,9 @@ export class LogHoles {
     this.#set(
       this.#holes
         .filter(({ toIndex }) => toIndex > index)
-        .map((hole) => (hole.fromIndex > index ? hole : { ...hole, fromIndex: index + 1, position, before: origin })),
+        .map((hole) =>
+          hole.position >= position ? hole : { ...hole, fromIndex: index + 1, position, before: origin },
+        ),
     )
   }
 

@@ -194,15 +194,24 @@ class LogWalk {
 
   /** Goes on behind the damage that was met at `position`, if anything can be trusted there. */
   async #resync(position: Position): Promise<boolean> {
-    const way = await findWayOn(this.#found, {
+    let way = await this.#wayOn(position)
+    if (way === 'strange') {
+      this.#rewind(this.#gap?.reason ?? strangeFrame)
+      way = await this.#wayOn(position)
+    }
+    if (way === null || way === 'strange') return false
+    this.#jumpTo(way)
+    return true
+  }
+
+  #wayOn(damagedAt: Position): ReturnType<typeof findWayOn> {
+    return findWayOn(this.#found, {
       segmentBytes: this.#segmentBytes,
       unreadable: this.#unreadable,
       before: this.#last,
       from: this.#tail.position,
-      damagedAt: position,
+      damagedAt,
     })
-    if (way !== null) this.#jumpTo(way)
-    return way !== null
   }
 
   #jumpTo({ tail, isBehindEntry }: WayOn): void {

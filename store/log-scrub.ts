@@ -6,7 +6,6 @@
  * part of the log was neither cut nor deleted nor repaired until the end.
  */
 
-import { invariant } from './assert.ts'
 import type { LogTail } from './layout.ts'
 import type { EntryEnd, LogFiles } from './log-files.ts'
 import type { LogHoles } from './log-holes.ts'
@@ -53,8 +52,11 @@ export async function verifyStretch(log: ScrubbedLog, position: Position, until:
       const { holes, rottenTail } = await scanStretch(log, stretch)
       if (!isUnchanged()) return null
       if (rottenTail === null) return { end: stretch.end.position, holes: holes.map((hole) => withTerms(log, hole)) }
+      // The disk contradicts what is known here to the very end: nothing of it counts.
+      if (stretch.knownEnd !== null) {
+        return { end: stretch.end.position, holes: [wholly(log, stretch.start, stretch.knownEnd, rottenTail.reason)] }
+      }
       // Its end is damaged, too: go on to a place that needs no proof from the disk.
-      invariant(stretch.knownEnd === null, 'S3: what lies between two known places can be told')
       stretch = endAt(log, stretch.start, stretch.end.position + 1)
     }
   } catch (error) {
@@ -62,6 +64,20 @@ export async function verifyStretch(log: ScrubbedLog, position: Position, until:
     return null
   }
   return { end: position, holes: [] }
+}
+
+function wholly(log: ScrubbedLog, before: LogTail, end: LogTail, reason: string): FoundHole {
+  return withTerms(log, {
+    fromIndex: before.index + 1,
+    toIndex: end.index,
+    position: before.position,
+    end: end.position,
+    reason,
+    termsKnown: true,
+    before,
+    endChecksum: end.checksum,
+    endTerm: end.term,
+  })
 }
 
 function unchanged(log: ScrubbedLog): () => boolean {

@@ -31,8 +31,11 @@ export interface WayOn {
   readonly isBehindEntry: boolean
 }
 
-/** Null when nothing behind the damage can be trusted. */
-export async function findWayOn(found: FoundSegments, damage: Damage): Promise<WayOn | null> {
+/**
+ * Null when nothing behind the damage can be trusted; `strange` when what stands there contradicts what was walked
+ * before it.
+ */
+export async function findWayOn(found: FoundSegments, damage: Damage): Promise<WayOn | 'strange' | null> {
   const next = found.begun.find(({ base, previous }) => base > damage.damagedAt && previous !== null)
   const goal = next?.base ?? found.promisedEnd
   if (next === undefined && found.endUnknown !== null) return null
@@ -48,7 +51,7 @@ export async function findWayOn(found: FoundSegments, damage: Damage): Promise<W
   if (known === null) return wayAtPromisedEnd(found, damage, arriving)
   const chain = arriving.find(({ tail }) => isSame(tail, known))
   if (chain !== undefined) return wayTo(tailBefore(chain.start, damage.before.term), damage)
-  if (!canFollow(damage.before, known)) return null
+  if (!canFollow(damage.before, known)) return 'strange'
   return { tail: known, isBehindEntry: next === undefined }
 }
 
@@ -59,6 +62,8 @@ function wayTo(tail: LogTail, { segmentBytes }: Damage): WayOn {
 /** Whether the log can have gone on from `before` to `known`. */
 export function canFollow(before: LogTail, known: LogTail): boolean {
   const lost = known.index - before.index
+  // One index and two terms are two entries: what was walked is of another time.
+  if (lost === 0 && known.term !== before.term) return false
   return lost >= 0 && known.term >= before.term && lost * frameAlignmentBytes <= known.position - before.position
 }
 
