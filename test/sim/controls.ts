@@ -11,3 +11,12 @@ export function lyingFsync(configuration: SimConfiguration): SimConfiguration {
     looksAtDisks: false,
   }
 }
+
+/** The control of this name as an option of a run; nothing for none. */
+export function changeOf(control: string | null): {
+  readonly change?: (configuration: SimConfiguration) => SimConfiguration
+} {
+  if (control === null) return {}
+  if (control === 'lying-fsync') return { change: lyingFsync }
+  throw new RangeError(`there is no control named ${control}`)
+}

@@ -2,39 +2,39 @@
  * `npm run sim`: runs seeds of the simulator and counts.
  *
  *   --seeds N      how many (default 200)      --from K     number of the first (default 0)
- *   --seed X       only this one               --json       one object as the last line
- *   --verbose      what happens in the run     --repeat     every seed twice, effects must be equal
- *   --stop         end at the first failure    --lying-fsync  the negative control: must fail
+ *   --seed X       only this one               --jobs N     processes (default: cores)
+ *   --verbose      what happens in the run     --repeat     every seed twice, not only one in a hundred
+ *   --stop         end at the first failure    --json       one object as the last line, and nothing else if all is well
+ *   --commit C     says so if the sources are of another commit    --lying-fsync  the negative control: must fail
  *
  * A failing seed prints its configuration and the command that replays it exactly. Exits 1 when a seed failed.
  */
+import { execFileSync } from 'node:child_process'
+import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
-import { lyingFsync } from './controls.ts'
-import { type RunOptions, type RunResult, runSeed } from './simulation.ts'
+import { changeOf } from './controls.ts'
+import { runPool } from './pool.ts'
+import { runChecked } from './run-checked.ts'
+import type { RunResult } from './simulation.ts'
+import { Totals } from './totals.ts'
 
 const { values: given } = parseArgs({
   options: {
     seeds: { type: 'string', default: '200' },
     from: { type: 'string', default: '0' },
     seed: { type: 'string' },
+    jobs: { type: 'string', default: String(availableParallelism()) },
     json: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
     repeat: { type: 'boolean', default: false },
     stop: { type: 'boolean', default: false },
+    commit: { type: 'string' },
     'lying-fsync': { type: 'boolean', default: false },
   },
 })
+const control = given['lying-fsync'] ? 'lying-fsync' : null
 
 const out = (text: string): void => void process.stdout.write(`${text}\n`)
-
-function optionsOf(seed: string): RunOptions {
-  const trace = (atMs: number, text: string): void => out(`${atMs.toFixed(3).padStart(12)}  ${text}`)
-  return {
-    seed,
-    ...(given.verbose ? { trace } : {}),
-    ...(given['lying-fsync'] ? { change: lyingFsync } : {}),
-  }
-}
 
 function report(result: RunResult): void {
   const { configuration, failure, seed, ...counts } = result
@@ -42,41 +42,60 @@ function report(result: RunResult): void {
   out(`${failure === null ? 'ok  ' : 'FAIL'} seed ${seed}: ${failure ?? ''}`)
   out(`  configuration ${JSON.stringify(configuration)}`)
   out(`  ${JSON.stringify(counts)}`)
-  const control = given['lying-fsync'] ? ' --lying-fsync' : ''
-  if (failure !== null) out(`  replay: npm run sim -- --seed ${seed} --verbose${control}`)
+  if (failure !== null) out(`  replay: ${replayCommand(seed)}`)
 }
 
-async function runOne(seed: string): Promise<RunResult> {
-  const result = await runSeed(optionsOf(seed))
-  if (!given.repeat || result.failure !== null) return result
-  const again = await runSeed({ ...optionsOf(seed), trace: () => {} })
-  if (again.digest === result.digest) return result
-  return { ...result, failure: `not deterministic: ${result.digest} and ${again.digest}` }
+function replayCommand(seed: string): string {
+  const options = control === null ? '' : ` --${control}`
+  return `npm run sim -- --seed ${seed} --verbose --commit ${commitOf()}${options}`
+}
+
+/** The commit of the sources, with a mark when they were changed since; `unknown` outside a repository. */
+function commitOf(): string {
+  const git = (...words: string[]): string => execFileSync('git', words, { encoding: 'utf8' }).trim()
+  try {
+    const isChanged = git('status', '--porcelain', '--untracked-files=no') !== ''
+    return `${git('rev-parse', '--short=12', 'HEAD')}${isChanged ? '-changed' : ''}`
+  } catch {
+    return 'unknown'
+  }
+}
+
+async function runOne(seed: string): Promise<void> {
+  const trace = (atMs: number, text: string): void => out(`${atMs.toFixed(3).padStart(12)}  ${text}`)
+  const options = { seed, ...changeOf(control), ...(given.verbose ? { trace } : {}) }
+  const { result, repeated } = await runChecked(options, given.repeat)
+  report(result)
+  totals.add(result, repeated)
+}
+
+async function runMany(): Promise<void> {
+  const from = Number(given.from)
+  await runPool({
+    jobs: Math.max(1, Number(given.jobs)),
+    seeds: Array.from({ length: Number(given.seeds) }, (_, at) => String(from + at)),
+    repeat: given.repeat,
+    control,
+    onResult: ({ result, repeated }) => {
+      report(result)
+      totals.add(result, repeated)
+      if (totals.seeds % 1000 === 0 && !given.json) out(`${totals.seeds} seeds, ${totals.failed} failed`)
+    },
+    onLost: (seed, why) => {
+      totals.seeds++
+      totals.failed++
+      out(`FAIL seed ${seed}: ${why}\n  replay: ${replayCommand(seed)}`)
+    },
+    stopped: () => given.stop && totals.failed > 0,
+  })
 }
 
 const startedMs = performance.now()
-const from = Number(given.from)
-const seeds =
-  given.seed === undefined ? Array.from({ length: Number(given.seeds) }, (_, at) => String(from + at)) : [given.seed]
-const total = { seeds: 0, failed: 0, elections: 0, crashes: 0, acknowledged: 0, faults: 0, events: 0, consumed: 0 }
-const faultsByKind: Record<string, number> = {}
-for (const seed of seeds) {
-  const result = await runOne(seed)
-  report(result)
-  total.seeds++
-  if (result.failure !== null) total.failed++
-  total.elections += result.elections
-  total.crashes += result.crashes
-  total.acknowledged += result.acknowledged
-  total.faults += result.faults
-  total.events += result.events
-  total.consumed += result.consumed
-  for (const [kind, count] of Object.entries(result.faultsByKind))
-    faultsByKind[kind] = (faultsByKind[kind] ?? 0) + count
-  if (given.stop && result.failure !== null) break
-  if (total.seeds % 100 === 0 && !given.json) out(`${total.seeds} seeds, ${total.failed} failed`)
+const totals = new Totals()
+if (given.commit !== undefined && given.commit !== commitOf()) {
+  out(`these sources are of commit ${commitOf()}, not ${given.commit}: the run may differ`)
 }
-const seconds = Math.round((performance.now() - startedMs) / 10) / 100
-if (given.json) out(JSON.stringify({ ...total, seconds, faultsByKind }))
-else out(`${JSON.stringify(faultsByKind)}\n${JSON.stringify({ ...total, seconds })}`)
-process.exitCode = total.failed > 0 ? 1 : 0
+if (given.seed === undefined) await runMany()
+else await runOne(given.seed)
+out(JSON.stringify(totals.summary(Math.round((performance.now() - startedMs) / 10) / 100)))
+process.exitCode = totals.failed > 0 ? 1 : 0

@@ -51,7 +51,7 @@ export async function tryMutant(copy: string, mutant: Mutant, seedsMax: number):
 function runSimulator(copy: string, seedsMax: number): Promise<string> {
   return new Promise((resolve, reject) => {
     const main = join(copy, 'dist/test/sim/main.js')
-    const child = spawn(process.execPath, [main, '--seeds', String(seedsMax), '--stop', '--json'], {
+    const child = spawn(process.execPath, [main, '--seeds', String(seedsMax), '--stop', '--jobs', '1', '--json'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     let output = ''

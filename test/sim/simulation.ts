@@ -317,7 +317,7 @@ class Simulation {
     const { elections } = this.#judge
     const { crashes } = this.#faults
     let failure = this.#judge.violation?.message ?? null
-    if (failure === null && (elections < 2 || crashes === 0 || acknowledged === 0)) {
+    if (failure === null && (elections === 0 || crashes === 0 || acknowledged === 0)) {
       failure = `INVALID: ${elections} elections, ${crashes} crashes, ${acknowledged} acknowledged prove nothing`
     }
     return {

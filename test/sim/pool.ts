@@ -1,0 +1,90 @@
+/**
+ * Runs seeds in child processes, a slice at a time. A child that dies or hangs costs the seed it was at, which counts
+ * as failed, and nothing else: another child goes on behind it.
+ */
+import { type ChildProcess, fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import type { CheckedResult } from './run-checked.ts'
+
+/** What a child is told. */
+export interface Slice {
+  readonly seeds: readonly string[]
+  readonly repeat: boolean
+  readonly control: string | null
+}
+
+/** What a child answers, once for every seed, in order. */
+export type Answer = CheckedResult
+
+export interface PoolOptions {
+  readonly jobs: number
+  readonly seeds: readonly string[]
+  readonly repeat: boolean
+  readonly control: string | null
+  onResult(answer: Answer): void
+  /** The child died or hung at this seed. */
+  onLost(seed: string, why: string): void
+  stopped(): boolean
+}
+
+const sliceSeeds = 25
+/** No seed takes a tenth of that. */
+const seedMsMax = 120_000
+
+export async function runPool(options: PoolOptions): Promise<void> {
+  const left = [...options.seeds]
+  const take = (): readonly string[] => (options.stopped() ? [] : left.splice(0, sliceSeeds))
+  await Promise.all(Array.from({ length: options.jobs }, () => runJob(options, take)))
+}
+
+async function runJob(options: PoolOptions, take: () => readonly string[]): Promise<void> {
+  let child: ChildProcess | null = null
+  let seeds = take()
+  while (seeds.length > 0) {
+    child ??= fork(fileURLToPath(new URL('./child.js', import.meta.url)))
+    const done = await runSlice(child, seeds, options)
+    let rest: readonly string[] = []
+    if (done.lost !== null) {
+      child = null
+      options.onLost(seeds[done.count] ?? '', done.lost)
+      rest = seeds.slice(done.count + 1)
+    }
+    seeds = rest.length > 0 ? rest : take()
+  }
+  child?.disconnect()
+}
+
+/** Resolves with how many seeds were answered, and with what happened to the child if not all were. */
+function runSlice(
+  child: ChildProcess,
+  seeds: readonly string[],
+  options: PoolOptions,
+): Promise<{ readonly count: number; readonly lost: string | null }> {
+  return new Promise((resolve) => {
+    let count = 0
+    let timer: NodeJS.Timeout
+    const watch = (): void => {
+      clearTimeout(timer)
+      timer = setTimeout(() => end(`it took longer than ${seedMsMax} ms`), seedMsMax)
+    }
+    const end = (lost: string | null): void => {
+      clearTimeout(timer)
+      child.off('message', onMessage)
+      child.off('exit', onExit)
+      if (lost !== null) child.kill('SIGKILL')
+      resolve({ count, lost })
+    }
+    const onMessage = (answer: unknown): void => {
+      options.onResult(answer as Answer)
+      count++
+      if (count === seeds.length || options.stopped()) end(null)
+      else watch()
+    }
+    const onExit = (code: number | null, signal: string | null): void =>
+      end(`its process ended with ${signal ?? `code ${code}`}`)
+    child.on('message', onMessage)
+    child.on('exit', onExit)
+    watch()
+    child.send({ seeds, repeat: options.repeat, control: options.control } satisfies Slice)
+  })
+}
