@@ -4,30 +4,18 @@
  */
 import type { RaftConfig } from '../../raft/index.ts'
 import type { ReplicaLimits } from '../../src/broker/options.ts'
+import { type FaultKind, faultKinds } from './fault.ts'
 import type { SimRandom } from './random.ts'
 import type { NetworkOptions } from './sim-network.ts'
 
-export const faultKinds = [
-  'process_kill',
-  'power_loss',
-  'power_loss_at_operation',
-  'kill_all',
-  'power_loss_all',
-  'graceful_stop',
-  'pause',
-  'partition',
-  'one_way_cut',
-  'client_cut',
-  'connection_reset',
-  'slow_disk',
-  'sync_failure',
-  'disk_full',
-  'clock_jump',
-  'namesrv_restart',
-] as const
-export type FaultKind = (typeof faultKinds)[number]
+/** How a minority is left for ever when the rest is mended. `mute` sends nothing, `deaf` hears nothing. */
+export type Broken = 'dead' | 'paused' | 'isolated' | 'mute' | 'deaf'
 
 export interface SimConfiguration {
+  /** Replicas of the group. */
+  readonly nodes: number
+  /** A minority that stays broken when everything else is mended; the others must go on without it. */
+  readonly brokenForEver: { readonly how: Broken; readonly count: number } | null
   /** Length of the phase with faults. */
   readonly safetyMs: number
   readonly faultMeanMs: number
@@ -77,7 +65,10 @@ export function drawConfiguration(random: SimRandom): SimConfiguration {
   const batchShare = random.pick([0.2, 0.5, 0.9])
   // Enough for the whole phase, so that no fault meets an idle group.
   const pauseMs = (safetyMs * senders * (1 + 3.5 * batchShare)) / messagesMax
+  const nodes = random.fork('nodes').pick([3, 3, 3, 3, 4, 5])
   return {
+    nodes,
+    brokenForEver: drawBroken(random.fork('broken'), nodes),
     safetyMs,
     faultMeanMs: Math.round(random.spread(100, 600)),
     faults: drawFaults(random.fork('faults')),
@@ -122,6 +113,12 @@ export function drawConfiguration(random: SimRandom): SimConfiguration {
     finalPowerLoss: random.chance(0.5),
     looksAtDisks: true,
   }
+}
+
+function drawBroken(random: SimRandom, nodes: number): SimConfiguration['brokenForEver'] {
+  if (random.chance(0.5)) return null
+  const minority = Math.floor((nodes - 1) / 2)
+  return { how: random.pick(['dead', 'paused', 'isolated', 'mute', 'deaf']), count: 1 + random.below(minority) }
 }
 
 function drawLimits(random: SimRandom): Partial<ReplicaLimits> {

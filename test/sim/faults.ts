@@ -1,8 +1,10 @@
 /**
- * Breaks things by chance for as long as the safety phase lasts, and mends everything at its end. Every kind of fault
- * draws from a stream of its own.
+ * Breaks things for as long as the safety phase lasts, and mends them at its end. Faults are drawn, or come from a
+ * list; each that is injected is recorded, so that a run can be told again with some of them left out.
  */
-import type { FaultKind, SimConfiguration } from './configuration.ts'
+import type { SimConfiguration } from './configuration.ts'
+import type { FaultEvent, FaultKind, PowerLoss } from './fault.ts'
+import { FaultDraw } from './fault-draw.ts'
 import type { SimRandom } from './random.ts'
 import type { Scheduler } from './scheduler.ts'
 import type { Cut, SimNetwork } from './sim-network.ts'
@@ -15,49 +17,66 @@ export interface FaultPorts {
   readonly configuration: SimConfiguration
   readonly nodes: readonly SimNode[]
   readonly clientHosts: readonly string[]
+  /** Faults to inject instead of drawing any. */
+  readonly list: readonly FaultEvent[] | null
   /** The process is about to end. */
   ending(node: SimNode): void
   restartNamesrv(): void
   note(text: string): void
 }
 
+type EventOf<Kind extends FaultKind> = Extract<FaultEvent, { readonly kind: Kind }>
+type Actions = { readonly [Kind in FaultKind]: (node: SimNode, event: EventOf<Kind>) => void }
+
+/** Retries of the death of a leader while nobody leads, milliseconds. */
+const leaderlessMs = 50
+
 export class Faults {
   readonly #ports: FaultPorts
-  readonly #random: SimRandom
-  readonly counts = new Map<FaultKind, number>()
+  readonly #draw: FaultDraw
+  readonly #restarts: SimRandom
+  readonly recorded: FaultEvent[] = []
   crashes = 0
   leaderDied = false
   #ended = false
 
   constructor(ports: FaultPorts) {
     this.#ports = ports
-    this.#random = ports.random
+    const { nodes, clientHosts, configuration } = ports
+    const { downMeanMs } = configuration
+    const names = nodes.map((node) => node.name)
+    this.#draw = new FaultDraw(ports.random, configuration, { nodes: names, clientHosts, downMeanMs })
+    this.#restarts = ports.random.fork('restarts')
   }
 
-  get total(): number {
-    let total = 0
-    for (const count of this.counts.values()) total += count
-    return total
+  get counts(): Readonly<Partial<Record<FaultKind, number>>> {
+    const counts: Partial<Record<FaultKind, number>> = {}
+    for (const { kind } of this.recorded) counts[kind] = (counts[kind] ?? 0) + 1
+    return counts
   }
 
   start(): void {
-    const { scheduler, configuration } = this.#ports
+    const { scheduler, list } = this.#ports
+    if (list) {
+      for (const event of list) scheduler.at(event.atMs, () => this.#ended || this.#inject(event))
+      return
+    }
     // Whatever else is on: in every run a leader dies.
-    scheduler.after(configuration.safetyMs * this.#random.between(0.2, 0.8), () => this.#killLeaderOnce())
+    scheduler.after(this.#draw.leaderDeathMs(), () => this.#killLeaderOnce())
     this.#planNext()
   }
 
-  /** Whether a leader died for sure; if none has by the end, `mend` and try again. */
+  /** Whether a leader died for sure; if none has by the end, try again. */
   killLeader(): boolean {
     const leader = this.#leader()
     if (!leader) return false
-    this.#inject('process_kill', leader)
+    this.#inject(this.#draw.draw('process_kill', this.#ports.scheduler.nowMs, leader.name))
     this.leaderDied = true
     return true
   }
 
-  /** Everything works again from now on. */
-  mend(): void {
+  /** Everything works again from now on, but for the nodes that stay broken. */
+  mend(broken: ReadonlySet<SimNode> = new Set()): void {
     this.#ended = true
     const { network, nodes } = this.#ports
     network.healAll()
@@ -65,6 +84,7 @@ export class Faults {
       node.clearTrap()
       node.slowness = 1
       node.mendDisk()
+      if (broken.has(node)) continue
       node.resume()
       node.down = false
       if (!node.running) void node.start()
@@ -72,143 +92,107 @@ export class Faults {
   }
 
   /** Ends a node in this way; it comes back by itself. */
-  end(node: SimNode, how: 'kill' | 'crash' | 'lose_all'): void {
+  end(node: SimNode, how: 'kill' | PowerLoss, downMs?: number): void {
     if (!node.running && how === 'kill') return
     this.#ports.ending(node)
     this.crashes++
     if (how === 'kill') node.kill()
     else node.crash(how === 'lose_all')
-    this.#restartLater(node)
+    this.#restartLater(node, downMs ?? this.#restarts.around(this.#ports.configuration.downMeanMs))
   }
 
   #killLeaderOnce(): void {
     if (this.#ended || this.killLeader()) return
-    this.#ports.scheduler.after(50, () => this.#killLeaderOnce())
+    this.#ports.scheduler.after(leaderlessMs, () => this.#killLeaderOnce())
   }
 
   #planNext(): void {
-    const { scheduler, configuration } = this.#ports
-    scheduler.after(this.#random.around(configuration.faultMeanMs), () => {
+    const { scheduler } = this.#ports
+    scheduler.after(this.#draw.pauseMs(), () => {
       if (this.#ended) return
-      const kind = this.#drawKind()
-      this.#inject(kind, this.#victim())
+      this.#inject(this.#draw.next(scheduler.nowMs, this.#leader()?.name))
       this.#planNext()
     })
-  }
-
-  #drawKind(): FaultKind {
-    const entries = Object.entries(this.#ports.configuration.faults) as [FaultKind, number][]
-    let left = this.#random.next() * entries.reduce((sum, [, weight]) => sum + weight, 0)
-    for (const [kind, weight] of entries) {
-      left -= weight
-      if (left <= 0) return kind
-    }
-    return (entries[0] as [FaultKind, number])[0]
-  }
-
-  #victim(): SimNode {
-    const leader = this.#leader()
-    return leader && this.#random.chance(0.5) ? leader : this.#random.pick(this.#ports.nodes)
   }
 
   #leader(): SimNode | undefined {
     return this.#ports.nodes.find((node) => node.broker?.replica?.leading)
   }
 
-  #inject(kind: FaultKind, node: SimNode): void {
-    this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1)
-    this.#ports.note(`${kind} ${node.name}`)
-    this.#actions[kind](node)
+  #inject(event: FaultEvent): void {
+    const node = this.#ports.nodes.find((candidate) => candidate.name === event.node)
+    if (!node) return
+    this.recorded.push(event)
+    this.#ports.note(`${event.kind} ${event.node}`)
+    this.#actions[event.kind](node, event as never)
   }
 
-  readonly #actions: Readonly<Record<FaultKind, (node: SimNode) => void>> = {
-    process_kill: (node) => this.end(node, 'kill'),
-    power_loss: (node) => this.end(node, this.#random.chance(0.3) ? 'lose_all' : 'crash'),
-    power_loss_at_operation: (node) => this.#setTrap(node),
-    kill_all: () => {
-      for (const node of this.#ports.nodes) this.end(node, 'kill')
+  readonly #actions: Actions = {
+    process_kill: (node, event) => this.end(node, 'kill', event.downMs),
+    power_loss: (node, event) => this.end(node, event.how, event.downMs),
+    power_loss_at_operation: (node, event) => this.#setTrap(node, event),
+    kill_all: (_, { downMs }) => this.#each((node, at) => this.end(node, 'kill', downMs[at])),
+    power_loss_all: (_, { how, downMs }) => this.#each((node, at) => this.end(node, how, downMs[at])),
+    graceful_stop: (node, event) => this.#stop(node, event.downMs),
+    pause: (node, event) => this.#pause(node, event.forMs),
+    partition: (node, event) => this.#cutFor(both(event.hosts, node), event.forMs),
+    one_way_cut: (node, event) => this.#cutFor(oneWay(event, node), event.forMs),
+    client_cut: (node, event) => this.#cutFor(both(this.#ports.clientHosts, node), event.forMs),
+    connection_reset: (node, event) => this.#ports.network.reset(node.name, event.other),
+    slow_disk: (node, event) => {
+      node.slowness = event.factor
+      this.#later(event.forMs, () => {
+        node.slowness = 1
+      })
     },
-    power_loss_all: () => {
-      const how = this.#random.chance(0.3) ? 'lose_all' : 'crash'
-      for (const node of this.#ports.nodes) this.end(node, how)
-    },
-    graceful_stop: (node) => this.#stop(node),
-    pause: (node) => this.#pause(node),
-    partition: (node) => this.#isolate(node),
-    one_way_cut: (node) => this.#cutOneWay(node),
-    client_cut: (node) => this.#cutFor(this.#ports.clientHosts.flatMap((host) => bothWays(host, node.name))),
-    connection_reset: (node) => this.#ports.network.reset(node.name, this.#other(node)),
-    slow_disk: (node) => this.#slowDown(node),
     sync_failure: (node) => node.failNextSync(),
-    disk_full: (node) => {
+    disk_full: (node, event) => {
       node.setFull(true)
-      this.#later(this.#random.spread(50, 1500), () => node.setFull(false))
+      this.#later(event.forMs, () => node.setFull(false))
     },
-    clock_jump: (node) => {
-      node.wallOffsetMs += this.#random.between(-1, 1) * this.#random.spread(100, 3_600_000)
+    clock_jump: (node, event) => {
+      node.wallOffsetMs += event.shiftMs
     },
     namesrv_restart: () => this.#ports.restartNamesrv(),
   }
 
-  #setTrap(node: SimNode): void {
+  #each(action: (node: SimNode, at: number) => void): void {
+    for (const [at, node] of this.#ports.nodes.entries()) action(node, at)
+  }
+
+  #setTrap(node: SimNode, event: EventOf<'power_loss_at_operation'>): void {
     if (!node.running) return
-    node.setTrap(1 + this.#random.below(12), () => {
-      if (!this.#ended) this.end(node, this.#random.chance(0.2) ? 'lose_all' : 'crash')
+    node.setTrap(event.operations, () => {
+      if (!this.#ended) this.end(node, event.how, event.downMs)
     })
   }
 
-  #stop(node: SimNode): void {
+  #stop(node: SimNode, downMs: number): void {
     if (!node.running || node.down) return
     node.down = true
     const { process } = node
     void node.stop().then(() => {
       if (node.running && node.process === process) return
-      this.#restartLater(node)
+      this.#restartLater(node, downMs)
     })
   }
 
-  #pause(node: SimNode): void {
+  #pause(node: SimNode, forMs: number): void {
     const { process } = node
     node.pause()
-    this.#later(this.#random.spread(20, 3000), () => process?.resume())
+    this.#later(forMs, () => process?.resume())
   }
 
-  #isolate(node: SimNode): void {
-    const others = this.#ports.nodes.filter((other) => other !== node).map((other) => other.name)
-    // Sometimes the client can still talk to the one that is cut off.
-    const hosts = this.#random.chance(0.5) ? others : [...others, ...this.#ports.clientHosts]
-    this.#cutFor(hosts.flatMap((host) => bothWays(host, node.name)))
-  }
-
-  #cutOneWay(node: SimNode): void {
-    const others = this.#ports.nodes.filter((other) => other !== node).map((other) => other.name)
-    const hosts = this.#random.chance(0.5) ? others : [this.#other(node)]
-    const purpose = this.#random.pick(['control', 'bulk', null] as const)
-    const outgoing = this.#random.chance(0.5)
-    this.#cutFor(
-      hosts.map((host) => (outgoing ? { from: node.name, to: host, purpose } : { from: host, to: node.name, purpose })),
-    )
-  }
-
-  #cutFor(cuts: readonly Cut[]): void {
+  #cutFor(cuts: readonly Cut[], forMs: number): void {
     for (const cut of cuts) this.#ports.network.cut(cut)
-    this.#later(this.#random.spread(50, 4000), () => this.#ports.network.heal(cuts))
+    this.#later(forMs, () => this.#ports.network.heal(cuts))
   }
 
-  #slowDown(node: SimNode): void {
-    node.slowness = this.#random.spread(5, 300)
-    this.#later(this.#random.spread(100, 2000), () => {
-      node.slowness = 1
-    })
-  }
-
-  #other(node: SimNode): string {
-    return this.#random.pick(this.#ports.nodes.filter((other) => other !== node)).name
-  }
-
-  #restartLater(node: SimNode): void {
+  #restartLater(node: SimNode, downMs: number): void {
     node.down = true
-    this.#ports.scheduler.after(this.#random.around(this.#ports.configuration.downMeanMs), () => {
+    this.#ports.scheduler.after(downMs, () => {
+      // What stays broken for ever is down on purpose and was not mended.
+      if (node.brokenForEver) return
       node.down = false
       if (!node.running) void node.start()
     })
@@ -221,9 +205,21 @@ export class Faults {
   }
 }
 
-function bothWays(a: string, b: string): readonly Cut[] {
-  return [
-    { from: a, to: b, purpose: null },
-    { from: b, to: a, purpose: null },
-  ]
+/** Both directions between a node and these hosts. */
+export function both(hosts: readonly string[], node: SimNode): readonly Cut[] {
+  return hosts.flatMap((host) => [
+    { from: host, to: node.name, purpose: null },
+    { from: node.name, to: host, purpose: null },
+  ])
+}
+
+/** One direction between a node and these hosts. */
+export function oneWay(
+  way: { readonly hosts: readonly string[]; readonly purpose: Cut['purpose']; readonly outgoing: boolean },
+  node: SimNode,
+): readonly Cut[] {
+  const { hosts, purpose, outgoing } = way
+  return hosts.map((host) =>
+    outgoing ? { from: node.name, to: host, purpose } : { from: host, to: node.name, purpose },
+  )
 }

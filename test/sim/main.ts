@@ -37,7 +37,7 @@ const control = given['lying-fsync'] ? 'lying-fsync' : null
 const out = (text: string): void => void process.stdout.write(`${text}\n`)
 
 function report(result: RunResult): void {
-  const { configuration, failure, seed, ...counts } = result
+  const { configuration, failure, seed, faultList, ...counts } = result
   if (failure === null && !given.verbose) return
   out(`${failure === null ? 'ok  ' : 'FAIL'} seed ${seed}: ${failure ?? ''}`)
   out(`  configuration ${JSON.stringify(configuration)}`)

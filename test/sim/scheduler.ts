@@ -36,8 +36,13 @@ export class Scheduler {
 
   /** Returns the cancellation. */
   after(delayMs: number, action: () => void): () => void {
-    const event: Event = { atMs: this.#nowMs + Math.max(0, delayMs), order: this.#order++, action }
-    if (delayMs <= 0) this.#due.push(event)
+    return this.at(this.#nowMs + Math.max(0, delayMs), action)
+  }
+
+  /** At a time that is given exactly; now if it has passed. Returns the cancellation. */
+  at(atMs: number, action: () => void): () => void {
+    const event: Event = { atMs: Math.max(this.#nowMs, atMs), order: this.#order++, action }
+    if (event.atMs === this.#nowMs) this.#due.push(event)
     else this.#push(event)
     return () => {
       event.action = null

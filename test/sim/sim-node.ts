@@ -42,6 +42,10 @@ export class SimNode {
   sick = false
   /** Something keeps it down on purpose. */
   down = false
+  /** It was a member of the group once. */
+  joined = false
+  /** Nothing will ever mend it. */
+  brokenForEver = false
   #engine: MemoryKeyValueEngine
   #process: SimProcess | null = null
   #bootId = 1
@@ -52,12 +56,17 @@ export class SimNode {
   readonly #ports: NodePorts
   readonly #options: BrokerOptions
   readonly #random: SimRandom
+  /** Streams of their own, so that one more or less of one kind does not shift the others. */
+  readonly #crashes: SimRandom
+  readonly #latency: SimRandom
 
   constructor(options: BrokerOptions, ports: NodePorts) {
     this.name = options.node
     this.#options = options
     this.#ports = ports
     this.#random = ports.random.fork(`node.${options.node}`)
+    this.#crashes = this.#random.fork('crashes')
+    this.#latency = this.#random.fork('disk')
     this.wallOffsetMs = this.#random.between(-2000, 2000)
     const schedule = (operation: DiskOperation): Promise<void> => this.#onDisk(operation)
     this.disk = new MemoryDisk({ schedule: schedule, lyingSync: ports.disk.lyingSync })
@@ -80,7 +89,7 @@ export class SimNode {
     if (this.#process) return
     this.starts++
     const { scheduler, network } = this.#ports
-    const lateness = this.#random.fork(`late.${this.starts}`)
+    const lateness = this.#latency.fork(`late.${this.starts}`)
     const process = new SimProcess(this.name, {
       scheduler,
       wallMs: () => Math.floor(1_700_000_000_000 + scheduler.nowMs + this.wallOffsetMs),
@@ -91,7 +100,7 @@ export class SimNode {
     try {
       const broker = await startBroker(this.#options, {
         clock: process,
-        random: this.#random.fork(`process.${this.starts}`),
+        random: this.#latency.fork(`process.${this.starts}`),
         transport: network.endpoint(process),
         disk: this.disk,
         engine: this.#engine,
@@ -103,7 +112,9 @@ export class SimNode {
       this.broker = broker
       this.#brokers.push(broker)
       void broker.joined.then(() => {
-        if (this.#process === process) this.#ports.started(this, broker)
+        if (this.#process !== process) return
+        this.joined ||= broker.replica !== null
+        this.#ports.started(this, broker)
       })
     } catch (error) {
       if (this.#process === process) this.#ports.failed(this, error)
@@ -122,7 +133,7 @@ export class SimNode {
   /** Power cut. `all`: everything un-synced is lost; else chance decides about every page and batch. */
   crash(all: boolean): void {
     this.#end(true)
-    const random = (): number => this.#random.next()
+    const random = (): number => this.#crashes.next()
     this.disk = this.disk.crash(all ? loseAllUnsynced : randomCrash(random))
     this.#engine = this.#engine.crash(all ? loseAllUnsyncedBatches : randomBatchCrash(random))
     this.#bootId++
@@ -193,9 +204,9 @@ export class SimNode {
     if (!changing.has(operation)) return settled
     const isSync = operation === 'sync' || operation === 'syncDirectory'
     const latencyMs = isSync
-      ? this.#random.around(syncMeanMs)
-      : this.#random.chance(lateShare)
-        ? this.#random.around(writeMeanMs)
+      ? this.#latency.around(syncMeanMs)
+      : this.#latency.chance(lateShare)
+        ? this.#latency.around(writeMeanMs)
         : 0
     this.#springTrap(latencyMs * this.slowness)
     return this.#wait(latencyMs * this.slowness)
@@ -203,7 +214,7 @@ export class SimNode {
 
   #onState(): Promise<void> {
     const { writeMeanMs, lateShare } = this.#ports.disk
-    return this.#wait(this.#random.chance(lateShare) ? this.#random.around(writeMeanMs) * this.slowness : 0)
+    return this.#wait(this.#latency.chance(lateShare) ? this.#latency.around(writeMeanMs) * this.slowness : 0)
   }
 
   #wait(latencyMs: number): Promise<void> {
@@ -218,7 +229,7 @@ export class SimNode {
     const trap = this.#trap
     if (!trap || --trap.left > 0) return
     this.#trap = null
-    this.#ports.scheduler.after(withinMs * this.#random.next() * 1.2, trap.spring)
+    this.#ports.scheduler.after(withinMs * this.#crashes.next() * 1.2, trap.spring)
   }
 }
 

@@ -8,9 +8,10 @@
 import type { BrokerOptions } from '../../src/broker/options.ts'
 import { silentLogger } from '../../src/common/logger.ts'
 import { startNamesrv } from '../../src/namesrv/namesrv.ts'
-import { drawConfiguration, type FaultKind, type SimConfiguration } from './configuration.ts'
+import { type Broken, drawConfiguration, type SimConfiguration } from './configuration.ts'
 import { Digest } from './digest.ts'
-import { Faults } from './faults.ts'
+import type { FaultEvent, FaultKind } from './fault.ts'
+import { both, Faults, oneWay } from './faults.ts'
 import { checkAgreement, hasConverged } from './final-checks.ts'
 import { Judge } from './judge.ts'
 import { SimRandom } from './random.ts'
@@ -24,8 +25,18 @@ export interface RunOptions {
   readonly seed: string
   /** Changes what the seed has drawn. */
   readonly change?: (configuration: SimConfiguration) => SimConfiguration
+  /** Instead of what the seed would draw. */
+  readonly story?: Story
   /** Hears what happens, with the virtual time in milliseconds. */
   readonly trace?: (atMs: number, text: string) => void
+}
+
+/** A run as data: its configuration and its faults. What else is left to chance comes from the seed. */
+export interface Story {
+  readonly configuration: SimConfiguration
+  readonly faults: readonly FaultEvent[]
+  /** No leader died during the faults, and one was killed before the group had to show that it can go on. */
+  readonly leaderDiesAtEnd: boolean
 }
 
 export interface RunResult {
@@ -40,6 +51,9 @@ export interface RunResult {
   readonly consumed: number
   readonly commits: number
   readonly faults: number
+  /** What can be told again as a story. */
+  readonly faultList: readonly FaultEvent[]
+  readonly leaderDiesAtEnd: boolean
   readonly faultsByKind: Readonly<Partial<Record<FaultKind, number>>>
   readonly errors: Readonly<Record<string, number>>
   readonly events: number
@@ -52,7 +66,8 @@ export interface RunResult {
 const progressMsMax = 30_000
 const convergenceMsMax = 30_000
 const lastMessages = 10
-const nodeNames = ['n0', 'n1', 'n2'] as const
+const clientHost = 'client'
+const namesrvHost = 'ns'
 
 /**
  * V8 keeps the optimised code of a closure only as long as such a closure lives. Runs that were forgotten at once would
@@ -84,6 +99,10 @@ class Simulation {
   readonly #scheduler = new Scheduler()
   readonly #digest = new Digest()
   readonly #random: SimRandom
+  readonly #story: Story | null
+  readonly #names: readonly string[]
+  readonly #broken = new Set<SimNode>()
+  #leaderDiesAtEnd: boolean
   readonly #network: SimNetwork
   readonly #nodes: readonly SimNode[]
   readonly #judge: Judge
@@ -101,8 +120,11 @@ class Simulation {
   constructor(options: RunOptions) {
     this.#seed = options.seed
     this.#random = new SimRandom(options.seed)
-    const drawn = drawConfiguration(this.#random.fork('configuration'))
+    this.#story = options.story ?? null
+    const drawn = this.#story?.configuration ?? drawConfiguration(this.#random.fork('configuration'))
     this.#configuration = options.change ? options.change(drawn) : drawn
+    this.#leaderDiesAtEnd = this.#story?.leaderDiesAtEnd ?? false
+    this.#names = Array.from({ length: this.#configuration.nodes }, (_, at) => `n${at}`)
     this.#trace = options.trace ?? (() => {})
     this.#network = new SimNetwork(
       this.#scheduler,
@@ -110,7 +132,7 @@ class Simulation {
       this.#digest,
       this.#configuration.network,
     )
-    this.#nodes = nodeNames.map((name) => this.#makeNode(name))
+    this.#nodes = this.#names.map((name) => this.#makeNode(name))
     const { segmentBytes, looksAtDisks } = this.#configuration
     this.#judge = new Judge({
       nodes: () => this.#nodes,
@@ -119,7 +141,7 @@ class Simulation {
       group: consumerGroup,
       looksAtDisks,
     })
-    this.#client = this.#process('client')
+    this.#client = this.#process(clientHost)
     this.#network.onSent = (from, to, purpose, message) => this.#onSent(from, to, purpose, message)
     this.#faults = this.#makeFaults()
     this.#workload = new Workload({
@@ -153,8 +175,10 @@ class Simulation {
   /** Liveness: mended, the group must acknowledge, agree and show everything within bounded time. */
   async #finish(): Promise<void> {
     this.#note('mend')
-    this.#faults.mend()
-    if (!this.#faults.leaderDied) {
+    this.#breakForEver()
+    this.#faults.mend(this.#broken)
+    if (this.#story === null) this.#leaderDiesAtEnd = !this.#faults.leaderDied
+    if (this.#leaderDiesAtEnd) {
       await this.#must(progressMsMax, 'a mended group has a leader', () => {
         return this.#faults.leaderDied || this.#faults.killLeader()
       })
@@ -167,18 +191,51 @@ class Simulation {
     await this.#must(progressMsMax, 'a mended group acknowledges messages', () => acknowledged)
     await this.#must(progressMsMax, 'every send and commit is answered', () => this.#workload.idle)
     await this.#must(convergenceMsMax, 'the reader has read everything', () => this.#workload.caughtUp)
-    await this.#must(convergenceMsMax, 'all replicas apply the same', () => hasConverged(this.#nodes))
+    await this.#must(convergenceMsMax, 'all replicas apply the same', () => hasConverged(this.#healthy))
     await this.#checkAll()
+  }
+
+  get #healthy(): readonly SimNode[] {
+    return this.#nodes.filter((node) => !this.#broken.has(node))
+  }
+
+  /** A minority is left as it is, or worse, for the rest of the run. Cuts come after the mending, which ends all. */
+  #breakForEver(): void {
+    const { brokenForEver } = this.#configuration
+    // The initial voters make their group together: before that none can be spared.
+    if (!brokenForEver || this.#nodes.some((node) => !node.joined)) return
+    const random = this.#random.fork('for-ever')
+    while (this.#broken.size < brokenForEver.count) this.#broken.add(random.pick(this.#nodes))
+    for (const node of this.#broken) {
+      this.#note(`${node.name} is ${brokenForEver.how} for ever`)
+      node.brokenForEver = true
+      this.#scheduler.after(0, () => this.#leaveBroken(node, brokenForEver.how))
+    }
+  }
+
+  #leaveBroken(node: SimNode, how: Broken): void {
+    const hosts = [...this.#names.filter((name) => name !== node.name), clientHost, namesrvHost]
+    if (how === 'dead') {
+      this.#judge.ending(node)
+      node.kill()
+    } else if (how === 'paused') node.pause()
+    else {
+      if (how === 'isolated') for (const cut of both(hosts, node)) this.#network.cut(cut)
+      else for (const cut of oneWay({ hosts, purpose: null, outgoing: how === 'mute' }, node)) this.#network.cut(cut)
+      node.resume()
+    }
   }
 
   async #loseAllAndCheckAgain(): Promise<void> {
     this.#note('power loss of all')
-    for (const node of this.#nodes) {
+    for (const node of this.#healthy) {
       this.#judge.ending(node)
       node.crash(true)
     }
-    for (const node of this.#nodes) void node.start()
-    await this.#must(convergenceMsMax, 'after a power loss of all they apply the same', () => hasConverged(this.#nodes))
+    for (const node of this.#healthy) void node.start()
+    await this.#must(convergenceMsMax, 'after a power loss of all they apply the same', () =>
+      hasConverged(this.#healthy),
+    )
     await this.#checkAll()
   }
 
@@ -186,7 +243,7 @@ class Simulation {
     if (this.#judge.violation) return
     this.#workload.checkAcknowledged()
     let checked = false
-    checkAgreement(this.#nodes, this.#judge, this.#configuration).then(
+    checkAgreement(this.#healthy, this.#judge, this.#configuration).then(
       () => {
         checked = true
       },
@@ -241,7 +298,7 @@ class Simulation {
       node,
       directory: `data/${node}`,
       listen: `${node}:30911`,
-      members: nodeNames.map((member) => ({ node: member, raftAddress: `${member}:30912` })),
+      members: this.#names.map((member) => ({ node: member, raftAddress: `${member}:30912` })),
       bootstrap: true,
       namesrv: [namesrvAddress],
       segmentBytes,
@@ -258,7 +315,8 @@ class Simulation {
       random: this.#random.fork('nemesis'),
       configuration: this.#configuration,
       nodes: this.#nodes,
-      clientHosts: ['client'],
+      clientHosts: [clientHost],
+      list: this.#story?.faults ?? null,
       ending: (node) => this.#judge.ending(node),
       restartNamesrv: () => this.#startNamesrv(),
       note: (text) => this.#note(text),
@@ -270,7 +328,7 @@ class Simulation {
       this.#namesrvProcess.kill()
       this.#network.kill(this.#namesrvProcess, false)
     }
-    const process = this.#process('ns')
+    const process = this.#process(namesrvHost)
     this.#namesrvProcess = process
     const ports = { clock: process, transport: this.#network.endpoint(process), logger: silentLogger }
     void startNamesrv({ listen: namesrvAddress, registerIntervalMs: 2000 }, ports)
@@ -330,8 +388,10 @@ class Simulation {
       unknown: this.#workload.unknown,
       consumed: this.#workload.consumed,
       commits: this.#workload.commits,
-      faults: this.#faults.total,
-      faultsByKind: Object.fromEntries(this.#faults.counts),
+      faults: this.#faults.recorded.length,
+      faultList: this.#faults.recorded,
+      leaderDiesAtEnd: this.#leaderDiesAtEnd,
+      faultsByKind: this.#faults.counts,
       errors: this.#workload.errors,
       events: this.#scheduler.executed,
       virtualMs: Math.round(this.#scheduler.nowMs),

@@ -1,0 +1,63 @@
+/**
+ * Faults as data: what is broken, where, when and for how long. A run records each fault that it injects; a scenario
+ * replays such a list instead of drawing, so that single faults can be left out without changing the others.
+ */
+import type { Purpose } from './sim-network.ts'
+
+export const faultKinds = [
+  'process_kill',
+  'power_loss',
+  'power_loss_at_operation',
+  'kill_all',
+  'power_loss_all',
+  'graceful_stop',
+  'pause',
+  'partition',
+  'one_way_cut',
+  'client_cut',
+  'connection_reset',
+  'slow_disk',
+  'sync_failure',
+  'disk_full',
+  'clock_jump',
+  'namesrv_restart',
+] as const
+export type FaultKind = (typeof faultKinds)[number]
+
+/** `crash`: chance decides about every un-synced page; `lose_all`: nothing un-synced is left. */
+export type PowerLoss = 'crash' | 'lose_all'
+
+interface At {
+  readonly atMs: number
+  readonly node: string
+}
+
+export type FaultEvent =
+  | (At & { readonly kind: 'process_kill'; readonly downMs: number })
+  | (At & { readonly kind: 'power_loss'; readonly how: PowerLoss; readonly downMs: number })
+  | (At & {
+      readonly kind: 'power_loss_at_operation'
+      readonly how: PowerLoss
+      readonly downMs: number
+      /** Changing disk operations from now on until it happens. */
+      readonly operations: number
+    })
+  | (At & { readonly kind: 'kill_all'; readonly downMs: readonly number[] })
+  | (At & { readonly kind: 'power_loss_all'; readonly how: PowerLoss; readonly downMs: readonly number[] })
+  | (At & { readonly kind: 'graceful_stop'; readonly downMs: number })
+  | (At & { readonly kind: 'pause'; readonly forMs: number })
+  | (At & { readonly kind: 'partition'; readonly hosts: readonly string[]; readonly forMs: number })
+  | (At & {
+      readonly kind: 'one_way_cut'
+      readonly hosts: readonly string[]
+      readonly purpose: Purpose | null
+      readonly outgoing: boolean
+      readonly forMs: number
+    })
+  | (At & { readonly kind: 'client_cut'; readonly forMs: number })
+  | (At & { readonly kind: 'connection_reset'; readonly other: string })
+  | (At & { readonly kind: 'slow_disk'; readonly factor: number; readonly forMs: number })
+  | (At & { readonly kind: 'sync_failure' })
+  | (At & { readonly kind: 'disk_full'; readonly forMs: number })
+  | (At & { readonly kind: 'clock_jump'; readonly shiftMs: number })
+  | (At & { readonly kind: 'namesrv_restart' })
