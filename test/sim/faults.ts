@@ -35,7 +35,13 @@ export class Faults {
   readonly #ports: FaultPorts
   readonly #draw: FaultDraw
   readonly #restarts: SimRandom
+  readonly #death: SimRandom
+  /** What is planned, but will not come after the end: no event may be left that a told run would not have. */
+  #planned: (() => void)[] = []
+  /** Of the phase with faults. */
   readonly recorded: FaultEvent[] = []
+  readonly counts: Partial<Record<FaultKind, number>> = {}
+  total = 0
   crashes = 0
   leaderDied = false
   #ended = false
@@ -47,22 +53,17 @@ export class Faults {
     const names = nodes.map((node) => node.name)
     this.#draw = new FaultDraw(ports.random, configuration, { nodes: names, clientHosts, downMeanMs })
     this.#restarts = ports.random.fork('restarts')
-  }
-
-  get counts(): Readonly<Partial<Record<FaultKind, number>>> {
-    const counts: Partial<Record<FaultKind, number>> = {}
-    for (const { kind } of this.recorded) counts[kind] = (counts[kind] ?? 0) + 1
-    return counts
+    this.#death = ports.random.fork('death of a leader')
   }
 
   start(): void {
     const { scheduler, list } = this.#ports
     if (list) {
-      for (const event of list) scheduler.at(event.atMs, () => this.#ended || this.#inject(event))
+      this.#planned = list.map((event) => scheduler.at(event.atMs, () => this.#inject(event)))
       return
     }
     // Whatever else is on: in every run a leader dies.
-    scheduler.after(this.#draw.leaderDeathMs(), () => this.#killLeaderOnce())
+    this.#planned.push(scheduler.after(this.#draw.leaderDeathMs(), () => this.#killLeaderOnce()))
     this.#planNext()
   }
 
@@ -70,7 +71,8 @@ export class Faults {
   killLeader(): boolean {
     const leader = this.#leader()
     if (!leader) return false
-    this.#inject(this.#draw.draw('process_kill', this.#ports.scheduler.nowMs, leader.name))
+    const downMs = this.#death.around(this.#ports.configuration.downMeanMs)
+    this.#inject({ kind: 'process_kill', atMs: this.#ports.scheduler.nowMs, node: leader.name, downMs })
     this.leaderDied = true
     return true
   }
@@ -78,6 +80,7 @@ export class Faults {
   /** Everything works again from now on, but for the nodes that stay broken. */
   mend(broken: ReadonlySet<SimNode> = new Set()): void {
     this.#ended = true
+    for (const cancel of this.#planned) cancel()
     const { network, nodes } = this.#ports
     network.healAll()
     for (const node of nodes) {
@@ -103,16 +106,16 @@ export class Faults {
 
   #killLeaderOnce(): void {
     if (this.#ended || this.killLeader()) return
-    this.#ports.scheduler.after(leaderlessMs, () => this.#killLeaderOnce())
+    this.#planned.push(this.#ports.scheduler.after(leaderlessMs, () => this.#killLeaderOnce()))
   }
 
   #planNext(): void {
     const { scheduler } = this.#ports
-    scheduler.after(this.#draw.pauseMs(), () => {
-      if (this.#ended) return
+    const cancel = scheduler.after(this.#draw.pauseMs(), () => {
       this.#inject(this.#draw.next(scheduler.nowMs, this.#leader()?.name))
       this.#planNext()
     })
+    this.#planned.push(cancel)
   }
 
   #leader(): SimNode | undefined {
@@ -122,7 +125,9 @@ export class Faults {
   #inject(event: FaultEvent): void {
     const node = this.#ports.nodes.find((candidate) => candidate.name === event.node)
     if (!node) return
-    this.recorded.push(event)
+    if (!this.#ended) this.recorded.push(event)
+    this.total++
+    this.counts[event.kind] = (this.counts[event.kind] ?? 0) + 1
     this.#ports.note(`${event.kind} ${event.node}`)
     this.#actions[event.kind](node, event as never)
   }

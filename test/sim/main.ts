@@ -5,6 +5,8 @@
  *   --seed X       only this one               --jobs N     processes (default: cores)
  *   --verbose      what happens in the run     --repeat     every seed twice, not only one in a hundred
  *   --stop         end at the first failure    --json       one object as the last line, and nothing else if all is well
+ *   --shrink X     the smallest scenario in which seed X still fails, written to --out (default: a name of its own)
+ *   --scenario F   runs a scenario             --minutes M  for --shrink (default 5)
  *   --commit C     says so if the sources are of another commit    --lying-fsync  the negative control: must fail
  *
  * A failing seed prints its configuration and the command that replays it exactly. Exits 1 when a seed failed.
@@ -15,7 +17,9 @@ import { parseArgs } from 'node:util'
 import { changeOf } from './controls.ts'
 import { runPool } from './pool.ts'
 import { runChecked } from './run-checked.ts'
-import type { RunResult } from './simulation.ts'
+import { optionsOf, readScenario, storyOf, writeScenario } from './scenario.ts'
+import { shrink } from './shrink.ts'
+import { type RunOptions, type RunResult, runSeed } from './simulation.ts'
 import { Totals } from './totals.ts'
 
 const { values: given } = parseArgs({
@@ -29,6 +33,10 @@ const { values: given } = parseArgs({
     repeat: { type: 'boolean', default: false },
     stop: { type: 'boolean', default: false },
     commit: { type: 'string' },
+    shrink: { type: 'string' },
+    scenario: { type: 'string' },
+    out: { type: 'string' },
+    minutes: { type: 'string', default: '5' },
     'lying-fsync': { type: 'boolean', default: false },
   },
 })
@@ -61,12 +69,31 @@ function commitOf(): string {
   }
 }
 
-async function runOne(seed: string): Promise<void> {
+async function runOne(options: RunOptions): Promise<void> {
   const trace = (atMs: number, text: string): void => out(`${atMs.toFixed(3).padStart(12)}  ${text}`)
-  const options = { seed, ...changeOf(control), ...(given.verbose ? { trace } : {}) }
-  const { result, repeated } = await runChecked(options, given.repeat)
+  const { result, repeated } = await runChecked({ ...options, ...(given.verbose ? { trace } : {}) }, given.repeat)
   report(result)
   totals.add(result, repeated)
+}
+
+async function shrinkSeed(seed: string): Promise<void> {
+  const first = await runSeed({ seed, ...changeOf(control) })
+  if (first.failure === null) throw new Error(`seed ${seed} does not fail`)
+  out(`${first.faultList.length} faults: ${first.failure}`)
+  const untilMs = performance.now() + Number(given.minutes) * 60_000
+  const scenario = await shrink(
+    { found: first.failure, seed, story: storyOf(first) },
+    {
+      run: async (candidate) => (await runSeed(optionsOf(candidate))).failure,
+      variants: 4,
+      isOver: () => performance.now() > untilMs,
+      note: out,
+    },
+  )
+  const path = given.out ?? `sim-${seed}.json`
+  writeScenario(path, scenario)
+  for (const fault of scenario.story.faults) out(`  ${JSON.stringify(fault)}`)
+  out(`written to ${path}; replay: npm run sim -- --scenario ${path} --verbose`)
 }
 
 async function runMany(): Promise<void> {
@@ -95,7 +122,9 @@ const totals = new Totals()
 if (given.commit !== undefined && given.commit !== commitOf()) {
   out(`these sources are of commit ${commitOf()}, not ${given.commit}: the run may differ`)
 }
-if (given.seed === undefined) await runMany()
-else await runOne(given.seed)
+if (given.shrink !== undefined) await shrinkSeed(given.shrink)
+else if (given.scenario !== undefined) await runOne(optionsOf(readScenario(given.scenario)))
+else if (given.seed !== undefined) await runOne({ seed: given.seed, ...changeOf(control) })
+else await runMany()
 out(JSON.stringify(totals.summary(Math.round((performance.now() - startedMs) / 10) / 100)))
 process.exitCode = totals.failed > 0 ? 1 : 0

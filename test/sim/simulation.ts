@@ -388,7 +388,7 @@ class Simulation {
       unknown: this.#workload.unknown,
       consumed: this.#workload.consumed,
       commits: this.#workload.commits,
-      faults: this.#faults.recorded.length,
+      faults: this.#faults.total,
       faultList: this.#faults.recorded,
       leaderDiesAtEnd: this.#leaderDiesAtEnd,
       faultsByKind: this.#faults.counts,
