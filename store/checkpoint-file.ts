@@ -51,6 +51,7 @@ export class CheckpointFile {
   static async open(disk: Disk, directory: string): Promise<CheckpointFile> {
     const file = await disk.open(`${directory}/checkpoint`, { create: true })
     try {
+      if ((await file.size()) === 0) await prepare(file)
       await disk.syncDirectory(directory)
       const slots = [decodeSlot(await file.read(0, slotBytes)), decodeSlot(await file.read(slotStride, slotBytes))]
       const newest = slots.filter((slot) => slot !== null).sort((a, b) => b.sequence - a.sequence)[0] ?? null
@@ -84,6 +85,16 @@ export class CheckpointFile {
 
   close(): Promise<void> {
     return this.#file.close()
+  }
+}
+
+/** Both slots get their space now: on a full disk they must still be writable. */
+async function prepare(file: DiskFile): Promise<void> {
+  try {
+    await file.write([Buffer.alloc(2 * slotStride)], 0)
+    await file.sync()
+  } catch (error) {
+    throw new StoreError('STORAGE_FAILED', `cannot make ${file.path}`, { cause: error })
   }
 }
 

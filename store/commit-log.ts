@@ -164,8 +164,12 @@ class CommitLog implements CommitLogApi {
     return this.#writer.stagedBytes
   }
 
+  limitGrowth(bytesMax: number | null): void {
+    this.#writer.limitGrowth(bytesMax)
+  }
+
   get diskFull(): boolean {
-    return this.#files.diskFull
+    return this.#writer.diskFull
   }
 
   append(entry: LogEntry): Frame {

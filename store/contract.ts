@@ -191,8 +191,13 @@ export interface CommitLogApi {
    * origin again behind the end. `hole` is the first that was found and not known before; `onRot` was told of all.
    */
   scrub(fromPosition: Position, bytesMax: number): Promise<{ readonly next: Position; readonly hole: LogHole | null }>
-  /** True when preparing space failed for lack of space and has not succeeded since. */
+  /** True when preparing space failed for lack of space and has not succeeded since, and while growth is limited. */
   readonly diskFull: boolean
+  /**
+   * From now on no more than this is prepared beyond what is there, and only for what is staged: for a disk that is
+   * kept from being filled to its last byte. What finds no room waits with DISK_FULL. Null lifts the limit.
+   */
+  limitGrowth(bytesMax: number | null): void
   /** Flushes, writes the durable mark of the last flush, and closes. */
   close(): Promise<void>
 }

@@ -19,3 +19,10 @@ export function diskErrorCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('code' in error)) return undefined
   return typeof error.code === 'string' ? error.code : undefined
 }
+
+const outOfSpaceCodes: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG'])
+
+/** The disk, the quota or the largest size of a file is used up. */
+export function isOutOfSpace(error: unknown): boolean {
+  return outOfSpaceCodes.has(diskErrorCode(error) ?? '')
+}

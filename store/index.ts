@@ -51,6 +51,7 @@ export {
   randomBatchCrash,
 } from './memory-key-value.ts'
 export { NodeDisk } from './node-disk.ts'
+export { SpaceReserve } from './space-reserve.ts'
 export type { StateDirectory } from './state-files.ts'
 export { type ImageIdentity, installStateStore } from './state-install.ts'
 export { openImagesMax, openStateStore, type StateStoreOptions } from './state-store.ts'

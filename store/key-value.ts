@@ -4,7 +4,8 @@
  * Implemented by `level-key-value.ts` (the only importer of `level`) and by `memory-key-value.ts` with a crash model
  * that loses any subset of un-synced log blocks, as LevelDB does. Keys order by unsigned bytes; none is empty.
  * After `close` every call rejects with a StoreError `CLOSED`, also those of its snapshots; a failed write with
- * `STORAGE_FAILED`.
+ * `STORAGE_FAILED`, or with `DISK_FULL` when it found no space: then nothing is written any more until the database
+ * was closed and opened, and whether the failed write is there only shows then.
  */
 export type KeyValueOperation =
   | { readonly kind: 'put'; readonly key: Buffer; readonly value: Buffer }
@@ -46,7 +47,7 @@ export interface KeyValueEngine {
   /**
    * Opens or creates the database in this directory and locks it against other processes until closed or until the
    * process dies. Rejects with a StoreError: `FOLDER_IN_USE` when somebody else holds it, `ROTTEN` when its content
-   * cannot be read, `STORAGE_FAILED` for everything else (permissions, space, a file in the way).
+   * cannot be read, `DISK_FULL` when there is no space, `STORAGE_FAILED` for everything else (permissions, space, a file in the way).
    */
   open(directory: string): Promise<KeyValue>
   /** Removes the database and everything in it; a missing one is no error. Rejects with FOLDER_IN_USE when open. */

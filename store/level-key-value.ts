@@ -163,7 +163,8 @@ function storeCodeOf(error: CodedError): StoreErrorCode {
       return 'ROTTEN'
     case 'LEVEL_IO_ERROR':
       // A file that the database's own records name is gone.
-      return error.message.includes('No such file') ? 'ROTTEN' : 'STORAGE_FAILED'
+      if (error.message.includes('No such file')) return 'ROTTEN'
+      return /No space left|Disk quota exceeded/.test(error.message) ? 'DISK_FULL' : 'STORAGE_FAILED'
     default:
       return 'STORAGE_FAILED'
   }

@@ -8,7 +8,7 @@
 import { invariant } from './assert.ts'
 import type { CommitLogOptions } from './contract.ts'
 import type { Disk } from './disk.ts'
-import { diskErrorCode } from './disk-error.ts'
+import { isOutOfSpace } from './disk-error.ts'
 import { frameHeaderBytes, readHeader } from './frame.ts'
 import type { RepairPart } from './repair-plan.ts'
 import { Segment } from './segment.ts'
@@ -33,7 +33,6 @@ export interface FoundFiles {
 }
 
 /** No space, quota used up, file size limit: nothing is damaged, and it may pass. */
-const outOfSpaceCodes: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG'])
 
 /** Most bytes in memory while frames are written again. */
 const rewriteBytesMax = 1024 * 1024
@@ -136,7 +135,7 @@ export class LogFiles {
     try {
       return await work()
     } catch (error) {
-      if (!outOfSpaceCodes.has(diskErrorCode(error) ?? '')) throw error
+      if (!isOutOfSpace(error)) throw error
       return null
     }
   }

@@ -35,6 +35,8 @@ export class LogWriter {
   #background: Promise<void> | null = null
   #failure: StoreError | null = null
   #closed = false
+  /** Bytes that may still be prepared while growth is limited; null: as much as there is. */
+  #growthLeft: number | null = null
 
   constructor(files: LogFiles, options: CommitLogOptions, durable: EntryEnd) {
     this.#files = files
@@ -49,6 +51,15 @@ export class LogWriter {
 
   get stagedBytes(): number {
     return this.#stagedBytes
+  }
+
+  get diskFull(): boolean {
+    return this.#growthLeft !== null || this.#files.diskFull
+  }
+
+  /** See `CommitLogApi.limitGrowth`. */
+  limitGrowth(bytesMax: number | null): void {
+    this.#growthLeft = bytesMax
   }
 
   /** Throws what made the log unusable, if anything did. */
@@ -117,14 +128,16 @@ export class LogWriter {
   async #flush(): Promise<number> {
     this.assertUsable()
     // While the disk is full every flush tries again, so that it recovers by itself even when nothing is staged.
-    if (this.#files.diskFull) await this.run(() => this.#files.prepare(this.#aheadOf(this.#durable.position)))
+    if (this.#files.diskFull && this.#growthLeft === null) {
+      await this.run(() => this.#files.prepare(this.#aheadOf(this.#durable.position)))
+    }
     const last = this.#staged.at(-1)
     const target = last === undefined ? 0 : last.header.position + last.header.frameLength
     while (this.#cut !== null || (this.#staged.length > 0 && this.#staged[0]!.header.position < target)) {
       if (this.#cut !== null) await this.run(() => this.#performCut())
       else await this.#flushPart()
     }
-    if (!this.#files.diskFull) this.#prepareInBackground()
+    if (!this.diskFull) this.#prepareInBackground()
     return this.#durable.index
   }
 
@@ -152,9 +165,7 @@ export class LogWriter {
   async #flushPart(): Promise<void> {
     const wanted = this.#takePart(Number.POSITIVE_INFINITY)
     invariant(wanted !== null, 'there is something to flush')
-    if (wanted.end > this.#files.preparedEnd) {
-      await this.run(() => this.#files.prepare(this.#aheadOf(wanted.end)))
-    }
+    if (wanted.end > this.#files.preparedEnd) await this.run(() => this.#prepareFor(wanted.end))
     // Frames may have been cut while space was prepared.
     if (this.#cut !== null || this.#staged.length === 0) return
     const part = this.#takePart(this.#files.preparedEnd)
@@ -216,6 +227,15 @@ export class LogWriter {
       this.#durable = { index, term, position: position + frameLength }
     }
     this.#staged.splice(0, count)
+  }
+
+  /** While growth is limited, nothing is prepared beyond what is staged. */
+  async #prepareFor(end: Position): Promise<void> {
+    if (this.#growthLeft === null) return this.#files.prepare(this.#aheadOf(end))
+    const before = this.#files.preparedEnd
+    const target = Math.min(end, before + this.#growthLeft)
+    if (target > before) await this.#files.prepare(target)
+    if (this.#growthLeft !== null) this.#growthLeft = Math.max(0, this.#growthLeft - (this.#files.preparedEnd - before))
   }
 
   #aheadOf(position: Position): Position {

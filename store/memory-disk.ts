@@ -246,14 +246,23 @@ export class MemoryDisk implements Disk {
     return { totalBytes, freeBytes: Math.min(this.spaceLeft, totalBytes) }
   }
 
+  /** Somebody else takes all space but this. */
+  fillUp(leftBytes: number = 0): void {
+    this.capacityBytes = this.#usedBytes() + leftBytes
+  }
+
   /** Bytes that may still be added. */
   get spaceLeft(): number {
     if (this.capacityBytes === Number.POSITIVE_INFINITY) return this.capacityBytes
+    return Math.max(0, this.capacityBytes - this.#usedBytes())
+  }
+
+  #usedBytes(): number {
     let used = 0
     for (const entry of this.#entries.values()) {
       if (entry !== 'directory') used += Math.ceil(entry.size / pageBytes) * pageBytes
     }
-    return Math.max(0, this.capacityBytes - used)
+    return used
   }
 
   #successor(): MemoryDisk {

@@ -12,6 +12,8 @@ import { SortedRows } from './sorted-rows.ts'
 
 /** Un-synced batches beyond this count as durable, as when LevelDB writes its memory table into a file. */
 const unsyncedBatchesMax = 4096
+/** LevelDB begins a new log and a new manifest with every open. */
+const openBytes = 4096
 
 /** Whether the un-synced batch `at` (0 is the oldest) of `count` survives a power cut. Every answer is legal. */
 export type BatchCrashChoice = (at: number, count: number) => boolean
@@ -44,22 +46,27 @@ export interface MemoryKeyValueOptions {
   readonly schedule?: () => Promise<void>
   /** Synced writes fulfil and are not durable, only `flush` is: the negative control of whoever checks for gaps. */
   readonly lyingSync?: boolean
+  /** Space that writes find; one that finds too little fails, as LevelDB's do. Nothing is taken from it. */
+  readonly spaceLeft?: () => number
 }
 
 export class MemoryKeyValueEngine implements KeyValueEngine {
   schedule: MemoryKeyValueOptions['schedule']
   lyingSync: boolean
+  spaceLeft: () => number
   readonly #databases = new Map<string, Database>()
   #dead = false
 
   constructor(options: MemoryKeyValueOptions = {}) {
     this.schedule = options.schedule
     this.lyingSync = options.lyingSync ?? false
+    this.spaceLeft = options.spaceLeft ?? (() => Number.POSITIVE_INFINITY)
   }
 
   async open(directory: string): Promise<KeyValue> {
     await this.begin()
     const database = this.#databases.get(directory) ?? createDatabase(new SortedRows())
+    if (this.spaceLeft() < openBytes) throw new StoreError('DISK_FULL', `no space to open ${directory}`)
     if (database.openedBy) throw inUse(directory)
     this.#databases.set(directory, database)
     database.openedBy = new MemoryKeyValue(this, database)
@@ -113,8 +120,9 @@ export class MemoryKeyValueEngine implements KeyValueEngine {
   }
 
   #successor(): MemoryKeyValueEngine {
-    const { schedule, lyingSync } = this
-    return new MemoryKeyValueEngine(schedule === undefined ? { lyingSync } : { schedule, lyingSync })
+    const { schedule, lyingSync, spaceLeft } = this
+    const options = { lyingSync, spaceLeft }
+    return new MemoryKeyValueEngine(schedule === undefined ? options : { ...options, schedule })
   }
 }
 
@@ -123,6 +131,8 @@ const neverSettles: Promise<void> = new Promise(() => {})
 class MemoryKeyValue implements KeyValue {
   readonly #engine: MemoryKeyValueEngine
   readonly #database: Database
+  /** A write found no space: until it is opened again, no other is taken. */
+  #isFull = false
 
   constructor(engine: MemoryKeyValueEngine, database: Database) {
     this.#engine = engine
@@ -142,6 +152,10 @@ class MemoryKeyValue implements KeyValue {
   async write(operations: readonly KeyValueOperation[], options: { readonly sync: boolean }): Promise<void> {
     const batch: LoggedBatch = { operations: operations.map(copyOperation), synced: false }
     await this.#begin()
+    if (this.#isFull || this.#engine.spaceLeft() < bytesOf(operations)) {
+      this.#isFull = true
+      throw new StoreError('DISK_FULL', 'no space left for the state database')
+    }
     apply(this.#database.rows, batch.operations)
     this.#database.log.push(batch)
     this.#writeMemoryTable()
@@ -169,6 +183,7 @@ class MemoryKeyValue implements KeyValue {
 
   async flush(): Promise<void> {
     await this.#begin()
+    if (this.#isFull) throw new StoreError('DISK_FULL', 'no space left for the state database')
     const written = this.#database.log.length
     await this.#engine.begin()
     for (const batch of this.#database.log.splice(0, written)) apply(this.#database.durable, batch.operations)
@@ -200,6 +215,10 @@ function inUse(directory: string): StoreError {
   return new StoreError('FOLDER_IN_USE', `cannot open the state database in ${directory}: it is open already`, {
     details: { directory },
   })
+}
+
+function bytesOf(operations: readonly KeyValueOperation[]): number {
+  return operations.reduce((sum, { key, ...rest }) => sum + key.length + ('value' in rest ? rest.value.length : 0), 0)
 }
 
 function apply(rows: SortedRows, operations: readonly KeyValueOperation[]): void {

@@ -10,6 +10,7 @@ import { firstUserKey, userKeyEnd } from './user-keys.ts'
 
 const markersPerRead = 1000
 
+type Rows = Pick<KeyValue, 'get' | 'range'>
 type Finding = { readonly last: Marker } | { readonly problem: string }
 
 interface CheckOptions {
@@ -21,7 +22,7 @@ interface CheckOptions {
 }
 
 /** The last marker that can be believed, or why nothing can. */
-export async function checkContent(keyValue: KeyValue, options: CheckOptions): Promise<Finding> {
+export async function checkContent(keyValue: Rows, options: CheckOptions): Promise<Finding> {
   const { base, trusted, schema } = options
   const found = trusted ? await findEnd(keyValue, base) : await walkChain(keyValue, base)
   if ('problem' in found) return found
@@ -34,7 +35,7 @@ export async function checkContent(keyValue: KeyValue, options: CheckOptions): P
   return rows.length === 0 ? { last: { ...base, schema } } : { problem: 'there are rows, but no marker' }
 }
 
-async function findEnd(keyValue: KeyValue, base: Marker): Promise<Finding> {
+async function findEnd(keyValue: Rows, base: Marker): Promise<Finding> {
   const range = { from: markerKey(0), to: markerKeyEnd, limit: 1, reverse: true }
   const row = (await keyValue.range(range))[0]
   if (!row) return base.to === 0 ? { last: base } : { problem: missingCheckpoint(base) }
@@ -43,7 +44,7 @@ async function findEnd(keyValue: KeyValue, base: Marker): Promise<Finding> {
   return last.to >= base.to ? { last } : { problem: missingCheckpoint(base) }
 }
 
-async function walkChain(keyValue: KeyValue, base: Marker): Promise<Finding> {
+async function walkChain(keyValue: Rows, base: Marker): Promise<Finding> {
   const missing = await checkBase(keyValue, base)
   if (missing) return { problem: missing }
   let last = base
@@ -56,7 +57,7 @@ async function walkChain(keyValue: KeyValue, base: Marker): Promise<Finding> {
   }
 }
 
-async function checkBase(keyValue: KeyValue, base: Marker): Promise<string | null> {
+async function checkBase(keyValue: Rows, base: Marker): Promise<string | null> {
   if (base.to === 0) return null
   const value = await keyValue.get(markerKey(base.to))
   const marker = value && decodeMarker(value)

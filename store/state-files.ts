@@ -7,9 +7,10 @@
  */
 import { invariant } from './assert.ts'
 import { CheckpointFile } from './checkpoint-file.ts'
+import type { StateRow } from './contract.ts'
 import type { Disk } from './disk.ts'
-import { StoreError } from './errors.ts'
-import type { KeyValue, KeyValueEngine } from './key-value.ts'
+import { StoreError, type StoreErrorCode } from './errors.ts'
+import type { KeyRange, KeyValue, KeyValueEngine, KeyValueOperation, KeyValueSnapshot } from './key-value.ts'
 import { firstMarker } from './marker-chain.ts'
 
 export interface StateDirectory {
@@ -19,6 +20,11 @@ export interface StateDirectory {
   readonly directory: string
   /** Layout of the caller's rows, 0 to 65535. Content of another layout is thrown away and built anew. */
   readonly schema?: number
+  /**
+   * Called when a write finds no space: gives back what is kept for that. The write is then tried once more; a store
+   * without this, or that finds none again, is done for.
+   */
+  makeSpace?(): Promise<void>
 }
 
 export class StateFiles {
@@ -26,6 +32,7 @@ export class StateFiles {
   readonly schema: number
   readonly #place: StateDirectory
   #keyValue: KeyValue
+  #reopening: Promise<void> | null = null
 
   private constructor(place: StateDirectory, keyValue: KeyValue, checkpoint: CheckpointFile) {
     this.#place = place
@@ -51,8 +58,25 @@ export class StateFiles {
     }
   }
 
-  get keyValue(): KeyValue {
-    return this.#keyValue
+  get(key: Buffer): Promise<Buffer | undefined> {
+    return this.#run((keyValue) => keyValue.get(key))
+  }
+
+  range(range: KeyRange): Promise<readonly StateRow[]> {
+    return this.#run((keyValue) => keyValue.range(range))
+  }
+
+  /** May happen twice, the second time on a reopened database: nothing else may be written in between. */
+  write(operations: readonly KeyValueOperation[], options: { readonly sync: boolean }): Promise<void> {
+    return this.#run((keyValue) => keyValue.write(operations, options))
+  }
+
+  flush(): Promise<void> {
+    return this.#run((keyValue) => keyValue.flush())
+  }
+
+  snapshot(): Promise<KeyValueSnapshot> {
+    return this.#run((keyValue) => keyValue.snapshot())
   }
 
   /**
@@ -68,13 +92,54 @@ export class StateFiles {
   }
 
   async close(): Promise<void> {
+    await this.#reopening?.catch(() => {})
     await this.#keyValue.close()
     await this.checkpoint.close()
+  }
+
+  /** All work is such that it may be done again. What fails for lack of space is, once, after space was made. */
+  async #run<Result>(work: (keyValue: KeyValue) => Promise<Result>): Promise<Result> {
+    if (this.#reopening) await this.#reopening
+    const keyValue = this.#keyValue
+    try {
+      return await work(keyValue)
+    } catch (error) {
+      const isUnderway = this.#reopening !== null || keyValue !== this.#keyValue
+      if (!isUnderway && !isCode(error, 'DISK_FULL')) throw error
+      if (isUnderway && !isCode(error, 'DISK_FULL') && !isCode(error, 'CLOSED')) throw error
+      if (!isUnderway) {
+        this.#reopening = this.#reopen(error).finally(() => {
+          this.#reopening = null
+        })
+      }
+      await this.#reopening
+      return work(this.#keyValue)
+    }
+  }
+
+  /**
+   * After a write without space LevelDB takes no other until it is opened anew; then it also writes what its log holds
+   * into a synced table, so that no sync which failed is ever relied on.
+   */
+  async #reopen(cause: unknown): Promise<void> {
+    const { engine, directory, makeSpace } = this.#place
+    if (!makeSpace) throw new StoreError('STORAGE_FAILED', 'there is no space for the state store', { cause })
+    await makeSpace()
+    await this.#keyValue.close()
+    try {
+      this.#keyValue = await engine.open(databaseDirectory(directory))
+    } catch (error) {
+      throw new StoreError('STORAGE_FAILED', 'there is no space for the state store', { cause: error })
+    }
   }
 }
 
 export function isRotten(error: unknown): error is StoreError {
-  return error instanceof StoreError && error.code === 'ROTTEN'
+  return isCode(error, 'ROTTEN')
+}
+
+function isCode(error: unknown, code: StoreErrorCode): error is StoreError {
+  return error instanceof StoreError && error.code === code
 }
 
 async function makeDirectory(disk: Disk, directory: string): Promise<void> {

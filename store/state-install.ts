@@ -54,18 +54,18 @@ class Install implements StateInstall {
         this.#checkOrder(key)
         return { kind: 'put', key, value }
       })
-      if (operations.length > 0) await this.#files.keyValue.write(operations, { sync: false })
+      if (operations.length > 0) await this.#files.write(operations, { sync: false })
     })
   }
 
   finish(): Promise<void> {
     return this.#alone(async () => {
-      const { keyValue, checkpoint, schema } = this.#files
+      const { checkpoint, schema } = this.#files
       const { appliedIndex, hash } = this.#image
       const { marker, bytes } = nextMarker(firstMarker(schema), appliedIndex, hash)
-      await keyValue.write([{ kind: 'put', key: markerKey(appliedIndex), value: bytes }], { sync: true })
+      await this.#files.write([{ kind: 'put', key: markerKey(appliedIndex), value: bytes }], { sync: true })
       // The rows were not synced one by one: only the flush covers them all, and only then they may be believed.
-      await keyValue.flush()
+      await this.#files.flush()
       await checkpoint.save({ state: 'verified', marker })
       this.#state = 'finished'
     })

@@ -95,7 +95,7 @@ class StateStore implements StateStoreApi {
 
   async #check(base: Marker, trusted: boolean): Promise<{ readonly last: Marker } | { readonly problem: string }> {
     try {
-      return await checkContent(this.#files.keyValue, { base, trusted, schema: this.#files.schema })
+      return await checkContent(this.#files, { base, trusted, schema: this.#files.schema })
     } catch (error) {
       if (isRotten(error)) return { problem: error.message }
       throw error
@@ -116,7 +116,7 @@ class StateStore implements StateStoreApi {
       const operations: KeyValueOperation[] = [...batch.operations]
       operations.push({ kind: 'put', key: markerKey(marker.to), value: bytes })
       // Synced each: the log that this state stands for may be trimmed, so a lost batch could not be applied again.
-      await this.#files.keyValue.write(operations, { sync: true })
+      await this.#files.write(operations, { sync: true })
       this.#last = marker
     } catch (error) {
       // Whether the batch is there is unknown now: nothing may be written behind it.
@@ -149,7 +149,7 @@ class StateStore implements StateStoreApi {
   /** Writes go on meanwhile: the marker is taken before the flush that makes it durable. */
   async #saveCheckpoint(): Promise<void> {
     const marker = this.#last
-    await this.#files.keyValue.flush()
+    await this.#files.flush()
     await this.#files.checkpoint.save({ state: 'verified', marker })
     await this.#prune(marker.to)
   }
@@ -164,11 +164,11 @@ class StateStore implements StateStoreApi {
 
   /** Deletes the first `limit` rows of [from, to); returns the key behind the last of them, null when none is left. */
   async #remove(from: Buffer, to: Buffer, limit: number): Promise<Buffer | null> {
-    const rows = await this.#files.keyValue.range({ from, to, limit })
+    const rows = await this.#files.range({ from, to, limit })
     const last = rows.at(-1)
     if (!last) return null
     const operations = rows.map(([key]) => ({ kind: 'delete', key }) as const)
-    await this.#files.keyValue.write(operations, { sync: false })
+    await this.#files.write(operations, { sync: false })
     return rows.length < limit ? null : keyBehind(last[0])
   }
 
@@ -191,11 +191,11 @@ class StateStore implements StateStoreApi {
 
   async get(key: Buffer): Promise<Buffer | undefined> {
     assertUserKey(key)
-    return this.#files.keyValue.get(key)
+    return this.#files.get(key)
   }
 
   async range(range: KeyRange): Promise<readonly StateRow[]> {
-    return this.#files.keyValue.range({
+    return this.#files.range({
       ...range,
       from: Buffer.compare(range.from, firstUserKey) < 0 ? firstUserKey : range.from,
     })
@@ -206,7 +206,7 @@ class StateStore implements StateStoreApi {
     return this.#inOrder(async () => {
       if (this.#images.size >= openImagesMax) throw new StoreError('BUSY', `${openImagesMax} images are open already`)
       const { to: appliedIndex, hash } = this.#last
-      const snapshot = await this.#files.keyValue.snapshot()
+      const snapshot = await this.#files.snapshot()
       const image = new StoreImage({ appliedIndex, hash, snapshot, closed: () => this.#images.delete(image) })
       this.#images.add(image)
       return image

@@ -131,6 +131,8 @@ export interface ProposeOptions {
   /** Total time the caller is willing to wait, milliseconds. */
   readonly timeoutMs: number
   readonly signal?: AbortSignal
+  /** Taken on a full disk, too: a small entry by which space is made. */
+  readonly makesSpace?: boolean
 }
 
 export interface LeaderView {

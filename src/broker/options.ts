@@ -83,6 +83,8 @@ export interface ReplicaLimits {
   /** Tells the caller of a refused proposal when to come back, milliseconds. */
   readonly flowControlRetryMs: number
   readonly diskFullRetryMs: number
+  /** Kept on the disk for the time when it is full; 0 for none. A quarter of it is for the log. */
+  readonly reserveBytes: number
   /** Time between two looks of the leader at what may be trimmed, milliseconds (`cleanResourceInterval`). */
   readonly retentionRoundMs: number
   /** A flush that takes longer raises an event, milliseconds. */
@@ -120,6 +122,7 @@ export const defaultReplicaLimits: ReplicaLimits = {
   checkpointEntries: 100_000,
   flowControlRetryMs: 20,
   diskFullRetryMs: 500,
+  reserveBytes: 64 * mebibyte,
   retentionRoundMs: 10_000,
   slowFsyncMs: 200,
   transferMsMax: 1500,

@@ -135,6 +135,7 @@ function drawLimits(random: SimRandom): Partial<ReplicaLimits> {
     proposalsMax: random.pick([4, 32, 16_384]),
     peerQueueBytesMax: random.pick([4, 64, 32_768]) * kibibyte,
     transferMsMax: 1000,
+    reserveBytes: random.pick([0, 4, 64]) * kibibyte,
   }
 }
 

@@ -88,6 +88,42 @@ describe('a disk that fails', () => {
     expect(await entriesOf(await openTestLog(disk))).toHaveLength(6)
   })
 
+  test('a log whose growth is limited takes no more than that, for what is staged alone', async () => {
+    const disk = await newDisk()
+    const log = await openTestLog(disk)
+    appendTo(log, 1, 3000)
+    await log.flush()
+    log.limitGrowth(8192)
+    expect(log.diskFull).toBe(true)
+    const before = log.segments().reduce((sum, segment) => sum + segment.bytes, 0)
+    appendTo(log, 1, ...Array.from({ length: 20 }, () => 1000))
+    await expect(log.flush()).rejects.toMatchObject({ code: 'DISK_FULL' })
+    const after = log.segments().reduce((sum, segment) => sum + segment.bytes, 0)
+    expect(after - before).toBeLessThanOrEqual(8192 + 4096)
+    expect(log.durableIndex).toBeGreaterThan(4)
+    await expect(log.flush()).rejects.toMatchObject({ code: 'DISK_FULL' })
+    log.limitGrowth(null)
+    expect(await log.flush()).toBe(21)
+    expect(log.diskFull).toBe(false)
+    await log.close()
+  })
+
+  test('a log whose growth is limited does not take space that comes back', async () => {
+    const disk = await newDisk()
+    const log = await openTestLog(disk)
+    disk.fillUp()
+    appendTo(log, 1, ...Array.from({ length: 8 }, () => 3000))
+    await expect(log.flush()).rejects.toMatchObject({ code: 'DISK_FULL' })
+    const before = disk.spaceLeft
+    log.limitGrowth(0)
+    disk.fillUp(100_000)
+    await expect(log.flush()).rejects.toMatchObject({ code: 'DISK_FULL' })
+    expect(disk.spaceLeft - before).toBe(100_000)
+    log.limitGrowth(null)
+    expect(await log.flush()).toBe(8)
+    await log.close()
+  })
+
   test('a log on a full disk closes and opens, and goes on when there is space', async () => {
     const disk = await newDisk()
     disk.capacityBytes = 4096 + 8192

@@ -46,6 +46,7 @@ const quickRaft = {
 } as const
 
 export const testSegmentBytes = 256 * 1024
+export const testReserveBytes = 64 * 1024
 
 export class MemoryCluster {
   readonly network: MemoryNetwork
@@ -88,6 +89,7 @@ export class MemoryCluster {
   async startWith(node: string, overrides: Partial<BrokerOptions>): Promise<Broker> {
     const machine = this.machine(node)
     const clock = new ProcessClock(this.#clock)
+    machine.engine.spaceLeft = () => machine.disk.spaceLeft
     const ports: BrokerPorts = {
       clock,
       random: this.#options.random ?? systemRandom,
@@ -118,6 +120,7 @@ export class MemoryCluster {
       namesrv: [],
       segmentBytes: testSegmentBytes,
       ...this.#options.broker,
+      limits: { reserveBytes: testReserveBytes, ...this.#options.broker?.limits },
       raft: { ...quickRaft, ...this.#options.broker?.raft },
     }
   }

@@ -60,7 +60,7 @@ export class Admission {
   ): Promise<Applied> {
     invariant(type !== frameTypes.padding, 'S2: padding is made by the layout alone')
     const bytes = frameLengthOf(body.reduce((sum, piece) => sum + piece.length, 0))
-    const refusal = this.#refuseLength(bytes) ?? this.#refuse(bytes, options) ?? this.#refuseWrite()
+    const refusal = this.#refuseLength(bytes) ?? this.#refuse(bytes, options) ?? this.#refuseWrite(options)
     if (refusal) return Promise.reject(refusal)
     return new Promise((resolve, reject) => {
       let place: { readonly index: number; readonly term: number } | null = null
@@ -161,7 +161,8 @@ export class Admission {
     )
   }
 
-  #refuseWrite(): LedgerError | null {
+  #refuseWrite(options: ProposeOptions): LedgerError | null {
+    if (options.makesSpace === true) return null
     return this.#ports.diskFull() ? new LedgerError('DISK_FULL', 'the disk of the leader is full') : null
   }
 

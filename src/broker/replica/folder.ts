@@ -4,11 +4,11 @@
  * A folder that belongs to somebody else is left exactly as it was found: its identity is read before anything is
  * made, and only then is the state store opened, whose database is the lock against other processes.
  */
-import { type Disk, openStateStore, type StateStoreApi } from '../../../store/index.ts'
+import { type Disk, openStateStore, SpaceReserve, type StateStoreApi, StoreError } from '../../../store/index.ts'
 import { LedgerError } from '../../common/errors.ts'
 import type { FirstConfiguration } from '../../rpc/methods.ts'
 import { stateFormatVersion } from '../apply/meta.ts'
-import type { BrokerOptions, BrokerPorts } from '../options.ts'
+import { type BrokerOptions, type BrokerPorts, limitsOf } from '../options.ts'
 import { isPending } from './catch-up/incoming.ts'
 import { type Generations, removeOthers, stateDirectory } from './generations.ts'
 import { checkIdentity, FolderRecords, type Identity, uuid } from './identity.ts'
@@ -24,6 +24,8 @@ export interface Folder {
   /** In force when the folder was opened. */
   readonly generations: Generations
   readonly store: StateStoreApi
+  /** For the time when the disk is full. */
+  readonly reserve: SpaceReserve
   /** Nothing worse than the death of the process happened since the last start. */
   readonly trusted: boolean
   /** Leaves the mark of a clean stop; everything else must be closed. */
@@ -40,8 +42,16 @@ export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Pr
   const bootId = await ports.bootId()
   const trusted = marker !== null && (marker.clean || (bootId !== null && marker.bootId === bootId))
   await makeDurably(ports.disk, directory)
-  const { generations, store } = await openInForce(records, { directory, trusted }, ports)
+  const reserve = await SpaceReserve.open(ports.disk, `${directory}/reserve`, limitsOf(options).reserveBytes)
+  const open = (): Promise<InForce> => openInForce(records, { directory, trusted, reserve }, ports)
+  const { generations, store } = await open().catch(async (error: unknown) => {
+    if (!(error instanceof StoreError) || error.code !== 'DISK_FULL') throw error
+    // The lock was had, so the reserve is nobody else's.
+    await reserve.give()
+    return open()
+  })
   try {
+    await reserve.giveIfTight()
     await removeOthers(ports, directory, await inUse(records, generations))
     const identity = found ?? (await createIdentity(records, options, ports))
     await records.saveStartMarker({ bootId, clean: false })
@@ -52,6 +62,7 @@ export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Pr
       configuration: await records.configuration(),
       generations,
       store,
+      reserve,
       trusted,
       markClean: () => records.saveStartMarker({ bootId, clean: true }),
     }
@@ -63,10 +74,16 @@ export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Pr
 
 /** Opens the state store of one generation, whose database is also the lock of the folder. */
 export function openState(
-  at: { readonly directory: string; readonly generation: number; readonly trusted: boolean },
+  at: {
+    readonly directory: string
+    readonly generation: number
+    readonly trusted: boolean
+    readonly reserve: SpaceReserve
+  },
   ports: BrokerPorts,
 ): Promise<StateStoreApi> {
   return openStateStore({
+    makeSpace: () => at.reserve.give(),
     engine: ports.engine,
     disk: ports.disk,
     directory: stateDirectory(at.directory, at.generation),
@@ -81,12 +98,17 @@ async function inUse(records: FolderRecords, inForce: Generations): Promise<read
   return incoming && isPending(incoming, inForce) ? [inForce, incoming] : [inForce]
 }
 
+interface InForce {
+  readonly generations: Generations
+  readonly store: StateStoreApi
+}
+
 /** The record is read again under the lock: a process that still runs may have put another generation in force. */
 async function openInForce(
   records: FolderRecords,
-  at: { readonly directory: string; readonly trusted: boolean },
+  at: { readonly directory: string; readonly trusted: boolean; readonly reserve: SpaceReserve },
   ports: BrokerPorts,
-): Promise<{ readonly generations: Generations; readonly store: StateStoreApi }> {
+): Promise<InForce> {
   let generations = await records.generations()
   for (let attempt = 1; attempt <= generationReadsMax; attempt++) {
     const store = await openState({ ...at, generation: generations.state }, ports)

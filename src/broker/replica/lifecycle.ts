@@ -183,7 +183,7 @@ export class ReplicaLifecycle {
     await this.#end()
     await this.#letGo()
     if (generations.state === this.#generations.state) return this.#store
-    const at = { directory: folder.directory, generation: generations.state, trusted: true }
+    const at = { directory: folder.directory, generation: generations.state, trusted: true, reserve: folder.reserve }
     const store = await openState(at, ports)
     await this.#store.close()
     return store

@@ -37,9 +37,11 @@ import { Admission, notLeader } from './admission.ts'
 import { Applier } from './applier.ts'
 import type { CopySource } from './copy-server.ts'
 import type { Folder } from './folder.ts'
+import { LeaderFitness, patienceOf } from './leader-fitness.ts'
 import { ReplicaLoop } from './loop.ts'
 import { Members } from './members.ts'
 import { publishRaftEvent } from './raft-events.ts'
+import { type ReachablePeer, reachablePeers, successors } from './reachable-peers.ts'
 import type { Recovered } from './recovery.ts'
 import { RoleView } from './role-view.ts'
 import { SpaceKeeper } from './space-keeper.ts'
@@ -94,6 +96,7 @@ export class Replica implements ReplicaApi {
   readonly #members: Members
   readonly #space: SpaceWatch
   readonly #spaceKeeper: SpaceKeeper
+  readonly #fitness: LeaderFitness
   readonly #view = new RoleView()
   readonly #standing: StandingView
   readonly #appliedListeners = new Set<(entry: CommittedEntry, result: ApplyResult) => void>()
@@ -126,6 +129,7 @@ export class Replica implements ReplicaApi {
     this.#loop = this.#makeLoop()
     this.#admission = this.#makeAdmission()
     this.#space = this.#makeSpaceWatch()
+    this.#fitness = this.#makeFitness()
     this.#writer = this.#makeWriter()
     this.#applier = this.#makeApplier()
     this.#members = new Members({
@@ -238,8 +242,9 @@ export class Replica implements ReplicaApi {
     this.#members.open()
     this.#loop.start()
     this.#spaceKeeper.start()
+    this.#space.start()
     // It could win an election, but neither serve nor propose anything.
-    if (!this.hasState) this.#loop.step({ kind: 'health', canLead: false })
+    if (!this.hasState) this.#fitness.set('no_state', true)
   }
 
   /** A message of a member whose Hello was checked. */
@@ -335,13 +340,9 @@ export class Replica implements ReplicaApi {
 
   /** Hands leadership to the peer that holds most of the log; false when this node does not lead or has no peer. */
   transferAway(): boolean {
-    const raft = this.#core.status(this.#parts.ports.clock.monotonicMs())
-    if (raft.role !== 'leader') return false
-    const { voters } = this.history.newest.membership
-    const [best] = raft.peers
-      .filter(({ id }) => id !== this.node && named(voters, id) !== undefined && this.#members.isConnected(id))
-      .sort((a, b) => b.match - a.match)
-    return best !== undefined && this.#loop.step({ kind: 'transfer', to: best.id }).kind === 'done'
+    if (this.raftStatus().role !== 'leader') return false
+    const [best] = this.#successors()
+    return best !== undefined && this.#loop.step({ kind: 'transfer', to: best }).kind === 'done'
   }
 
   get role(): string {
@@ -355,11 +356,11 @@ export class Replica implements ReplicaApi {
     // A full disk may never take what is staged; nobody was promised it.
     await Promise.race([this.#loop.drained(), sleep(this.#parts.ports.clock, drainMsMax)])
     this.#loop.stop()
-    this.#space.stop()
+    this.#fitness.stop()
     this.#applier.stop()
     this.#admission.failAll('this replica stopped')
     this.#members.close()
-    await this.#spaceKeeper.stop()
+    await Promise.all([this.#spaceKeeper.stop(), this.#space.stop()])
     await this.#writer.finish()
     const raft = this.#core.status(this.#parts.ports.clock.monotonicMs())
     const commit = Math.min(raft.commit, this.log.durableIndex)
@@ -412,9 +413,28 @@ export class Replica implements ReplicaApi {
     return new SpaceWatch({
       clock: this.#parts.ports.clock,
       log: this.log,
+      reserve: this.#parts.folder.reserve,
+      freeBytes: async () => (await this.#parts.ports.disk.space(this.#parts.folder.directory)).freeBytes,
       retryMs: this.#limits.diskFullRetryMs,
-      changed: (full) => this.#parts.events.emit(full ? 'disk_full' : 'disk_space_back', this.term, {}),
+      changed: (full) => this.#onDiskFull(full),
       failed: (error) => this.#loop.storageFailed(error),
+    })
+  }
+
+  #onDiskFull(full: boolean): void {
+    this.#parts.events.emit(full ? 'disk_full' : 'disk_space_back', this.term, {})
+    this.#fitness.set('disk_full', full)
+    if (full) this.#spaceKeeper.spaceEnded()
+  }
+
+  #makeFitness(): LeaderFitness {
+    return new LeaderFitness({
+      clock: this.#parts.ports.clock,
+      step: (input) => this.#loop.step(input),
+      patienceMs: patienceOf(this.#parts.options.raft),
+      isLeader: () => this.#view.role === 'leader',
+      hasLeader: () => this.#view.leader !== null && this.#members.isConnected(this.#view.leader.node),
+      successors: () => this.#successors(),
     })
   }
 
@@ -449,7 +469,7 @@ export class Replica implements ReplicaApi {
       leading: () => this.leading,
       logTime: () => this.#members.stamp(this.machine.appliedTime),
       followers: () => this.#reachablePeers(),
-      propose: (body, how) => this.propose(frameTypes.command, body, how),
+      propose: (body, how) => this.propose(frameTypes.command, body, { ...how, makesSpace: true }),
       leftBehind: (nodes) => events.emit('follower_left_behind', this.term, { nodes: nodes.join(' ') }),
       storedIndex: () => store.appliedIndex,
       trimmed: (firstIndex) => this.#onTrimmed(firstIndex),
@@ -457,10 +477,12 @@ export class Replica implements ReplicaApi {
     })
   }
 
-  #reachablePeers(): readonly { readonly node: string; readonly matchIndex: number }[] {
-    return this.raftStatus()
-      .peers.filter(({ id }) => id !== this.node && this.#members.isConnected(id))
-      .map(({ id, match }) => ({ node: id, matchIndex: match }))
+  #reachablePeers(): readonly ReachablePeer[] {
+    return reachablePeers(this.raftStatus(), (node) => this.#members.isConnected(node))
+  }
+
+  #successors(): readonly string[] {
+    return successors(this.#reachablePeers(), this.history.newest.membership)
   }
 
   #onTrimmed(firstIndex: number): void {
@@ -496,7 +518,10 @@ export class Replica implements ReplicaApi {
     }
     if (event.kind === 'quarantine_ended') this.#parts.quarantineEnded()
     if (event.kind === 'reads_dropped') this.#admission.reads.dropped(event.contexts, this.#readsDropped())
-    if (changed) this.#notifyRole()
+    if (changed) {
+      this.#fitness.roleChanged()
+      this.#notifyRole()
+    }
   }
 
   /** Only a leader says so: others refuse for a better reason. */
@@ -556,7 +581,8 @@ export class Replica implements ReplicaApi {
     this.#stopped = new LedgerError('SERVICE_NOT_AVAILABLE', `this replica failed: ${text}`)
     this.#parts.events.emit('storage_failed', this.term, { error: text })
     this.#applier.stop()
-    this.#space.stop()
+    void this.#space.stop()
+    this.#fitness.stop()
     this.#writer.stop()
     void this.#spaceKeeper.stop()
     this.#admission.failAll(text)

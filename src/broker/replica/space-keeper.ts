@@ -33,6 +33,11 @@ export class SpaceKeeper {
     this.stateWritten()
   }
 
+  /** Nobody waits for the next round. */
+  spaceEnded(): void {
+    this.#retention.lookNow()
+  }
+
   /** The state store holds more than before. */
   stateWritten(): void {
     this.#trimmer.check()

@@ -1,15 +1,21 @@
 /**
- * While the disk is full, tries again and again until there is space. Owned by the replica.
+ * Watches the space for the log: what happens when it ends, and when it is there again. Owned by the replica.
  *
- * Only a flush prepares new space, and while writes are refused nothing else would flush: without this a broker that
- * was full once would stay so for ever.
+ * A full disk is not filled to its last byte: the log stops growing, the reserve is given back, and what must go on
+ * (term and vote, state store, trims) lives on it. Only when there is space for the reserve again, the log grows on.
  */
-import { type CommitLogApi, StoreError } from '../../../store/index.ts'
-import type { Clock } from '../../common/clock.ts'
+import { type CommitLogApi, type SpaceReserve, StoreError } from '../../../store/index.ts'
+import { type Clock, sleep } from '../../common/clock.ts'
+
+/** Time between two steps of making the reserve: it must not compete with the log for the disk. */
+const reserveStepMs = 20
 
 export interface SpaceWatchPorts {
   readonly clock: Clock
-  readonly log: CommitLogApi
+  readonly log: Pick<CommitLogApi, 'flush' | 'diskFull' | 'limitGrowth'>
+  readonly reserve: Pick<SpaceReserve, 'bytes' | 'isHeld' | 'give' | 'take' | 'onGiven'>
+  /** Free bytes on the disk now. */
+  freeBytes(): Promise<number>
   readonly retryMs: number
   /** The disk became full, or has space again. */
   changed(full: boolean): void
@@ -18,45 +24,101 @@ export interface SpaceWatchPorts {
 
 export class SpaceWatch {
   readonly #ports: SpaceWatchPorts
-  #watching = false
+  #isFull = false
   #stopped = false
+  #running: Promise<unknown> = Promise.resolve()
+  #removeListener = (): void => {}
 
   constructor(ports: SpaceWatchPorts) {
     this.#ports = ports
   }
 
+  /** Makes the reserve; a disk that has no space for it counts as full from the beginning. */
+  start(): void {
+    this.#removeListener = this.#ports.reserve.onGiven(() => this.notice())
+    this.#guard(async () => {
+      if (!(await this.#takeReserve())) this.notice()
+    })
+    this.#watchLater()
+  }
+
   /** Somebody found the disk full. */
   notice(): void {
-    if (this.#watching || this.#stopped) return
-    this.#watching = true
+    if (this.#isFull || this.#stopped) return
+    this.#isFull = true
+    this.#end()
     this.#ports.changed(true)
     this.#retryLater()
   }
 
-  stop(): void {
+  /** Resolves when nothing of it runs. */
+  async stop(): Promise<void> {
     this.#stopped = true
+    this.#removeListener()
+    await this.#running
+  }
+
+  /** Somebody else may fill the disk: noticed before a write of the state store has to fail, when it is slow enough. */
+  #watchLater(): void {
+    const { clock, reserve, retryMs, freeBytes } = this.#ports
+    const look = async (): Promise<void> => {
+      if (this.#stopped) return
+      if (!this.#isFull && (await freeBytes()) < reserve.bytes / 4) this.notice()
+      this.#watchLater()
+    }
+    clock.after(retryMs, () => this.#guard(look), { background: true })
+  }
+
+  #end(): void {
+    const { log, reserve } = this.#ports
+    // A quarter for what must get into the log on a full disk: the trim that makes space, the start of a term.
+    log.limitGrowth(Math.floor(reserve.bytes / 4))
+    if (reserve.bytes > 0) this.#guard(() => reserve.give())
   }
 
   #retryLater(): void {
-    this.#ports.clock.after(this.#ports.retryMs, () => void this.#retry(), { background: true })
+    this.#ports.clock.after(this.#ports.retryMs, () => this.#guard(() => this.#retry()), { background: true })
   }
 
   async #retry(): Promise<void> {
     if (this.#stopped) return
-    try {
-      await this.#ports.log.flush()
-    } catch (error) {
-      if (!(error instanceof StoreError) || error.code !== 'DISK_FULL') {
-        if (!this.#stopped) this.#ports.failed(error)
-        return
-      }
-    }
+    const isBack = (await this.#takeReserve()) && (await this.#grows())
     if (this.#stopped) return
-    if (this.#ports.log.diskFull) {
+    if (!isBack) {
       this.#retryLater()
       return
     }
-    this.#watching = false
+    this.#isFull = false
     this.#ports.changed(false)
+  }
+
+  #takeReserve(): Promise<boolean> {
+    const { clock, reserve } = this.#ports
+    return reserve.take(async () => {
+      if (!this.#stopped) await sleep(clock, reserveStepMs)
+      return !this.#stopped
+    })
+  }
+
+  /** Only a flush prepares space, and while writes are refused nobody else would flush. */
+  async #grows(): Promise<boolean> {
+    const { log } = this.#ports
+    if (this.#stopped) return false
+    log.limitGrowth(null)
+    try {
+      await log.flush()
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== 'DISK_FULL') throw error
+    }
+    if (!log.diskFull) return true
+    this.#end()
+    return false
+  }
+
+  #guard(work: () => Promise<void>): void {
+    const run = work().catch((error: unknown) => {
+      if (!this.#stopped) this.#ports.failed(error)
+    })
+    this.#running = Promise.all([this.#running, run])
   }
 }

@@ -58,6 +58,13 @@ export class LogRetention {
     this.#round = this.#look().finally(() => this.#ended())
   }
 
+  /** The disk is full: looks without waiting for its time. */
+  lookNow(): void {
+    if (this.#round !== null || this.#stopped) return
+    this.#cancel()
+    this.start()
+  }
+
   /** Resolves when nothing of it runs. */
   async stop(): Promise<void> {
     this.#stopped = true

@@ -52,7 +52,7 @@ test('a full disk refuses writes with DISK_FULL and recovers by itself', async (
   await cluster.leader()
   const replica = cluster.replica('n0')
   const { disk } = cluster.machine('n0')
-  disk.capacityBytes = 0
+  disk.fillUp()
   const waiting: Promise<string>[] = []
   await eventually('the disk is full', () => {
     const topic = createTopic(replica, `t${waiting.length}`, { timeoutMs: 20_000 })
@@ -84,7 +84,7 @@ test('a full follower casts its vote and lets a leader stand; what waited is sto
   const leader = await cluster.leader()
   const [healthy, full] = cluster.nodes.filter((node) => node !== leader) as [string, string]
   const { disk } = cluster.machine(full)
-  disk.capacityBytes = 0
+  disk.fillUp()
   let count = 0
   await eventually('the follower holds entries that find no space', () => {
     void createTopic(cluster.replica(leader), `t${count++}`).catch(() => '')

@@ -1,0 +1,115 @@
+/**
+ * Whether this replica is well enough to lead. Owned by the replica; told by whoever finds something wrong (a full
+ * disk), and again when it is over.
+ *
+ * A replica that is not well does not stand for election. As a leader it hands over to a voter that takes it, the one
+ * with most of the log first; one that is not well either does not answer, and the next one is asked. But a bad leader
+ * is better than none: when all were asked in vain it leads on for a while, and when nobody has led for some time it
+ * stands all the same. Nobody else could make space on a group of full disks.
+ */
+import { defaultRaftConfig, type Input, type RaftConfig, type StepResult } from '../../../raft/index.ts'
+import type { Cancel, Clock } from '../../common/clock.ts'
+
+/** `no_state`: it could not serve or propose anything, so it does not stand even when nobody leads. */
+export type Unfitness = 'disk_full' | 'no_state'
+
+export interface LeaderFitnessPorts {
+  readonly clock: Clock
+  /** Time for one voter to take over before the next one is asked, and time without a leader before this one stands. */
+  readonly patienceMs: number
+  step(input: Input): StepResult
+  isLeader(): boolean
+  /** There is one, and it is reachable: the core does not look for one while it must not stand. */
+  hasLeader(): boolean
+  /** Voters that are reachable, those with most of the log first. */
+  successors(): readonly string[]
+}
+
+/** Time after all voters were asked in vain, in patiences. */
+const pauseFactor = 15
+
+/** Twice the longest election timeout. */
+export function patienceOf(raft: Partial<Omit<RaftConfig, 'id'>> | undefined): number {
+  return 2 * (raft?.electionTimeoutMaxMs ?? defaultRaftConfig.electionTimeoutMaxMs)
+}
+
+export class LeaderFitness {
+  readonly #ports: LeaderFitnessPorts
+  readonly #unfit = new Set<Unfitness>()
+  readonly #asked = new Set<string>()
+  #canLead = true
+  /** There was no leader when it was looked last. */
+  #wasAlone = false
+  #cancel: Cancel | null = null
+
+  constructor(ports: LeaderFitnessPorts) {
+    this.#ports = ports
+  }
+
+  get isFit(): boolean {
+    return this.#unfit.size === 0
+  }
+
+  set(what: Unfitness, isUnfit: boolean): void {
+    if (isUnfit) this.#unfit.add(what)
+    else this.#unfit.delete(what)
+    this.stop()
+    this.#wasAlone = false
+    if (!this.isFit && !this.#ports.isLeader()) this.#tell(false)
+    this.#look()
+  }
+
+  /** Role or leader changed. */
+  roleChanged(): void {
+    if (this.isFit || !this.#ports.isLeader()) return
+    this.stop()
+    // Not at once: were all unfit, leadership would never rest.
+    this.#lookIn(this.#ports.patienceMs)
+  }
+
+  stop(): void {
+    this.#cancel?.()
+    this.#cancel = null
+    this.#asked.clear()
+  }
+
+  #look(): void {
+    this.#cancel = null
+    if (this.isFit) this.#tell(true)
+    else if (this.#ports.isLeader()) this.#handOver()
+    else this.#follow()
+  }
+
+  #handOver(): void {
+    const { patienceMs, successors, step } = this.#ports
+    this.#tell(false)
+    const next = successors().find((node) => !this.#asked.has(node))
+    if (next === undefined) {
+      this.#asked.clear()
+      this.#lookIn(patienceMs * pauseFactor)
+      return
+    }
+    this.#asked.add(next)
+    step({ kind: 'transfer', to: next })
+    this.#lookIn(patienceMs)
+  }
+
+  /** Others get the first try: only who finds no leader twice stands, and goes on until somebody leads. */
+  #follow(): void {
+    const hasLeader = this.#ports.hasLeader()
+    if (hasLeader) this.#tell(false)
+    else if (this.#wasAlone && !this.#unfit.has('no_state')) this.#tell(true)
+    this.#wasAlone = !hasLeader
+    this.#lookIn(this.#ports.patienceMs)
+  }
+
+  #lookIn(ms: number): void {
+    this.#cancel = this.#ports.clock.after(ms, () => this.#look(), { background: true })
+  }
+
+  #tell(canLead: boolean): void {
+    if (this.#canLead === canLead) return
+    this.#canLead = canLead
+    this.#ports.step({ kind: 'health', canLead })
+  }
+}

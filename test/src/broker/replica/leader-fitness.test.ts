@@ -1,0 +1,111 @@
+/** What an unfit replica does about leadership, on a clock and a core that the test holds. */
+import { beforeEach, describe, expect, test } from 'vitest'
+import type { Input } from '../../../../raft/index.ts'
+import { LeaderFitness } from '../../../../src/broker/replica/leader-fitness.ts'
+import { ManualClock } from '../../../support/manual-clock.ts'
+
+let clock: ManualClock
+let inputs: Input[]
+let state: { isLeader: boolean; hasLeader: boolean; successors: string[] }
+let fitness: LeaderFitness
+
+beforeEach(() => {
+  clock = new ManualClock()
+  inputs = []
+  state = { isLeader: false, hasLeader: true, successors: ['n1', 'n2'] }
+  fitness = new LeaderFitness({
+    clock,
+    patienceMs: 1000,
+    step: (input) => {
+      inputs.push(input)
+      return { kind: 'done' }
+    },
+    isLeader: () => state.isLeader,
+    hasLeader: () => state.hasLeader,
+    successors: () => state.successors,
+  })
+})
+
+const cannot: Input = { kind: 'health', canLead: false }
+const can: Input = { kind: 'health', canLead: true }
+
+describe('an unfit follower', () => {
+  test('does not stand while there is a leader, and may again when it is well', async () => {
+    fitness.set('disk_full', true)
+    fitness.set('disk_full', true)
+    await clock.advance(60_000)
+    expect(inputs).toEqual([cannot])
+    fitness.set('disk_full', false)
+    expect(inputs).toEqual([cannot, can])
+    await clock.advance(60_000)
+    expect(inputs).toHaveLength(2)
+  })
+
+  test('stands when nobody has led for some time, until somebody leads', async () => {
+    fitness.set('disk_full', true)
+    state.hasLeader = false
+    await clock.advance(1000)
+    expect(inputs).toEqual([cannot])
+    await clock.advance(1000)
+    expect(inputs).toEqual([cannot, can])
+    await clock.advance(10_000)
+    expect(inputs).toHaveLength(2)
+    state.hasLeader = true
+    await clock.advance(1000)
+    expect(inputs).toEqual([cannot, can, cannot])
+  })
+
+  test('without a state never stands', async () => {
+    state.hasLeader = false
+    fitness.set('no_state', true)
+    fitness.set('disk_full', true)
+    await clock.advance(60_000)
+    expect(inputs).toEqual([cannot])
+    fitness.set('disk_full', false)
+    await clock.advance(60_000)
+    expect(inputs).toEqual([cannot])
+  })
+
+  test('lets others try first, also when it starts without a leader', async () => {
+    state.hasLeader = false
+    fitness.set('disk_full', true)
+    expect(inputs).toEqual([cannot])
+    await clock.advance(999)
+    expect(inputs).toEqual([cannot])
+    await clock.advance(1)
+    expect(inputs).toEqual([cannot, can])
+  })
+})
+
+describe('an unfit leader', () => {
+  test('asks one voter after the other, then leads on for a while and asks again', async () => {
+    state.isLeader = true
+    fitness.set('disk_full', true)
+    expect(inputs).toEqual([cannot, { kind: 'transfer', to: 'n1' }])
+    await clock.advance(1000)
+    await clock.advance(1000)
+    expect(inputs.slice(2)).toEqual([{ kind: 'transfer', to: 'n2' }])
+    await clock.advance(14_999)
+    expect(inputs).toHaveLength(3)
+    await clock.advance(1)
+    expect(inputs.slice(3)).toEqual([{ kind: 'transfer', to: 'n1' }])
+  })
+
+  test('that was succeeded asks nobody any more', async () => {
+    state.isLeader = true
+    fitness.set('disk_full', true)
+    state.isLeader = false
+    await clock.advance(60_000)
+    expect(inputs).toHaveLength(2)
+  })
+
+  test('that became one while it was unfit hands over, too, but not at once', async () => {
+    fitness.set('disk_full', true)
+    state.isLeader = true
+    fitness.roleChanged()
+    await clock.advance(999)
+    expect(inputs).toEqual([cannot])
+    await clock.advance(1)
+    expect(inputs).toEqual([cannot, { kind: 'transfer', to: 'n1' }])
+  })
+})
