@@ -17,12 +17,12 @@ import {
   leaderDeadline,
   onUnreachable,
   propose,
-  readIndex,
   startReadRound,
   stepDown,
   tickLeader,
 } from './leader.ts'
 import type { LogWrite } from './log.ts'
+import { expireReads, readIndex } from './reads.ts'
 import type { Input, RaftStatus, Ready, Refusal, StepResult } from './ready.ts'
 import { Replica } from './replica.ts'
 import { areAppendsDue, maybeCommit, sendAppends } from './replication.ts'
@@ -46,7 +46,7 @@ export class RaftCore {
     this.#hardState = boot.hardState
     awaitLeader(this.#replica)
     // Nobody else can lead: waiting for a sign of life would only delay the start.
-    if (this.#replica.isVoter && this.#replica.otherVoters.length === 0) this.#replica.electionAt = now
+    if (this.#replica.mayStand && this.#replica.otherVoters.length === 0) this.#replica.electionAt = now
   }
 
   /**
@@ -103,7 +103,7 @@ export class RaftCore {
   deadline(): Millis {
     const replica = this.#replica
     if (replica.hasFailed) return Number.POSITIVE_INFINITY
-    return replica.role === 'leader' ? leaderDeadline(replica) : replica.electionAt
+    return replica.role === 'leader' ? leaderDeadline(replica) : Math.min(replica.electionAt, replica.reads.deadline())
   }
 
   status(now: Millis): RaftStatus {
@@ -159,6 +159,7 @@ export class RaftCore {
 
   #onTick(): StepResult {
     const replica = this.#replica
+    expireReads(replica)
     if (replica.role === 'leader') tickLeader(replica)
     else if (replica.now >= replica.electionAt) campaign(replica, replica.electionReason)
     return done

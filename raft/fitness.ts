@@ -4,9 +4,12 @@
  * Used by `core.ts` for the inputs `quarantine`, `healed` and `health`, and where a quarantine may end.
  */
 import { awaitLeader } from './election-timer.ts'
+import { stepDown } from './leader.ts'
+import type { Progress } from './progress.ts'
 import { Quarantine } from './quarantine.ts'
 import type { Replica } from './replica.ts'
 import { becomeFollower } from './roles.ts'
+import { startTransfer } from './transfer.ts'
 
 /** Rot was found in the log of a running node. */
 export function enterQuarantine(replica: Replica): void {
@@ -16,7 +19,8 @@ export function enterQuarantine(replica: Replica): void {
   }
   replica.quarantine = new Quarantine(false)
   replica.outbox.emit({ kind: 'quarantine_started' })
-  withdraw(replica)
+  if (replica.role === 'leader') handOver(replica)
+  else withdraw(replica)
 }
 
 export function heal(replica: Replica): void {
@@ -32,20 +36,34 @@ export function maybeEndQuarantine(replica: Replica): void {
   if (!quarantine.isOver) return
   replica.quarantine = null
   outbox.emit({ kind: 'quarantine_ended' })
-  if (replica.role !== 'leader') awaitLeader(replica)
+  if (replica.role === 'follower') awaitLeader(replica)
 }
 
 export function changeHealth(replica: Replica, canLead: boolean): void {
   if (replica.canLead === canLead) return
   replica.canLead = canLead
   if (canLead) {
-    if (replica.role !== 'leader') awaitLeader(replica)
-  } else withdraw(replica)
+    if (replica.role === 'follower') awaitLeader(replica)
+  } else if (replica.role !== 'leader') {
+    // A leader leads on until it is told to hand over: that there is one may be worth more than that it is well.
+    withdraw(replica)
+  }
+}
+
+/** To whoever holds most; if that fails the next tick steps down (`leader.ts`). */
+function handOver(replica: Replica): void {
+  const leadership = replica.leading()
+  const { now, config } = replica
+  const isAlive = ({ heardAt }: Progress) => heardAt !== null && now - heardAt < config.electionTimeoutMinMs
+  const [heir] = [...leadership.followers]
+    .filter(([id, progress]) => replica.otherVoters.includes(id) && isAlive(progress))
+    .sort(([, a], [, b]) => b.match - a.match)
+  if (heir !== undefined) startTransfer(replica, heir[0])
+  if (leadership.transfer === null) stepDown(replica, 'sick')
 }
 
 /** Gives up a candidacy, and takes the deadline off. */
 function withdraw(replica: Replica): void {
-  if (replica.role === 'leader') return
   if (replica.role === 'follower') awaitLeader(replica)
   else becomeFollower(replica, replica.term, null, 'sick')
 }

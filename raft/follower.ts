@@ -7,10 +7,12 @@
 import { invariant } from './assert.ts'
 import { stand } from './candidate.ts'
 import { awaitLeader, standSoon } from './election-timer.ts'
-import type { Append, Heartbeat, PeerMessage, SteppedDown, TimeoutNow } from './messages.ts'
+import { maybeEndQuarantine } from './fitness.ts'
+import type { Append, CatchUp, Heartbeat, PeerMessage, SteppedDown, TimeoutNow } from './messages.ts'
+import type { Quarantine } from './quarantine.ts'
 import type { Replica } from './replica.ts'
 import { becomeFollower, loseLeader } from './roles.ts'
-import type { LogIndex, NodeId } from './types.ts'
+import type { EntryId, LogIndex, NodeId } from './types.ts'
 
 export function onAppend(replica: Replica, append: Append): void {
   followLeader(replica, append)
@@ -20,7 +22,7 @@ export function onAppend(replica: Replica, append: Append): void {
   if (prevIndex <= log.commit) {
     invariant(ownTerm === null || ownTerm === prevTerm, 'R6: an append contradicts committed entries')
   } else if (ownTerm !== prevTerm) {
-    rejectAppend(replica, append)
+    reject(replica, append.from, prevIndex, log.lastAtMost(prevIndex, prevTerm))
     return
   }
   log.merge(entries)
@@ -32,8 +34,10 @@ export function onAppend(replica: Replica, append: Append): void {
 
 export function onHeartbeat(replica: Replica, heartbeat: Heartbeat): void {
   followLeader(replica, heartbeat)
-  // Never beyond what this node acknowledged: if it is beyond the last entry, the disk has lost acknowledged entries.
-  replica.log.commitTo(heartbeat.commit)
+  const { log, quarantine } = replica
+  // Never beyond what this node acknowledged. If it is beyond the last entry, the disk has lost acknowledged entries.
+  if (quarantine?.awaitsLeader) onLeaderEnd(replica, quarantine, heartbeat)
+  else log.commitTo(heartbeat.commit)
   answer(replica, {
     kind: 'heartbeat_response',
     from: replica.id,
@@ -42,6 +46,14 @@ export function onHeartbeat(replica: Replica, heartbeat: Heartbeat): void {
     round: heartbeat.round,
     session: replica.session,
   })
+}
+
+/** The log of this leader begins too late for appends. */
+export function onCatchUp(replica: Replica, message: CatchUp): void {
+  followLeader(replica, message)
+  const { from, firstIndex } = message
+  // What is committed here up to the start of the leader's log matches it; an old message may say otherwise.
+  if (replica.log.commit < firstIndex - 1) replica.outbox.catchUp({ from, firstIndex })
 }
 
 /** A leader of an older term is told the newer one, so that it gives up and this node is not stuck (Raft 5.1). */
@@ -56,7 +68,7 @@ export function answerOldLeader(replica: Replica, message: Append | Heartbeat): 
 }
 
 export function onTimeoutNow(replica: Replica, message: TimeoutNow): void {
-  if (replica.role === 'leader' || !replica.isVoter || replica.termLeader !== message.from) return
+  if (replica.role === 'leader' || !replica.mayStand || !replica.canLead || replica.termLeader !== message.from) return
   stand(replica, 'ordered', true)
 }
 
@@ -74,8 +86,19 @@ export function onPeerLost(replica: Replica, peer: NodeId): void {
   standSoon(replica, 'connection_lost')
 }
 
+/** This node may lack what it acknowledged: see `quarantine.ts` for when that is over. */
+function onLeaderEnd(replica: Replica, quarantine: Quarantine, heartbeat: Heartbeat): void {
+  const { log } = replica
+  if (heartbeat.session === replica.session) quarantine.leaderEndsAt(heartbeat.lastIndex)
+  maybeEndQuarantine(replica)
+  log.commitTo(Math.min(heartbeat.commit, log.lastIndex))
+  // The leader goes by an old acknowledgement. Without appends to refuse this is the only way to tell it.
+  if (heartbeat.commit > log.lastIndex)
+    reject(replica, heartbeat.from, heartbeat.commit, log.lastAtMost(log.lastIndex, log.lastTerm))
+}
+
 /** A sign of life from the leader of the own term. */
-function followLeader(replica: Replica, message: Append | Heartbeat): void {
+function followLeader(replica: Replica, message: Append | CatchUp | Heartbeat): void {
   const { from } = message
   invariant(replica.role !== 'leader', 'R1: a second leader in the own term')
   invariant(replica.termLeader === null || replica.termLeader === from, 'R1: a second leader in one term')
@@ -90,17 +113,10 @@ function followLeader(replica: Replica, message: Append | Heartbeat): void {
   replica.leaderHeardAt = replica.now
 }
 
-function rejectAppend(replica: Replica, append: Append): void {
-  const { prevIndex, prevTerm } = append
-  const hint = replica.log.lastAtMost(prevIndex, prevTerm)
-  answer(replica, {
-    kind: 'append_response',
-    from: replica.id,
-    to: append.from,
-    term: replica.term,
-    matchIndex: 0,
-    rejected: { rejectedIndex: prevIndex, hintIndex: hint.index, hintTerm: hint.term, hasLost: false },
-  })
+function reject(replica: Replica, to: NodeId, rejectedIndex: LogIndex, hint: EntryId): void {
+  const hasLost = replica.quarantine?.awaitsLeader ?? false
+  const rejected = { rejectedIndex, hintIndex: hint.index, hintTerm: hint.term, hasLost }
+  answer(replica, { kind: 'append_response', from: replica.id, to, term: replica.term, matchIndex: 0, rejected })
 }
 
 function acknowledge(replica: Replica, to: NodeId, matchIndex: LogIndex): void {

@@ -6,10 +6,11 @@
  */
 import { unreachable } from './assert.ts'
 import { onPreVoteResponse, onVoteResponse } from './candidate.ts'
-import { answerOldLeader, onAppend, onHeartbeat, onSteppedDown, onTimeoutNow } from './follower.ts'
+import { answerOldLeader, onAppend, onCatchUp, onHeartbeat, onSteppedDown, onTimeoutNow } from './follower.ts'
 import { isKnownPeer, isPlausible } from './gateway.ts'
 import { onAppendResponse, onHeartbeatResponse } from './leader.ts'
 import type { PeerMessage } from './messages.ts'
+import { onReadRequest, onReadResponse } from './reads.ts'
 import type { Refusal } from './ready.ts'
 import type { Replica } from './replica.ts'
 import { becomeFollower } from './roles.ts'
@@ -30,9 +31,10 @@ export function receive(replica: Replica, message: PeerMessage): Refusal | null 
 
 /** Takes over a higher term, turns a lower one away. True when the message is of the own term now. */
 function settleTerm(replica: Replica, message: PeerMessage): boolean {
-  const isFromLeader = message.kind === 'append' || message.kind === 'heartbeat'
+  const { kind } = message
+  const isFromLeader = kind === 'append' || kind === 'heartbeat' || kind === 'catch_up'
   if (message.term < replica.term) {
-    if (isFromLeader) answerOldLeader(replica, message)
+    if (message.kind === 'append' || message.kind === 'heartbeat') answerOldLeader(replica, message)
     return false
   }
   if (message.term > replica.term) {
@@ -64,8 +66,13 @@ function handle(replica: Replica, message: Exclude<PeerMessage, Electoral>): voi
       if (replica.role === 'leader') onAppendResponse(replica, message)
       break
     case 'catch_up':
+      onCatchUp(replica, message)
+      break
     case 'read_request':
+      onReadRequest(replica, message)
+      break
     case 'read_response':
+      onReadResponse(replica, message)
       break
     case 'heartbeat_response':
       if (replica.role === 'leader') onHeartbeatResponse(replica, message)

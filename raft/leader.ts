@@ -8,6 +8,7 @@ import { invariant } from './assert.ts'
 import { isLegalStep } from './membership.ts'
 import type { AppendResponse, HeartbeatResponse } from './messages.ts'
 import { quorumValue } from './quorum.ts'
+import { answerReads } from './reads.ts'
 import type { ChangeRefusal, Input, ProposedEntry, Refusal, RoleChangeReason } from './ready.ts'
 import type { Replica } from './replica.ts'
 import { areAppendsDue, maybeCommit, planNews } from './replication.ts'
@@ -36,17 +37,6 @@ export function propose(
   return { first }
 }
 
-export function readIndex(replica: Replica, context: number): Refusal | null {
-  const { leadership, config } = replica
-  if (leadership === null) return notLeader(replica)
-  if (leadership.confirmingRound !== null) return { kind: 'unconfirmed' }
-  if (leadership.reads.size >= config.pendingReadsMax) {
-    return { kind: 'full', uncommittedBytes: leadership.uncommittedBytes }
-  }
-  leadership.reads.add(context)
-  return null
-}
-
 export function notLeader(replica: Replica): Refusal {
   return { kind: 'not_leader', leader: replica.leader, term: replica.term }
 }
@@ -62,6 +52,11 @@ export function tickLeader(replica: Replica): void {
       stepDown(replica, 'quorum_lost')
       return
     }
+  }
+  // A handover that failed leaves nobody better.
+  if (replica.quarantine !== null && leadership.transfer === null) {
+    stepDown(replica, 'sick')
+    return
   }
   if (now >= leadership.heartbeatAt) beat(replica)
   // Nobody lacks the news: an append carried it.
@@ -129,7 +124,8 @@ export function onAppendResponse(replica: Replica, response: AppendResponse): vo
   if (rejected !== null) {
     // Raft 5.3: skip a whole term per refusal, on both sides.
     const agreed = replica.log.lastAtMost(rejected.hintIndex, rejected.hintTerm)
-    progress.rejected(rejected.rejectedIndex, agreed.index + 1)
+    if (rejected.hasLost) progress.forget(agreed.index)
+    else progress.rejected(rejected.rejectedIndex, agreed.index + 1)
     return
   }
   invariant(matchIndex <= replica.log.lastIndex, 'R3: a follower holds entries of this term that its leader lacks')
@@ -199,6 +195,8 @@ function beat(replica: Replica): void {
       lastIndex: log.lastIndex,
       session,
     })
+    const { firstIndex } = log
+    if (progress.state === 'snapshot') replica.outbox.sendNow({ kind: 'catch_up', from, to, term, firstIndex })
   }
   const isAlone = leadership.followers.size === 0
   leadership.heartbeatAt = isAlone ? Number.POSITIVE_INFINITY : now + config.heartbeatMs
@@ -221,6 +219,6 @@ function confirmRounds(replica: Replica): void {
   const round = quorumValue(replica.configuration, (id) =>
     id === replica.id ? leadership.round : (leadership.followers.get(id)?.ackedRound ?? 0),
   )
-  replica.outbox.answerReads(leadership.reads.confirm(round))
+  answerReads(replica, round)
   if (leadership.confirmingRound !== null && round >= leadership.confirmingRound) leadership.confirmingRound = null
 }

@@ -29,6 +29,8 @@ export class RaftLog {
   #stable: LogIndex
   #commit: LogIndex
   #applied: LogIndex
+  /** What a cut log may lack although it was committed, and applied, here: up to this index. 0: nothing. */
+  readonly #lostTo: LogIndex
   /** Last index handed out for writing. */
   #written: LogIndex
   /** Cut that was not yet handed out. */
@@ -46,7 +48,10 @@ export class RaftLog {
     this.#stable = boot.lastIndex
     this.#written = boot.lastIndex
     // The stored commit is only a lower bound, and what was applied had been committed.
-    this.#commit = Math.max(boot.hardState.commit, boot.applied)
+    const wasCommitted = Math.max(boot.hardState.commit, boot.applied)
+    const isCut = boot.quarantine?.untilLeaderReached ?? false
+    this.#commit = isCut ? Math.min(wasCommitted, boot.lastIndex) : wasCommitted
+    this.#lostTo = isCut ? wasCommitted : 0
     this.#applied = boot.applied
     this.#delivered = boot.applied
     this.#runs = new TermRuns(boot.termRuns)
@@ -205,7 +210,8 @@ export class RaftLog {
 
   /** Called after every input: cheap, and a broken order means that nothing here can be trusted. */
   assertOrder(): void {
-    invariant(this.#applied <= this.#commit && this.#commit <= this.#last, 'R4: applied <= commit <= last is broken')
+    const appliedMax = Math.max(this.#commit, this.#lostTo)
+    invariant(this.#applied <= appliedMax && this.#commit <= this.#last, 'R4: applied <= commit <= last is broken')
     invariant(this.#stable <= this.#last && this.#written <= this.#last, 'R5: stable <= last is broken')
   }
 

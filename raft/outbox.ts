@@ -5,11 +5,12 @@
  * forgotten when they were made in a term that ended before they left.
  */
 import type { PeerMessage } from './messages.ts'
-import type { RaftEvent, ReadState } from './ready.ts'
+import type { RaftEvent, ReadState, Ready } from './ready.ts'
 
 export interface Outgoing {
   readonly sendNow: readonly PeerMessage[]
   readonly sendAfterPersist: readonly PeerMessage[]
+  readonly catchUp?: NonNullable<Ready['catchUp']>
   readonly readStates: readonly ReadState[]
   readonly events: readonly RaftEvent[]
 }
@@ -19,6 +20,7 @@ export class Outbox {
   #sendAfterPersist: PeerMessage[] = []
   #readStates: ReadState[] = []
   #events: RaftEvent[] = []
+  #catchUp: NonNullable<Ready['catchUp']> | null = null
 
   sendNow(message: PeerMessage): void {
     this.#sendNow.push(message)
@@ -32,6 +34,11 @@ export class Outbox {
     for (const state of states) this.#readStates.push(state)
   }
 
+  /** Of several requests of one Ready the newest counts. */
+  catchUp(request: NonNullable<Ready['catchUp']>): void {
+    this.#catchUp = request
+  }
+
   emit(event: RaftEvent): void {
     this.#events.push(event)
   }
@@ -41,7 +48,8 @@ export class Outbox {
       this.#sendNow.length === 0 &&
       this.#sendAfterPersist.length === 0 &&
       this.#readStates.length === 0 &&
-      this.#events.length === 0
+      this.#events.length === 0 &&
+      this.#catchUp === null
     )
   }
 
@@ -54,16 +62,19 @@ export class Outbox {
   forgetMessages(): void {
     this.#sendNow = []
     this.#sendAfterPersist = []
+    this.#catchUp = null
   }
 
   take(): Outgoing {
     const outgoing = {
       sendNow: this.#sendNow,
+      ...(this.#catchUp === null ? {} : { catchUp: this.#catchUp }),
       sendAfterPersist: this.#sendAfterPersist,
       readStates: this.#readStates,
       events: this.#events,
     }
     this.#sendNow = []
+    this.#catchUp = null
     this.#sendAfterPersist = []
     this.#readStates = []
     this.#events = []

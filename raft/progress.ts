@@ -92,6 +92,12 @@ export class Progress {
     this.becomeProbe(Math.max(this.#match + 1, Math.min(rejected, next)))
   }
 
+  /** The follower holds nothing beyond `held`, whatever it acknowledged: its disk has lost the rest. */
+  forget(held: LogIndex): void {
+    this.#match = Math.min(this.#match, held)
+    this.becomeProbe(held + 1)
+  }
+
   becomeProbe(next: LogIndex): void {
     invariant(next > this.#match, 'R5: match < next is broken')
     this.#state = 'probe'

@@ -4,30 +4,39 @@
  * Used by `leader.ts`. A read waits for the next round, a round waits for a quorum to answer its number or a later
  * one. The index of a round is taken when it starts, so it is never older than the reads in it.
  */
-import type { ReadState } from './ready.ts'
-import type { LogIndex } from './types.ts'
+import type { LogIndex, NodeId } from './types.ts'
 
 /** So many rounds may be under way; further reads wait and share the next one. */
 export const readRoundsMax = 8
 
+/** Who asked: this node itself (null) or a follower. */
+export interface Reader {
+  readonly context: number
+  readonly from: NodeId | null
+}
+
+export interface ProvenRead extends Reader {
+  readonly index: LogIndex
+}
+
 interface Round {
   readonly round: number
   readonly index: LogIndex
-  readonly contexts: readonly number[]
+  readonly readers: readonly Reader[]
 }
 
 export class ReadIndex {
-  #waiting: number[] = []
+  #waiting: Reader[] = []
   #rounds: Round[] = []
   #size = 0
 
-  /** Contexts that have no answer yet. */
+  /** Readers that have no answer yet. */
   get size(): number {
     return this.#size
   }
 
-  add(context: number): void {
-    this.#waiting.push(context)
+  add(reader: Reader): void {
+    this.#waiting.push(reader)
     this.#size++
   }
 
@@ -35,29 +44,32 @@ export class ReadIndex {
     return this.#waiting.length > 0 && this.#rounds.length < readRoundsMax
   }
 
-  /** All waiting contexts join the round, whose heartbeats leave after this. */
+  /** All waiting readers join the round, whose heartbeats leave after this. */
   start(round: number, index: LogIndex): void {
-    this.#rounds.push({ round, index, contexts: this.#waiting })
+    this.#rounds.push({ round, index, readers: this.#waiting })
     this.#waiting = []
   }
 
   /** A quorum answered `round`: all rounds up to it are proven. */
-  confirm(round: number): ReadState[] {
-    const states: ReadState[] = []
+  confirm(round: number): ProvenRead[] {
+    const reads: ProvenRead[] = []
     while (this.#rounds.length > 0 && (this.#rounds[0] as Round).round <= round) {
       const proven = this.#rounds.shift() as Round
-      for (const context of proven.contexts) states.push({ context, index: proven.index })
+      for (const reader of proven.readers) reads.push({ ...reader, index: proven.index })
     }
-    this.#size -= states.length
-    return states
+    this.#size -= reads.length
+    return reads
   }
 
-  /** Everything that will never be answered, because the leadership ended. */
+  /**
+   * Contexts of the own readers that will never be answered, because the leadership ended. Followers see the end of it
+   * for themselves.
+   */
   drop(): number[] {
-    const contexts = this.#rounds.flatMap((round) => round.contexts).concat(this.#waiting)
+    const readers = this.#rounds.flatMap((round) => round.readers).concat(this.#waiting)
     this.#rounds = []
     this.#waiting = []
     this.#size = 0
-    return contexts
+    return readers.filter(({ from }) => from === null).map(({ context }) => context)
   }
 }

@@ -5,6 +5,7 @@
  */
 import { invariant } from './assert.ts'
 import type { Boot, RaftConfig, Random } from './config.ts'
+import { FollowerReads } from './follower-reads.ts'
 import type { Leadership } from './leadership.ts'
 import { RaftLog } from './log.ts'
 import { Outbox } from './outbox.ts'
@@ -61,6 +62,9 @@ export class Replica {
   /** Drawn at the start, so that what was meant for an earlier run of this node is recognised. */
   readonly session: number
 
+  /** Read indexes asked of the leader; empty while leading. */
+  readonly reads: FollowerReads
+
   /** Present exactly while leader. */
   leadership: Leadership | null = null
 
@@ -75,6 +79,7 @@ export class Replica {
     invariant(this.term >= this.log.lastTerm, 'R2: the log holds entries of a term beyond the stored term')
     this.quarantine = boot.quarantine === null ? null : new Quarantine(boot.quarantine.untilLeaderReached)
     this.session = 1 + Math.floor(random() * sessionsMax)
+    this.reads = new FollowerReads(this.session)
     this.ledger = new WriteLedger({ lastIndex: boot.lastIndex, term: this.term, vote: this.vote })
   }
 

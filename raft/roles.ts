@@ -90,17 +90,21 @@ function enterTerm(replica: Replica, term: Term, vote: NodeId | null): void {
   replica.vote = vote
   replica.termLeader = null
   replica.lostLeader = null
+  dropReads(replica, replica.reads.drop())
   replica.outbox.forgetAcknowledgements()
 }
 
 function endLeadership(replica: Replica, newLeader: NodeId | null, reason: RoleChangeReason): void {
   const { reads, transfer } = replica.leading()
   replica.leadership = null
-  const contexts = reads.drop()
-  if (contexts.length > 0) replica.outbox.emit({ kind: 'reads_dropped', contexts })
+  dropReads(replica, reads.drop())
   if (transfer === null) return
   const isDone = reason === 'transferred' || newLeader === transfer.to
   replica.outbox.emit({ kind: 'transfer_ended', to: transfer.to, outcome: isDone ? 'done' : 'lost' })
+}
+
+function dropReads(replica: Replica, contexts: readonly number[]): void {
+  if (contexts.length > 0) replica.outbox.emit({ kind: 'reads_dropped', contexts })
 }
 
 function setRole(replica: Replica, role: Role, reason: RoleChangeReason): void {
@@ -113,6 +117,7 @@ function setRole(replica: Replica, role: Role, reason: RoleChangeReason): void {
 
 function setLeader(replica: Replica, leader: NodeId | null): void {
   if (replica.leader === leader) return
+  dropReads(replica, replica.reads.drop())
   replica.leader = leader
   replica.outbox.emit({ kind: 'leader_changed', leader, term: replica.term })
 }

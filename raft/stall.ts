@@ -6,6 +6,7 @@
  */
 import { awaitLeader } from './election-timer.ts'
 import { doubtLeadership } from './leader.ts'
+import { expireReads } from './reads.ts'
 import type { Replica } from './replica.ts'
 import type { Millis } from './types.ts'
 
@@ -14,6 +15,11 @@ export function noticeStall(replica: Replica, deadline: Millis): void {
   const lateMs = replica.now - deadline
   if (lateMs <= replica.config.electionTimeoutMinMs / 2) return
   replica.outbox.emit({ kind: 'stalled', lateMs })
-  if (replica.role === 'leader') doubtLeadership(replica)
-  else awaitLeader(replica)
+  if (replica.role === 'leader') {
+    doubtLeadership(replica)
+    return
+  }
+  awaitLeader(replica)
+  // An overdue read would be taken for another stall.
+  expireReads(replica)
 }

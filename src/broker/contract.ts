@@ -166,7 +166,9 @@ export interface ReplicaApi {
   propose(type: FrameType, body: readonly Uint8Array[], options: ProposeOptions): Promise<Applied>
   /**
    * Resolves when the state machine has applied everything that was committed when this was called, confirmed by a
-   * quorum round (ReadIndex, thesis 6.4). Only on the leader; rejects as `propose` does.
+   * quorum round (ReadIndex, thesis 6.4). On the leader and on followers, which ask it for its read index. Rejects with
+   * NO_QUORUM (no leader, or none that confirms), FLOW_CONTROL, DEADLINE_EXCEEDED, ABORTED, SERVICE_NOT_AVAILABLE. Held
+   * while no leader is known, as `propose` is.
    */
   readCurrent(options: ProposeOptions): Promise<void>
   /** Called after each applied entry; and after role, leader or topics changed. Returns the removal. */

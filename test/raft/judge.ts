@@ -3,7 +3,7 @@
  *
  * Used by `support.ts` and `test/scenario/world.ts`, which show it every Ready before and after the driver took it.
  */
-import type { EntryMeta, LogIndex, Millis, NodeId, RaftCore, Ready, Term } from '../../raft/index.ts'
+import type { EntryMeta, LogIndex, Millis, NodeId, RaftCore, ReadState, Ready, Term } from '../../raft/index.ts'
 
 /** A node as the judge sees it. `log` is ahead of `disk`; both begin at index 1. */
 export interface JudgedNode {
@@ -12,6 +12,8 @@ export interface JudgedNode {
   readonly disk: { readonly entries: readonly EntryMeta[] }
   readonly log: readonly EntryMeta[]
   commitSeen: LogIndex
+  /** The logs of a quarantined node as they were before its disk lost their ends. */
+  readonly lost?: readonly (readonly EntryMeta[])[]
 }
 
 export interface JudgedGroup {
@@ -27,6 +29,8 @@ export class Judge {
   /** The term in which each entry was committed first: only leaders of later terms must hold it (Raft figure 3). */
   readonly #committedIn = new Map<LogIndex, Term>()
   readonly #leaders = new Map<Term, NodeId>()
+  /** What was committed anywhere when a read began. */
+  readonly #readFloors = new Map<number, LogIndex>()
   readonly #voters: readonly NodeId[]
 
   constructor(voters: readonly NodeId[]) {
@@ -50,6 +54,7 @@ export class Judge {
         check(node.log[index - 1]?.term === term, `R3: leader ${node.id} of term ${event.term} lacks entry ${index}`)
       }
     }
+    if (ready.events.some((event) => event.kind === 'quarantine_ended')) this.#checkQuarantineEnd(node)
     this.#checkCommit(cluster, node)
     if (ready.committed !== undefined) {
       for (let index = ready.committed.from; index <= ready.committed.to; index++) {
@@ -58,6 +63,17 @@ export class Judge {
         check(node.disk.entries[index - 1]?.term === term, `S4: ${node.id} applies ${index} before it is durable`)
       }
     }
+  }
+
+  onReadStarted(context: number): void {
+    this.#readFloors.set(context, Math.max(0, ...this.committed.keys()))
+  }
+
+  /** Thesis 6.4: whatever was acknowledged before the read began is seen by it, on whichever node it was asked. */
+  onRead(node: JudgedNode, { context, index }: ReadState): void {
+    const floor = this.#readFloors.get(context)
+    if (floor === undefined) return
+    check(index >= floor, `a read on ${node.id} gets index ${index}, but ${floor} was committed when it began`)
   }
 
   /** R2: where two logs agree on one entry they agree on all before it. */
@@ -73,6 +89,14 @@ export class Judge {
     }
   }
 
+  /** Whoever votes again holds, on its disk, all that was committed by counting its word. */
+  #checkQuarantineEnd({ id, disk, lost = [] }: JudgedNode): void {
+    for (const [index, term] of this.committed) {
+      if (!lost.some((log) => log[index - 1]?.term === term)) continue
+      check(disk.entries[index - 1]?.term === term, `R3: ${id} votes again and lacks entry ${index}`)
+    }
+  }
+
   #checkCommit(cluster: JudgedGroup, node: JudgedNode): void {
     const status = (node.core as RaftCore).status(cluster.now)
     const { commit, role, term } = status
@@ -82,7 +106,12 @@ export class Judge {
     if (role === 'leader' && !this.committed.has(commit)) {
       const commitTerm = node.log[commit - 1]?.term
       check(commitTerm === term, `R5: ${node.id} commits entry ${commit} of term ${commitTerm} in term ${term}`)
-      const holders = this.#voters.filter((id) => cluster.node(id).disk.entries[commit - 1]?.term === commitTerm)
+      const holds = (log: readonly EntryMeta[]) => log[commit - 1]?.term === commitTerm
+      const holders = this.#voters.filter((id) => {
+        const { disk, lost = [] } = cluster.node(id)
+        // What a quarantined node lost was durable when it said so, and without it the node casts no vote.
+        return holds(disk.entries) || lost.some(holds)
+      })
       check(holders.length > this.#voters.length / 2, `R5: entry ${commit} is committed, durable only on ${holders}`)
     }
     for (let index = commit; index > node.commitSeen; index--) {

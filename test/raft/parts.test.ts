@@ -227,14 +227,16 @@ describe('the write ledger', () => {
   })
 })
 
+const own = (context: number) => ({ context, from: null })
+
 describe('read rounds', () => {
   test('many contexts share a round, and a later round proves the earlier ones', () => {
     const reads = new ReadIndex()
-    for (const context of [1, 2, 3]) reads.add(context)
+    for (const context of [1, 2, 3]) reads.add(own(context))
     reads.start(1, 10)
-    reads.add(4)
+    reads.add(own(4))
     reads.start(2, 12)
-    reads.add(5)
+    reads.add(own(5))
     expect(reads.confirm(0)).toEqual([])
     expect(reads.confirm(2).map(({ context, index }) => [context, index])).toEqual([
       [1, 10],
@@ -248,11 +250,11 @@ describe('read rounds', () => {
   test('only so many rounds are under way, the rest waits', () => {
     const reads = new ReadIndex()
     for (let round = 1; round <= readRoundsMax; round++) {
-      reads.add(round)
+      reads.add(own(round))
       expect(reads.wantsRound()).toBe(true)
       reads.start(round, 1)
     }
-    reads.add(99)
+    reads.add(own(99))
     expect(reads.wantsRound()).toBe(false)
     reads.confirm(1)
     expect(reads.wantsRound()).toBe(true)

@@ -222,6 +222,8 @@ export interface RunningNode {
   incarnation: number
   applied: LogIndex
   commitSeen: LogIndex
+  /** The logs as they were before the disk lost their ends; the node is quarantined while there are any. */
+  lost: (readonly EntryMeta[])[]
 }
 
 export interface ClusterOptions {
@@ -257,6 +259,7 @@ export class Cluster {
   readonly #nodes = new Map<NodeId, RunningNode>()
   readonly #queue: Scheduled[] = []
   #order = 0
+  #lastRead = 0
 
   constructor(options: ClusterOptions = {}) {
     this.#options = options
@@ -279,6 +282,7 @@ export class Cluster {
         incarnation: 0,
         applied: 0,
         commitSeen: 0,
+        lost: [],
       })
       this.start(id)
     }
@@ -413,10 +417,27 @@ export class Cluster {
         1,
       ),
       applied: node.applied,
-      quarantine: null,
+      quarantine: node.lost.length === 0 ? null : { untilLeaderReached: true },
     }
     node.core = new RaftCore(config, boot, seededRandom(Math.floor(this.random() * 2 ** 32)), this.now)
+    // The end is gone, but there are no holes before it.
+    node.core.step({ kind: 'healed' }, this.now)
     this.#pump(node)
+  }
+
+  /** Between two runs: the disk loses all entries after `kept`, and the node knows it. */
+  cutLog(id: NodeId, kept: LogIndex): void {
+    const { core, disk, lost } = this.node(id)
+    if (core !== null) throw new Error('test driver: the disk of a running node is cut')
+    lost.push([...disk.entries])
+    disk.entries.length = Math.min(disk.entries.length, kept)
+  }
+
+  /** Starts a current read; the judge sees to it that its answer is. */
+  read(id: NodeId): void {
+    const context = ++this.#lastRead
+    this.judge.onReadStarted(context)
+    this.step(id, { kind: 'read_index', context })
   }
 
   pause(id: NodeId): void {
@@ -473,10 +494,14 @@ export class Cluster {
       this.judge.onReady(this, node, ready)
       writeLog(node.log, ready)
       for (const event of ready.events) this.events.push({ id: node.id, at: this.now, event })
-      for (const read of ready.readStates) this.reads.push({ id: node.id, read, at: this.now })
+      for (const read of ready.readStates) {
+        this.reads.push({ id: node.id, read, at: this.now })
+        this.judge.onRead(node, read)
+      }
       for (const message of ready.sendNow) this.#send(message)
       node.unsynced.push(ready)
       this.judge.afterReady(this, node, ready)
+      if (ready.events.some((event) => event.kind === 'quarantine_ended')) node.lost = []
       if (ready.committed !== undefined) {
         node.applied = ready.committed.to
         node.core.step({ kind: 'applied', index: ready.committed.to }, this.now)

@@ -25,8 +25,10 @@ export function waitOptions(context: CallContext): ProposeOptions {
   return { timeoutMs: Math.min(context.remainingMs, callWaitMsMax), signal: context.signal }
 }
 
-/** Resolves when reads of the state machine are current. Rejects as `ReplicaApi.readCurrent` does. */
+/** Resolves on a leader whose state is current. Rejects as `ReplicaApi.readCurrent` does, or with NOT_LEADER. */
 export async function becomeCurrent(replica: ReplicaApi, options: ProposeOptions): Promise<void> {
+  const leader = replica.leader()
+  if (leader && leader.node !== replica.node) throw notLeader(replica)
   await replica.readCurrent(options)
   // Leadership may have gone between the quorum round and this turn; the state is current all the same, but what
   // follows is often a proposal or the coordinator's memory, which only a leader has.

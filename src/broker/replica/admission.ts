@@ -17,6 +17,8 @@ import { type Reader, Reads } from './reads.ts'
 
 /** How often deadlines of waiting callers are checked, milliseconds. */
 const sweepMs = 25
+/** So often a read is tried anew when its round came to nothing. */
+const readAttemptsMax = 3
 
 export interface AdmissionPorts {
   readonly clock: Clock
@@ -99,26 +101,34 @@ export class Admission {
     const refusal = this.#refuse(0, options)
     if (refusal) return Promise.reject(refusal)
     return new Promise((resolve, reject) => {
+      let attempts = 0
+      let isOver = false
       const release = onAbort(options.signal, () => {
         this.#abandon(held)
         reader.reject(aborted())
       })
+      const end = (settle: () => void): void => {
+        isOver = true
+        release()
+        settle()
+      }
       const reader: Reader = {
         deadlineMs: this.#ports.clock.monotonicMs() + options.timeoutMs,
-        resolve: () => {
-          release()
-          resolve()
-        },
-        reject: (error) => {
-          release()
-          reject(error)
+        resolve: () => end(resolve),
+        reject: (error) => end(() => reject(error)),
+        again: () => {
+          if (isOver) return
+          if (attempts < readAttemptsMax) this.#keep(held)
+          else reader.reject(new LedgerError('NO_QUORUM', `${attempts} leaders in a row did not confirm the read`))
         },
       }
       const held = this.#hold({ ...reader, bytes: 0 }, options, () => {
-        if (this.reads.join(reader)) return 'settled'
-        const result = this.#ports.step({ kind: 'read_index', context: this.reads.nextContext() })
-        if (result.kind !== 'done') return this.#judge(result, reader)
-        this.reads.began(reader)
+        if (!this.reads.join(reader)) {
+          const result = this.#ports.step({ kind: 'read_index', context: this.reads.nextContext() })
+          if (result.kind !== 'done') return this.#judge(result, reader)
+          this.reads.began(reader)
+        }
+        attempts++
         return 'settled'
       })
       this.#offer(held)
@@ -167,8 +177,13 @@ export class Admission {
   }
 
   #offer(held: Held): void {
+    if (this.#held.count === 0 && held.attempt() === 'settled') this.#sweep()
+    else this.#keep(held)
+  }
+
+  /** Waits in the queue, to be offered when something changes. */
+  #keep(held: Held): void {
     this.#sweep()
-    if (this.#held.count === 0 && held.attempt() === 'settled') return
     if (this.#held.hasRoomFor(held.bytes)) this.#held.add(held)
     else held.reject(this.#full('too much is held until there is a leader'))
   }

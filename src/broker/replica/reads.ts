@@ -1,9 +1,9 @@
 /**
- * Reads that must be current: each waits for a quorum to confirm the leader (ReadIndex, thesis 6.4) and then for the
- * state machine to get there. Owned by the replica loop.
+ * Reads that must be current, on the leader and on followers: each waits for a quorum to confirm the leader (ReadIndex,
+ * thesis 6.4) and then for the state machine of this node to get there. Owned by the replica loop.
  *
- * Reads that arrive in one turn of the loop share one confirmation round: nothing can have been acknowledged between
- * the first and the last of them, so the index captured for the first is right for all.
+ * Reads that arrive in one turn of the loop share one confirmation round: its index is taken when the turn ends, here or on
+ * the leader, so it covers all that was acknowledged before the last of them came.
  */
 import type { LedgerError } from '../../common/errors.ts'
 
@@ -11,6 +11,8 @@ export interface Reader {
   /** Monotonic time at which the caller stops waiting. */
   readonly deadlineMs: number
   resolve(): void
+  /** The round came to nothing, because leader or quorum was lost: another one may be tried. */
+  again(): void
   reject(error: LedgerError): void
 }
 
@@ -63,22 +65,27 @@ export class Reads {
   }
 
   applied(appliedIndex: number): void {
-    // Rounds are confirmed in order with growing indexes: the first that must wait ends the search.
+    // All of them, not the first ones: the answer to an earlier round may have been lost on its way.
     for (const [context, round] of this.#rounds) {
-      if (round.index === null || round.index > appliedIndex) return
-      this.#finish(context, round)
+      if (round.index !== null && round.index <= appliedIndex) this.#finish(context, round)
     }
   }
 
-  dropped(contexts: readonly number[], error: LedgerError): void {
+  /** These rounds will never be confirmed. */
+  dropped(contexts: readonly number[]): void {
     for (const context of contexts) {
       const round = this.#rounds.get(context)
-      if (round) this.#fail(context, round, error)
+      if (!round) continue
+      this.#remove(context, round)
+      for (const reader of round.readers) reader.again()
     }
   }
 
   failAll(error: LedgerError): void {
-    for (const [context, round] of this.#rounds) this.#fail(context, round, error)
+    for (const [context, round] of this.#rounds) {
+      this.#remove(context, round)
+      for (const reader of round.readers) reader.reject(error)
+    }
   }
 
   expire(nowMs: number, error: () => LedgerError): void {
@@ -94,11 +101,6 @@ export class Reads {
   #finish(context: number, round: Round): void {
     this.#remove(context, round)
     for (const reader of round.readers) reader.resolve()
-  }
-
-  #fail(context: number, round: Round, error: LedgerError): void {
-    this.#remove(context, round)
-    for (const reader of round.readers) reader.reject(error)
   }
 
   #remove(context: number, round: Round): void {

@@ -517,7 +517,7 @@ export class Replica implements ReplicaApi {
       this.#admission.proposals.deposed(commit, this.leader())
     }
     if (event.kind === 'quarantine_ended') this.#parts.quarantineEnded()
-    if (event.kind === 'reads_dropped') this.#admission.reads.dropped(event.contexts, this.#readsDropped())
+    if (event.kind === 'reads_dropped') this.#admission.reads.dropped(event.contexts)
     if (changed) {
       this.#fitness.roleChanged()
       this.#notifyRole()
@@ -528,12 +528,6 @@ export class Replica implements ReplicaApi {
   #refusesWrites(): boolean {
     if (this.log.diskFull) this.#space.notice()
     return this.log.diskFull && this.#view.role === 'leader'
-  }
-
-  #readsDropped(): LedgerError {
-    const leader = this.#view.leader
-    if (leader && leader.node !== this.node) return notLeader(this.leader(), leader.node, leader.term)
-    return new LedgerError('NO_QUORUM', 'this replica lost its quorum while the read waited')
   }
 
   /** Links, clocks and status follow the newest membership in the log. */

@@ -78,7 +78,7 @@ test('the broken connection to a killed leader starts the election, not the time
   expect(performance.now() - startMs).toBeLessThan(1000)
 })
 
-test('a follower refuses proposals and current reads with the leader as hint', async () => {
+test('a follower refuses proposals with the leader as hint', async () => {
   const leader = await started()
   const [follower] = others(leader)
   await eventually('the follower knows the address', () => cluster.replica(follower).leader()?.address)
@@ -88,7 +88,6 @@ test('a follower refuses proposals and current reads with the leader as hint', a
     leader: { node: leader, address: `${leader}:30911` },
     term: cluster.replica(leader).term,
   })
-  expect(await codeOf(cluster.replica(follower).readCurrent({ timeoutMs: 1000 }))).toBe('NOT_LEADER')
 })
 
 test('without a leader a proposal is held for half its timeout and then refused with NO_QUORUM', async () => {

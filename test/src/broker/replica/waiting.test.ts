@@ -98,6 +98,7 @@ test('reads of one turn share a round; later ones do not join it; all wait until
   const reader = (name: string): Parameters<Reads['began']>[0] => ({
     deadlineMs: 1000,
     resolve: () => log.push(name),
+    again: () => log.push(`${name} again`),
     reject: (error) => log.push(`${name} ${error.code}`),
   })
   reads.began(reader('a'))
@@ -110,7 +111,26 @@ test('reads of one turn share a round; later ones do not join it; all wait until
   expect(log).toEqual([])
   reads.applied(5)
   expect(log).toEqual(['a', 'b'])
-  reads.dropped([second], new LedgerError('NO_QUORUM', 'lost'))
-  expect(log).toEqual(['a', 'b', 'c NO_QUORUM'])
+  reads.dropped([second])
+  expect(log).toEqual(['a', 'b', 'c again'])
   expect(reads.count).toBe(0)
+})
+
+test('a read goes on when its own round is confirmed, though the answer to an earlier one was lost', () => {
+  const reads = new Reads()
+  const log: string[] = []
+  for (const name of ['first', 'second']) {
+    reads.began({
+      deadlineMs: 1000,
+      resolve: () => log.push(name),
+      again: () => log.push(`${name} again`),
+      reject: (error) => log.push(`${name} ${error.code}`),
+    })
+    reads.endTurn()
+  }
+  reads.confirmed(2, 9, 5)
+  reads.applied(9)
+  expect(log).toEqual(['second'])
+  reads.failAll(new LedgerError('SERVICE_NOT_AVAILABLE', 'stopping'))
+  expect(log).toEqual(['second', 'first SERVICE_NOT_AVAILABLE'])
 })
