@@ -11,6 +11,7 @@ import { checkRaftConfig } from './config.ts'
 import { awaitLeader } from './election-timer.ts'
 import { changeHealth, enterQuarantine, heal, maybeEndQuarantine } from './fitness.ts'
 import { onPeerLost } from './follower.ts'
+import { passesRound } from './handicap.ts'
 import { receive } from './inbound.ts'
 import {
   isReadRoundDue,
@@ -161,7 +162,7 @@ export class RaftCore {
     const replica = this.#replica
     expireReads(replica)
     if (replica.role === 'leader') tickLeader(replica)
-    else if (replica.now >= replica.electionAt) campaign(replica, replica.electionReason)
+    else if (replica.now >= replica.electionAt && !passesRound(replica)) campaign(replica, replica.electionReason)
     return done
   }
 
@@ -178,6 +179,7 @@ export class RaftCore {
 
   #onPeerLost(peer: NodeId): StepResult {
     const replica = this.#replica
+    replica.lostPeers.add(peer)
     if (replica.leadership?.transfer?.to === peer) endTransfer(replica, 'lost')
     onPeerLost(replica, peer)
     return done

@@ -26,6 +26,12 @@ export function retryAfterSplit(replica: Replica): void {
   schedule(replica, between(replica, splitRetryMinMs, splitRetryMaxMs), 'election_timeout')
 }
 
+/** A round was left to others. Keeps the reason. */
+export function retrySoon(replica: Replica): void {
+  const { splitRetryMinMs, splitRetryMaxMs } = replica.config
+  schedule(replica, between(replica, splitRetryMinMs, splitRetryMaxMs), replica.electionReason)
+}
+
 /** The others have not yet noticed that the leader is gone. Keeps the reason of the first round. */
 export function retryAfterLeaderSeen(replica: Replica): void {
   schedule(replica, replica.config.leaderSeenRetryMs, replica.electionReason)

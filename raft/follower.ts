@@ -108,6 +108,7 @@ function followLeader(replica: Replica, message: Append | CatchUp | Heartbeat): 
     becomeFollower(replica, replica.term, from, 'leader_found')
   } else {
     replica.lostLeader = null
+    replica.handicap = null
     awaitLeader(replica)
   }
   replica.leaderHeardAt = replica.now

@@ -22,6 +22,7 @@ type Electoral = Extract<PeerMessage, { kind: 'pre_vote_request' | 'vote_request
 export function receive(replica: Replica, message: PeerMessage): Refusal | null {
   if (!isKnownPeer(replica, message)) return { kind: 'unknown_peer', peer: message.from }
   if (!isPlausible(replica, message)) return null
+  replica.lostPeers.delete(message.from)
   if (message.kind === 'pre_vote_request') answerPreVote(replica, message)
   else if (message.kind === 'vote_request') answerVote(replica, message)
   else if (message.kind === 'pre_vote_response') onPreVoteResponse(replica, message)

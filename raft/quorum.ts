@@ -18,6 +18,11 @@ export function isVoter(configuration: Configuration, id: NodeId): boolean {
   return configuration.voters.includes(id) || configuration.outgoing.includes(id)
 }
 
+/** Who should rather lead: the higher number. */
+export function priorityOf({ priorities = [] }: Configuration, id: NodeId): number {
+  return priorities.find(([node]) => node === id)?.[1] ?? 0
+}
+
 /** The largest value that a quorum has reached. Infinity when nobody votes. */
 export function quorumValue(configuration: Configuration, reachedBy: (id: NodeId) => number): number {
   return Math.min(majorityValue(configuration.voters, reachedBy), majorityValue(configuration.outgoing, reachedBy))

@@ -59,6 +59,10 @@ export class Replica {
   quarantine: Quarantine | null
   /** Is the node well enough to lead? */
   canLead = true
+  /** What is left of the handicap against those who should rather lead; null while there is a leader. */
+  handicap: number | null = null
+  /** Peers to which the own control connection broke, until they are heard again. */
+  readonly lostPeers: Set<NodeId> = new Set()
   /** Drawn at the start, so that what was meant for an earlier run of this node is recognised. */
   readonly session: number
 

@@ -23,6 +23,7 @@ export function becomeFollower(replica: Replica, term: Term, leader: NodeId | nu
     replica.termLeader = leader
     replica.lostLeader = null
     replica.seriesStartedAt = null
+    replica.handicap = null
   }
   setLeader(replica, leader)
   setRole(replica, 'follower', reason)
@@ -67,6 +68,7 @@ export function becomeLeader(replica: Replica): void {
   outbox.emit({ kind: 'leader_elected', term: replica.term, tookMs: now - (replica.seriesStartedAt ?? now), votes })
   replica.votes.clear()
   replica.seriesStartedAt = null
+  replica.handicap = null
 }
 
 /** Forgets the leader without a change of role, for example because it said that it stepped down. */

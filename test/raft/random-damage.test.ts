@@ -49,6 +49,7 @@ function make(seed: number): Cluster {
     nodes: seed % 3 === 0 ? ['n0', 'n1', 'n2', 'n3', 'n4'] : ['n0', 'n1', 'n2'],
     seed,
     learners: seed % 7 === 0 ? ['l0'] : [],
+    priorities: seed % 4 === 0 ? [['n2', 9]] : [],
     config: {
       appendEntriesMax: 3,
       appendBytesMax: 60,

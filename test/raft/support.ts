@@ -7,6 +7,7 @@
  */
 import type {
   Boot,
+  Configuration,
   EntryMeta,
   HardState,
   Input,
@@ -50,6 +51,7 @@ export interface BootOptions {
   readonly commit?: LogIndex
   readonly applied?: LogIndex
   readonly quarantine?: Boot['quarantine']
+  readonly priorities?: NonNullable<Configuration['priorities']>
 }
 
 export function runsOf(terms: readonly Term[], firstIndex: LogIndex): TermRun[] {
@@ -60,17 +62,17 @@ export function runsOf(terms: readonly Term[], firstIndex: LogIndex): TermRun[] 
   return runs
 }
 
+function firstConfiguration(options: Pick<BootOptions, 'voters' | 'learners' | 'priorities'>): Configuration {
+  const { voters = ['n0', 'n1', 'n2'], learners = [], priorities = [] } = options
+  return { voters, outgoing: [], learners, priorities }
+}
+
 export function makeBoot(options: BootOptions = {}): Boot {
   const { terms = [], firstIndex = 1, previousTerm = 0 } = options
   const commit = options.commit ?? firstIndex - 1
   return {
     hardState: { term: options.term ?? terms.at(-1) ?? previousTerm, vote: options.vote ?? null, commit },
-    configurations: [
-      {
-        index: 0,
-        configuration: { voters: options.voters ?? ['n0', 'n1', 'n2'], outgoing: [], learners: options.learners ?? [] },
-      },
-    ],
+    configurations: [{ index: 0, configuration: firstConfiguration(options) }],
     firstIndex,
     previousTerm,
     lastIndex: firstIndex + terms.length - 1,
@@ -230,6 +232,7 @@ export interface ClusterOptions {
   readonly nodes?: readonly NodeId[]
   readonly learners?: readonly NodeId[]
   readonly seed?: number
+  readonly priorities?: NonNullable<Configuration['priorities']>
   readonly config?: Partial<RaftConfig>
   readonly fsyncMs?: (random: Random) => Millis
   readonly delayMs?: (random: Random) => Millis
@@ -397,18 +400,10 @@ export class Cluster {
     node.commitSeen = 0
     node.applied = Math.min(node.applied, hardState.commit)
     const config = { ...defaultRaftConfig, id, ...this.#options.config }
+    const nodes = this.#options.nodes ?? ['n0', 'n1', 'n2']
     const boot = {
       hardState,
-      configurations: [
-        {
-          index: 0,
-          configuration: {
-            voters: this.#options.nodes ?? ['n0', 'n1', 'n2'],
-            outgoing: [],
-            learners: this.#options.learners ?? [],
-          },
-        },
-      ],
+      configurations: [{ index: 0, configuration: firstConfiguration({ ...this.#options, voters: nodes }) }],
       firstIndex: 1,
       previousTerm: 0,
       lastIndex: entries.length,
