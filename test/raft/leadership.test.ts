@@ -25,7 +25,7 @@ function follower(fields: ConstructorParameters<typeof ManualNode>[0] = {}): Man
 /** Milliseconds until the node stands, by steps of its own deadline. */
 function standsAfter(node: ManualNode): number {
   const start = node.now
-  while (node.status.role === 'follower') node.wait(node.core.deadline() - node.now)
+  while (node.status.role === 'follower' && node.now - start < 60_000) node.wait(node.core.deadline() - node.now)
   return node.now - start
 }
 
