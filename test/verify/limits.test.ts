@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { ScriptReport } from '../../src/cli/fast-try/demonstration.ts'
-import { findBroken } from './limits.ts'
+import { findBroken, findBrokenCopy } from './limits.ts'
 
 const spread = { p50: 100, p99: 150, max: 200 }
 const good: ScriptReport = {
@@ -29,4 +29,11 @@ test.each([
   [{ gapMs: { ...spread, max: 201 } }, 'the longest gap is 201 ms, at most 200 are allowed'],
 ])('a report with %j is refused', (change, complaint) => {
   expect(findBroken({ ...good, ...change }, 20)).toEqual([complaint])
+})
+
+test('a copy may cost less than a third of the goodput, and must be one', () => {
+  const report = { logMib: 1, seconds: 1, beforePerSecond: 10, duringPerSecond: 8, ratio: 0.8, copied: true, failed: 0 }
+  expect(findBrokenCopy(report)).toEqual([])
+  expect(findBrokenCopy({ ...report, ratio: 0.69 })).toHaveLength(1)
+  expect(findBrokenCopy({ ...report, copied: false, failed: 2 })).toHaveLength(2)
 })

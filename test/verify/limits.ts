@@ -3,6 +3,7 @@
  */
 import type { ScriptReport } from '../../src/cli/fast-try/demonstration.ts'
 import type { ScriptName } from '../../src/cli/fast-try/scripts.ts'
+import type { WipedReport } from './wiped-replica.ts'
 
 /** Longest time between two acknowledgements, milliseconds (P2; a graceful stop hands over first). */
 export const gapMsMax: Readonly<Record<ScriptName, number>> = {
@@ -24,5 +25,18 @@ export function findBroken(report: ScriptReport, runs: number): readonly string[
     ...(report.gapMs.max <= limitMs
       ? []
       : [`the longest gap is ${report.gapMs.max} ms, at most ${limitMs} are allowed`]),
+  ]
+}
+
+/** Least share of the goodput before that is left while a replica copies the log. */
+export const copyGoodputMin = 0.7
+
+export function findBrokenCopy({ ratio, copied, failed }: WipedReport): readonly string[] {
+  return [
+    ...(ratio >= copyGoodputMin
+      ? []
+      : [`the goodput fell to ${ratio} of before, at least ${copyGoodputMin} is wanted`]),
+    ...(copied ? [] : ['the leader sent the log, it was not copied']),
+    ...(failed === 0 ? [] : [`${failed} sends were not acknowledged`]),
   ]
 }

@@ -8,7 +8,8 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { ScriptReport } from '../../src/cli/fast-try/demonstration.ts'
 import type { ScriptName } from '../../src/cli/fast-try/scripts.ts'
-import { findBroken } from './limits.ts'
+import { findBroken, findBrokenCopy } from './limits.ts'
+import type { WipedReport } from './wiped-replica.ts'
 
 interface Finished {
   readonly code: number | null
@@ -32,6 +33,7 @@ async function main(): Promise<void> {
     script('kill-leader', 20),
     script('pause-leader', values.full ? 20 : 5),
     script('stop-leader', 20),
+    wipedReplica(2048),
     clusterTests(),
   ]
   const failed: string[] = []
@@ -55,12 +57,26 @@ function script(name: ScriptName, runs: number): Step {
     run: async () => {
       const args = ['fast-try', '--script', name, '--runs', String(runs), '--json']
       const finished = await runNode(['dist/src/cli/main.js', ...args])
-      const report = parseReport(finished.stdout)
+      const report = parseLine<ScriptReport>(finished.stdout)
       if (!report) return { facts: 'no report', broken: endOf(finished) }
       const broken = findBroken(report, runs)
       const { acknowledged, electionMs, gapMs } = report
       const facts = `acknowledged ${acknowledged}, election ${show(electionMs)} ms, gap ${show(gapMs)} ms`
       return { facts, broken: broken.length === 0 && finished.code === 0 ? [] : [...broken, ...endOf(finished)] }
+    },
+  }
+}
+
+function wipedReplica(logMib: number): Step {
+  return {
+    name: `a replica of ${logMib} MiB is wiped`,
+    run: async () => {
+      const finished = await runNode(['dist/test/verify/wiped-replica.js', '--mib', String(logMib)])
+      const report = parseLine<WipedReport>(finished.stdout)
+      if (!report || finished.code !== 0) return { facts: 'no report', broken: endOf(finished) }
+      const { seconds, beforePerSecond, duringPerSecond, ratio } = report
+      const facts = `a voter again in ${seconds} s, ${duringPerSecond} messages a second instead of ${beforePerSecond} (${ratio})`
+      return { facts, broken: findBrokenCopy(report) }
     },
   }
 }
@@ -82,9 +98,9 @@ function show(spread: ScriptReport['gapMs']): string {
 }
 
 /** The report is the last line on stdout. */
-function parseReport(stdout: string): ScriptReport | null {
+function parseLine<Report>(stdout: string): Report | null {
   try {
-    return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as ScriptReport
+    return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as Report
   } catch {
     return null
   }

@@ -225,13 +225,14 @@ export class CatchUp {
     const startPosition = log.endPosition
     try {
       while (log.lastIndex < step.toIndex && log.endPosition - startPosition < stretchBytesMax) {
+        const startMs = this.#ports.clock.monotonicMs()
         const range = { fromIndex: log.lastIndex + 1, toIndex: step.toIndex, uncommitted: false }
         const reply = await this.#ports.sources.fetchLog(step.node, range, signal)
         if (reply.frames.length === 0) throw nothingGiven(step.node, range.fromIndex, reply.rotten !== undefined)
         for (const { bytes } of splitFrames(reply.frames)) log.appendFrame(bytes)
         if (log.stagedBytes >= this.#roundBytes) await log.flush()
         this.#moved()
-        await this.#bucket.take(reply.frames.length, signal)
+        await this.#rest(reply.frames.length, startMs, signal)
       }
     } finally {
       // Also what came before a failure is kept.
@@ -244,6 +245,7 @@ export class CatchUp {
     if (!this.#incoming.record) await this.#incoming.begin(null)
     this.#stateBytes = 0
     const state = this.#incoming.record?.state ?? 0
+    let startMs = this.#ports.clock.monotonicMs()
     const index = await copyState({
       sources: this.#ports.sources,
       node,
@@ -252,10 +254,24 @@ export class CatchUp {
       received: async (bytes) => {
         this.#stateBytes += bytes
         this.#moved()
-        await this.#bucket.take(bytes, signal)
+        await this.#rest(bytes, startMs, signal)
+        startMs = this.#ports.clock.monotonicMs()
       },
     })
     await this.#incoming.stateCopied(index)
+  }
+
+  /**
+   * After a piece: as long as the limit wants, and at least half as long as the piece took. Where the group and the
+   * copy share a disk or a processor, pieces take longer, and the copy steps back by itself.
+   */
+  async #rest(bytes: number, startMs: number, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#ports
+    const nowMs = clock.monotonicMs()
+    const restedMs = nowMs + (nowMs - startMs) / 2
+    await this.#bucket.take(bytes, signal)
+    const leftMs = restedMs - clock.monotonicMs()
+    if (leftMs > 1) await sleep(clock, leftMs, signal)
   }
 
   async #complete(): Promise<Generations | null> {
