@@ -108,6 +108,10 @@ export function eventText(id: NodeId, event: RaftEvent): string | null {
         : `no vote for ${event.candidate} in term ${event.term}: ${event.refusal}`
     case 'stalled':
       return `stalled: ${event.lateMs} ms late`
+    case 'quarantine_started':
+      return 'quarantined: no vote, no candidacy'
+    case 'quarantine_ended':
+      return 'quarantine ended: votes again'
     case 'transfer_ended':
       return `transfer to ${event.to} ended: ${event.outcome}`
     case 'reads_dropped':
