@@ -1,0 +1,147 @@
+/** Replicas that their group has left behind come back by a copy of log and state, under load and through failures. */
+import { afterEach, expect, test } from 'vitest'
+import type { CopyStatus } from '../../../../../src/rpc/methods.ts'
+import { MemoryKeyValueEngine } from '../../../../../store/index.ts'
+import { eventually } from '../../../../support/eventually.ts'
+import { MemoryCluster } from '../../../../support/memory-cluster.ts'
+import { losePower } from '../support.ts'
+import { expectEqualLogs, fill, Load, smallSegmentBytes, trim } from './support.ts'
+
+let cluster: MemoryCluster
+
+afterEach(() => cluster.end())
+
+/** A group whose follower `n2` is down while the others go on and forget the beginning of the log. */
+async function leftBehind(limits: Record<string, number> = {}): Promise<{ readonly others: readonly string[] }> {
+  cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes, limits } })
+  await cluster.start()
+  await fill(cluster.replica(await cluster.leader()), 'before', 100)
+  await cluster.settled()
+  cluster.kill('n2')
+  const others = ['n0', 'n1']
+  await fill(cluster.replica(await cluster.leader(others)), 'after', 1000)
+  await cluster.settled(others)
+  for (const node of others) {
+    const first = await trim(cluster, node, 600)
+    expect(first).toBeGreaterThan(300)
+    await cluster.leader(others)
+  }
+  return { others }
+}
+
+function kindsOf(node: string): readonly string[] {
+  return cluster
+    .broker(node)
+    .events.since(0)
+    .map(({ kind }) => kind)
+}
+
+/** Slow and in small pieces, so that there is a middle to do something in. */
+const slow = { copyBytesMax: 4 * 1024, catchUpBytesPerSecond: 300_000 }
+
+async function copying(node: string, bytes: number): Promise<CopyStatus> {
+  return eventually('the copy is on its way', () => {
+    const { catchUp } = cluster.broker(node).status()
+    return catchUp && catchUp.phase === 'log' && catchUp.fetchedBytes >= bytes ? catchUp : null
+  })
+}
+
+async function expectWhole(): Promise<void> {
+  await cluster.leader()
+  await cluster.settled()
+  expectEqualLogs(cluster)
+  expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
+}
+
+async function caughtUp(node: string): Promise<void> {
+  await eventually('the copy is in force', () => kindsOf(node).includes('catch_up_finished'), {
+    timeoutMs: 20_000,
+    state: () => [cluster.state(), cluster.broker(node).status(), cluster.broker(node).events.since(0).slice(-20)],
+  })
+}
+
+test('S2: a follower behind a trimmed log comes back under load with equal bytes and equal state', async () => {
+  await leftBehind()
+  const load = new Load(cluster)
+  await cluster.start('n2')
+  await caughtUp('n2')
+  const during = load.acknowledged
+  await eventually('the load goes on', () => load.acknowledged > during + 20)
+  await load.stop()
+  await cluster.settled()
+  expectEqualLogs(cluster)
+  expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
+  expect(cluster.replica('n2').log.firstIndex).toBeGreaterThan(300)
+  expect(cluster.broker('n2').status().catchUp).toBeUndefined()
+  const names = await cluster.machine('n2').disk.list('data/n2')
+  expect(names).toEqual(expect.arrayContaining(['log.1', 'generation']))
+  expect(names).not.toContain('log')
+  expect(names).not.toContain('incoming')
+})
+
+test('P7: a source that dies in the middle is replaced by another one, and nothing starts over', async () => {
+  await leftBehind(slow)
+  await cluster.start('n2')
+  const { source, fetchedBytes } = await copying('n2', 40_000)
+  const other = source === 'n0' ? 'n1' : 'n0'
+  cluster.kill(source)
+  const later = await eventually('the other one gives', () => {
+    const { catchUp } = cluster.broker('n2').status()
+    return catchUp?.source === other && catchUp.fetchedBytes > fetchedBytes ? catchUp : null
+  })
+  expect(later.fetchedBytes).toBeGreaterThan(fetchedBytes)
+  const fetched = cluster
+    .broker('n2')
+    .events.since(0)
+    .filter(({ kind }) => kind === 'catch_up_started')
+  expect(fetched).toHaveLength(1)
+  await caughtUp('n2')
+  await cluster.start(source)
+  await expectWhole()
+})
+
+test('P7: a target that dies in the middle goes on behind what was durable', async () => {
+  await leftBehind(slow)
+  await cluster.start('n2')
+  const { fetchedBytes } = await copying('n2', 60_000)
+  cluster.crash('n2', losePower)
+  await cluster.start('n2')
+  const first = await eventually('it copies again', () => {
+    const { catchUp } = cluster.broker('n2').status()
+    return catchUp?.phase === 'log' ? catchUp : null
+  })
+  // A flush comes with every fourth piece.
+  expect(first.fetchedBytes).toBeGreaterThan(fetchedBytes - 5 * slow.copyBytesMax)
+  await caughtUp('n2')
+  await expectWhole()
+})
+
+test('P7: a change of leaders meanwhile does not end the copy', async () => {
+  await leftBehind(slow)
+  await cluster.start('n2')
+  await copying('n2', 20_000)
+  const leader = await cluster.leader(['n0', 'n1'])
+  cluster.replica(leader).transferAway()
+  await eventually('another one leads', () => cluster.replica(leader).role !== 'leader')
+  await fill(cluster.replica(await cluster.leader()), 'meanwhile', 50)
+  await caughtUp('n2')
+  await expectWhole()
+})
+
+test('a state store that was lost beside a trimmed log is copied, and the log stays', async () => {
+  await leftBehind()
+  await cluster.start('n2')
+  await caughtUp('n2')
+  await cluster.stop('n1')
+  const machine = cluster.machine('n1')
+  machine.engine = new MemoryKeyValueEngine()
+  const leader = await cluster.leader(['n0', 'n2'])
+  await fill(cluster.replica(leader), 'more', 60)
+  const load = new Load(cluster)
+  await cluster.start('n1')
+  await caughtUp('n1')
+  await load.stop()
+  await expectWhole()
+  const names = await cluster.machine('n1').disk.list('data/n1')
+  expect(names).toEqual(expect.arrayContaining(['log', 'state.1']))
+})

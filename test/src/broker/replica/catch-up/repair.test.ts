@@ -1,0 +1,162 @@
+/** Rot in a replica's log: found, kept away from votes, put back from the others, and told when nobody has it. */
+import { afterEach, expect, test } from 'vitest'
+import { eventually } from '../../../../support/eventually.ts'
+import { MemoryCluster } from '../../../../support/memory-cluster.ts'
+import { expectEqualLogs, fill, logDirectoryOf, smallSegmentBytes } from './support.ts'
+
+let cluster: MemoryCluster
+
+afterEach(() => cluster.end())
+
+const headerBytes = 4096
+
+async function group(limits: Record<string, number> = {}): Promise<void> {
+  cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes, limits } })
+  await cluster.start()
+  await fill(cluster.replica(await cluster.leader()), 'filled', 600)
+  await cluster.settled()
+}
+
+/** Changes a bit in the body of the entry as it lies on the disk of the node. */
+async function rot(node: string, index: number): Promise<void> {
+  const [frame] = await cluster.replica(node).log.read(index, index, 1)
+  if (!frame) throw new Error(`no entry ${index}`)
+  const { position } = frame.header
+  const base = position - (position % smallSegmentBytes)
+  const { disk } = cluster.machine(node)
+  const path = `${logDirectoryOf(disk, node)}/${String(base).padStart(20, '0')}`
+  disk.flipBit(path, headerBytes + position - base + 70, 3)
+}
+
+function kindsOf(node: string): readonly string[] {
+  return cluster
+    .broker(node)
+    .events.since(0)
+    .map(({ kind }) => kind)
+}
+
+async function healthy(node: string): Promise<void> {
+  await eventually(
+    `${node} is healed`,
+    () => {
+      const { quarantine, holes } = cluster.broker(node).status()
+      return quarantine === '' && holes.length === 0 && kindsOf(node).includes('quarantine_ended')
+    },
+    { state: () => [cluster.state(), cluster.broker(node).status(), cluster.broker(node).events.since(0).slice(-10)] },
+  )
+}
+
+test('P6: a rotten frame that is found at the start is put back from a peer, then the node votes again', async () => {
+  await group()
+  const leader = await cluster.leader()
+  await rot('n1', 200)
+  await cluster.stop('n1')
+  await cluster.start('n1')
+  await healthy('n1')
+  expect(kindsOf('n1')).toContain('rot_repaired')
+  await cluster.settled()
+  expectEqualLogs(cluster)
+  expect(await cluster.machine('n1').disk.list('data/n1')).not.toContain('quarantine')
+  // Its vote is needed again, and given.
+  const other = cluster.nodes.find((node) => node !== 'n1' && node !== leader) ?? 'n0'
+  cluster.kill(leader === 'n1' ? other : leader)
+  await cluster.leader()
+})
+
+test('P6: while a hole is open the node neither votes nor leads', async () => {
+  await group()
+  await rot('n1', 200)
+  for (const node of cluster.nodes) await cluster.stop(node)
+  await cluster.start('n1')
+  const before = await eventually('it knows', () => {
+    const status = cluster.broker('n1').status()
+    return status.quarantine !== '' && status.holes.length === 1 ? status : null
+  })
+  expect(before).toMatchObject({ holes: [{ fromIndex: 200, toIndex: 200 }] })
+  await cluster
+    .machine('n1')
+    .disk.list('data/n1')
+    .then((names) => expect(names).toContain('quarantine'))
+  await cluster.start('n2')
+  await healthy('n1')
+  await cluster.leader()
+  await cluster.start('n0')
+  await cluster.settled()
+  expectEqualLogs(cluster)
+})
+
+test('P6: different frames that rot on all three members are put back from each other', async () => {
+  await group()
+  await rot('n0', 150)
+  await rot('n1', 250)
+  await rot('n2', 350)
+  for (const node of cluster.nodes) cluster.kill(node)
+  await cluster.start()
+  for (const node of cluster.nodes) await healthy(node)
+  await cluster.leader()
+  await cluster.settled()
+  expectEqualLogs(cluster)
+})
+
+test('P6: the same frame rotten on all three is lost: DATA_LOSS there and nowhere else, and the group goes on', async () => {
+  await group()
+  for (const node of cluster.nodes) await rot(node, 300)
+  // Gracefully, so that the state is past the entry: what nobody has and nobody applied could not be gone on from.
+  for (const node of cluster.nodes) await cluster.stop(node)
+  await cluster.start()
+  const leader = await cluster.leader()
+  for (const node of cluster.nodes) {
+    await eventually(`${node} says so`, () => kindsOf(node).includes('data_loss'))
+    const { lost, quarantine } = cluster.broker(node).status()
+    expect(lost).toEqual([{ fromIndex: 300, toIndex: 300 }])
+    expect(quarantine).toBe('')
+    const { log } = cluster.replica(node)
+    await expect(log.read(300, 300, 1)).rejects.toMatchObject({ code: 'ROTTEN' })
+    expect((await log.read(299, 299, 1))[0]?.header.index).toBe(299)
+    expect((await log.read(301, 301, 1))[0]?.header.index).toBe(301)
+  }
+  await fill(cluster.replica(leader), 'after', 20)
+  await cluster.settled()
+  // What is known to be lost keeps nobody from voting at the next start.
+  for (const node of cluster.nodes) cluster.kill(node)
+  await cluster.start()
+  await fill(cluster.replica(await cluster.leader()), 'again', 20)
+})
+
+test('P6: the scrub finds what nobody reads, and has it put back while the node runs', async () => {
+  await group({ scrubPassMs: 100, tailCacheBytes: 1024, blockCacheBytes: 1024 })
+  const leader = await cluster.leader()
+  const victim = cluster.nodes.find((node) => node !== leader) ?? 'n0'
+  await rot(victim, 100)
+  await eventually('the scrub finds it', () => kindsOf(victim).includes('rot_found'))
+  await healthy(victim)
+  expectEqualLogs(cluster)
+})
+
+test('P6: a leader whose log rots hands over, is healed, and may lead again', async () => {
+  await group({ tailCacheBytes: 1024, blockCacheBytes: 1024 })
+  const leader = await cluster.leader()
+  await rot(leader, 120)
+  // Something else has to take the place of what was read to find the frame.
+  const { log } = cluster.replica(leader)
+  for (let index = 200; index < 500; index++) await log.read(index, index, 1)
+  await expect(log.read(120, 120, 1)).rejects.toMatchObject({ code: 'ROTTEN' })
+  await healthy(leader)
+  const next = await cluster.leader()
+  await fill(cluster.replica(next), 'after', 20)
+  await cluster.settled()
+  expectEqualLogs(cluster)
+})
+
+test('P6: a log whose end rotted is cut only behind a durable record, and votes once it reached the leader', async () => {
+  await group()
+  const leader = await cluster.leader()
+  const victim = cluster.nodes.find((node) => node !== leader) ?? 'n0'
+  const { lastIndex } = cluster.replica(victim).log
+  await rot(victim, lastIndex)
+  await cluster.stop(victim)
+  await cluster.start(victim)
+  await healthy(victim)
+  await cluster.settled()
+  expectEqualLogs(cluster)
+})
