@@ -36,6 +36,7 @@ import { RefusalLog } from './replica/refusal-log.ts'
 import type { Replica } from './replica/replica.ts'
 import { strangerStatus } from './replica/status.ts'
 import { Stranger } from './replica/stranger.ts'
+import { upkeepReason } from './replica/upkeep-status.ts'
 import { startError } from './start-error.ts'
 
 /** Time for the last messages to leave after storage failed, before the process is stopped. */
@@ -149,7 +150,10 @@ class BrokerNode implements Broker {
 
   status(): ReplicaStatusReply {
     const upkeep = this.#lifecycle?.upkeep
-    if (this.replica && this.#failure === null) return { ...this.replica.status(), ...upkeep }
+    if (this.replica && this.#failure === null) {
+      const told = upkeep ? upkeepReason(upkeep) : null
+      return { ...this.replica.status(), ...upkeep, ...(told === null ? {} : { reason: told }) }
+    }
     const { cluster, group, node } = this.#options
     const uptimeMs = this.#ports.clock.monotonicMs() - this.#startedMs
     const pid = this.#ports.pid ?? 0

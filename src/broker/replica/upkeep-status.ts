@@ -31,3 +31,13 @@ export function upkeepStatus(facts: {
     ...(scrub ? { scrub } : {}),
   }
 }
+
+/** The same for people, in one line; null when there is nothing to tell. */
+export function upkeepReason({ catchUp, quarantine, holes }: UpkeepStatus): string | null {
+  if (quarantine !== '') return `QUARANTINED: does not vote, ${holes.length} holes: ${quarantine}`
+  if (!catchUp) return null
+  const { source, phase, fetchedBytes, totalBytes } = catchUp
+  if (source === '') return 'CATCHING_UP: no replica can be copied from now'
+  const percent = totalBytes === 0 ? 0 : Math.floor((fetchedBytes / totalBytes) * 100)
+  return `CATCHING_UP: copies the ${phase} of ${source}, ${percent} % of ${totalBytes} bytes`
+}

@@ -116,6 +116,20 @@ test('P7: a target that dies in the middle goes on behind what was durable', asy
   await expectWhole()
 })
 
+test('a graceful stop in the middle of a copy does not wait for it, and the next start goes on', async () => {
+  await leftBehind(slow)
+  await cluster.start('n2')
+  const { fetchedBytes } = await copying('n2', 40_000)
+  const startMs = performance.now()
+  await cluster.stop('n2')
+  expect(performance.now() - startMs).toBeLessThan(1000)
+  await cluster.start('n2')
+  expect((await copying('n2', 1)).fetchedBytes).toBeGreaterThanOrEqual(fetchedBytes)
+  expect(cluster.broker('n2').status().reason).toMatch(/^CATCHING_UP: copies the log of n[01], \d+ %/)
+  await caughtUp('n2')
+  await expectWhole()
+})
+
 test('P7: a change of leaders meanwhile does not end the copy', async () => {
   await leftBehind(slow)
   await cluster.start('n2')

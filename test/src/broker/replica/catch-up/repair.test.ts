@@ -1,7 +1,12 @@
 /** Rot in a replica's log: found, kept away from votes, put back from the others, and told when nobody has it. */
 import { afterEach, expect, test } from 'vitest'
+import { errorTable } from '../../../../../src/common/errors.ts'
+import type { Channel } from '../../../../../src/rpc/transport.ts'
 import { eventually } from '../../../../support/eventually.ts'
 import { MemoryCluster } from '../../../../support/memory-cluster.ts'
+import { makeBatch } from '../../apply/support.ts'
+import { ProduceClient, PullClient } from '../../handler/support.ts'
+import { createTopic } from '../support.ts'
 import { expectEqualLogs, fill, logDirectoryOf, smallSegmentBytes } from './support.ts'
 
 let cluster: MemoryCluster
@@ -121,6 +126,37 @@ test('P6: the same frame rotten on all three is lost: DATA_LOSS there and nowher
   for (const node of cluster.nodes) cluster.kill(node)
   await cluster.start()
   await fill(cluster.replica(await cluster.leader()), 'again', 20)
+})
+
+test('P6: a pull of what is lost is told DATA_LOSS with its range, everything else is delivered', async () => {
+  cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes } })
+  await cluster.start()
+  const leader = await cluster.leader()
+  await createTopic(cluster.replica(leader), 't')
+  const clientOf = (node: string): Channel => cluster.network.endpoint('client').connect(`${node}:30911`, 'client')
+  const produce = new ProduceClient(clientOf(leader))
+  for (let sequence = 0; sequence < 5; sequence++) {
+    const reply = await produce.send(makeBatch({ topic: 't', records: 1, body: `m${sequence}`, sequence }))
+    expect(reply).toMatchObject({ code: 0, baseOffset: sequence })
+  }
+  await cluster.settled()
+  const topicId = cluster.replica(leader).machine.topic('t')?.topicId ?? 0
+  const [row] = await cluster.replica(leader).machine.findRows(topicId, 0, 2, 1)
+  const lost = row?.index ?? 0
+  for (const node of cluster.nodes) await rot(node, lost)
+  for (const node of cluster.nodes) await cluster.stop(node)
+  await cluster.start()
+  await cluster.leader()
+  for (const node of cluster.nodes) {
+    await eventually(`${node} knows`, () => cluster.broker(node).status().lost.length === 1)
+    const pull = new PullClient(clientOf(node))
+    const before = await pull.pull({ offset: 0, waitMs: 1000 })
+    expect(before).toMatchObject({ code: 0, nextOffset: 2 })
+    const reply = await pull.pull({ offset: 2, waitMs: 1000 })
+    expect(reply.code).toBe(errorTable.DATA_LOSS.number)
+    expect(reply.status?.message).toContain(`${lost} to ${lost}`)
+    expect(await pull.pull({ offset: 3, waitMs: 1000 })).toMatchObject({ code: 0, nextOffset: 5 })
+  }
 })
 
 test('P6: the scrub finds what nobody reads, and has it put back while the node runs', async () => {
