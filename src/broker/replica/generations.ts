@@ -13,6 +13,12 @@ export interface Generations {
   readonly state: number
 }
 
+/** Where a log ends. */
+export interface LogEnd {
+  readonly lastIndex: number
+  readonly lastTerm: number
+}
+
 export const firstGenerations: Generations = { log: 0, state: 0 }
 
 export function logDirectory(folder: string, generation: number): string {

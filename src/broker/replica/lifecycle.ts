@@ -12,7 +12,7 @@ import type { FirstConfiguration } from '../../rpc/methods.ts'
 import type { EventSink } from '../events.ts'
 import { type BrokerOptions, type BrokerPorts, limitsOf } from '../options.ts'
 import { type Folder, openState } from './folder.ts'
-import { type Generations, removeOthers } from './generations.ts'
+import { type Generations, type LogEnd, removeOthers } from './generations.ts'
 import { type Generation, type Recovered, recover } from './recovery.ts'
 import { Replica } from './replica.ts'
 import { SteadyReplica } from './steady-replica.ts'
@@ -61,7 +61,7 @@ export class ReplicaLifecycle {
       ...parts,
       replica: () => this.#replica,
       generations: () => this.#generations,
-      install: (generations) => this.install(generations),
+      install: (generations, mayReplace) => this.install(generations, mayReplace),
       failed: (error) => this.#fail(error),
     })
   }
@@ -96,17 +96,19 @@ export class ReplicaLifecycle {
 
   /**
    * Ends the replica, puts these directories in force, and begins again with what they hold. Nothing has them open
-   * any more. When it rejects, the node cannot go on.
+   * any more. `mayReplace` judges the log as the replica left it: it may have grown, and promised more, since the copy
+   * was found complete. False: it begins again with what it had. When it rejects, the node cannot go on.
    */
-  install(generations: Generations): Promise<void> {
+  install(generations: Generations, mayReplace: (own: LogEnd) => boolean): Promise<boolean> {
     return this.#inOrder(async () => {
       if (this.#closed || this.#failed) throw new LedgerError('CLOSED', 'this replica has stopped')
-      const store = await this.#endFor(generations)
-      await this.#parts.folder.records.saveGenerations(generations)
-      this.#generations = generations
-      this.#store = store
-      await this.#removeOld()
+      const own = this.#replica?.log
+      await this.#end()
+      await this.#letGo()
+      const isRight = own === undefined || mayReplace(own)
+      if (isRight) await this.#enforce(generations)
       await this.#begin()
+      return isRight
     })
   }
 
@@ -178,15 +180,20 @@ export class ReplicaLifecycle {
   }
 
   /** The new store is opened before the old one is let go: each holds the lock of the folder. */
-  async #endFor(generations: Generations): Promise<StateStoreApi> {
+  async #enforce(generations: Generations): Promise<void> {
     const { folder, ports } = this.#parts
-    await this.#end()
-    await this.#letGo()
-    if (generations.state === this.#generations.state) return this.#store
-    const at = { directory: folder.directory, generation: generations.state, trusted: true, reserve: folder.reserve }
-    const store = await openState(at, ports)
-    await this.#store.close()
-    return store
+    const { directory } = folder
+    const isNew = generations.state !== this.#generations.state
+    const store = isNew
+      ? await openState({ directory, generation: generations.state, trusted: true, reserve: folder.reserve }, ports)
+      : null
+    await folder.records.saveGenerations(generations)
+    this.#generations = generations
+    if (store) {
+      await this.#store.close()
+      this.#store = store
+    }
+    await this.#removeOld()
   }
 
   async #end(): Promise<void> {

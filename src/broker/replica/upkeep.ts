@@ -15,7 +15,7 @@ import { findMembers } from './catch-up/find-members.ts'
 import { isPending } from './catch-up/incoming.ts'
 import type { CopySourceView } from './catch-up/planner.ts'
 import { Sources } from './catch-up/sources.ts'
-import type { Generations } from './generations.ts'
+import type { Generations, LogEnd } from './generations.ts'
 import type { LifecycleParts } from './lifecycle.ts'
 import { buildName, featureLevel, protocolVersion } from './peer-server.ts'
 import type { Recovered } from './recovery.ts'
@@ -32,7 +32,7 @@ export interface UpkeepParts extends LifecycleParts {
   /** The one that runs, null in between. */
   replica(): Replica | null
   generations(): Generations
-  install(generations: Generations): Promise<void>
+  install(generations: Generations, mayReplace: (own: LogEnd) => boolean): Promise<boolean>
 }
 
 export class Upkeep {
@@ -254,14 +254,14 @@ export class Upkeep {
 
   async #own(end: { readonly index: number; readonly term: number }): Promise<OwnState> {
     const replica = this.#parts.replica()
-    if (!replica) return { lastIndex: 0, agrees: true, committed: 0, stateFrom: 0 }
+    if (!replica) return { lastIndex: 0, lastTerm: 0, agrees: true, committed: 0, stateFrom: 0 }
     const { log } = replica
-    const { lastIndex, firstIndex } = log
+    const { lastIndex, lastTerm, firstIndex } = log
     const isInside = firstIndex <= end.index && end.index < lastIndex
     const agrees = !isInside || (await termOf(log, end.index)) === end.term
     const lost = this.#quarantine?.lost.at(-1)?.toIndex ?? 0
     const stateFrom = Math.max(firstIndex - 1, replica.appliedIndex < lost ? lost : 0)
-    return { lastIndex, agrees, committed: Math.min(replica.commitIndex, log.durableIndex), stateFrom }
+    return { lastIndex, lastTerm, agrees, committed: Math.min(replica.commitIndex, log.durableIndex), stateFrom }
   }
 }
 

@@ -12,12 +12,13 @@ import { LedgerError } from '../../../common/errors.ts'
 import type { Logger } from '../../../common/logger.ts'
 import { stateFormatVersion } from '../../apply/meta.ts'
 import type { EventSink } from '../../events.ts'
-import { type Generations, stateDirectory } from '../generations.ts'
+import { type Generations, type LogEnd, stateDirectory } from '../generations.ts'
 import { Incoming, type IncomingPorts } from './incoming.ts'
 import {
   type CopyProgress,
   type CopySourceView,
   type CopyStep,
+  mayReplace,
   type OwnReplica,
   planCopy,
   planStateOnly,
@@ -37,6 +38,14 @@ const retryMs = 2000
 const patienceMs = 60_000
 const progressEveryMs = 2000
 
+/** A copy that is complete, and what the own log was when it was found to be. */
+interface Complete {
+  readonly generations: Generations
+  /** Infinity when the own log stays. */
+  readonly copyEnd: number
+  readonly planned: LogEnd
+}
+
 /** What is to be replaced: all, or the state alone of a replica whose log is whole. */
 export type CatchUpKind = 'whole' | 'state'
 
@@ -49,6 +58,7 @@ export interface CatchUpStatus {
 }
 
 export interface OwnState extends OwnReplica {
+  readonly lastTerm: number
   /** Committed, and on the own disk. */
   readonly committed: number
   /** Earliest index of a state that the own log can go on from. */
@@ -65,7 +75,8 @@ export interface CatchUpPorts extends IncomingPorts {
   term(): number
   /** The own replica; `end` is the last index of the copy. */
   own(end: { readonly index: number; readonly term: number }): Promise<OwnState>
-  install(generations: Generations): Promise<void>
+  /** False: the own log has outgrown the copy meanwhile, and goes on. */
+  install(generations: Generations, mayReplace: (own: LogEnd) => boolean): Promise<boolean>
   /** The copy could not be put in force: the node cannot go on. */
   failed(error: unknown): void
 }
@@ -124,11 +135,8 @@ export class CatchUp {
     const startMs = clock.monotonicMs()
     while (!signal.aborted) {
       try {
-        const generations = await this.#copy(signal)
-        if (generations) {
-          await this.#install(generations, startMs)
-          return
-        }
+        const complete = await this.#copy(signal)
+        if (complete && (await this.#install(complete, startMs))) return
       } catch (error) {
         if (signal.aborted) break
         await this.#onFailure(error)
@@ -138,15 +146,16 @@ export class CatchUp {
     await this.#incoming.close().catch(() => {})
   }
 
-  /** The generations to put in force, once the copy is complete. */
-  async #copy(signal: AbortSignal): Promise<Generations | null> {
+  async #copy(signal: AbortSignal): Promise<Complete | null> {
     await this.#resume()
     for (;;) {
       const views = await this.#ports.sources.describe(signal)
       signal.throwIfAborted()
-      const step = await this.#plan(views)
+      const { log } = this.#incoming
+      const own = await this.#ports.own({ index: log?.lastIndex ?? 0, term: log?.lastTerm ?? 0 })
+      const step = this.#plan(views, own)
       this.#noteTotal(views)
-      if (step.kind === 'install') return this.#complete()
+      if (step.kind === 'install') return this.#complete(own)
       await this.#take(step, signal)
     }
   }
@@ -157,10 +166,9 @@ export class CatchUp {
     if (found && (found.origin ? 'whole' : 'state') !== this.#kind) await this.#incoming.discard()
   }
 
-  async #plan(views: readonly CopySourceView[]): Promise<CopyStep> {
+  #plan(views: readonly CopySourceView[], own: OwnState): CopyStep {
     const { record, log } = this.#incoming
     const stateIndex = record?.stateIndex ?? null
-    const own = await this.#ports.own({ index: log?.lastIndex ?? 0, term: log?.lastTerm ?? 0 })
     if (this.#kind === 'whole') {
       const progress: CopyProgress = { log, stateIndex }
       return planCopy(progress, own, views, this.#roundBytes)
@@ -274,18 +282,21 @@ export class CatchUp {
     if (leftMs > 1) await sleep(clock, leftMs, signal)
   }
 
-  async #complete(): Promise<Generations | null> {
-    const { record } = this.#incoming
+  async #complete(own: OwnState): Promise<Complete | null> {
+    const { record, log } = this.#incoming
     if (!record) return null
     this.#phase('install', this.#status?.source ?? '')
+    const copyEnd = log?.lastIndex ?? Number.POSITIVE_INFINITY
     await this.#incoming.close()
-    return { log: record.log, state: record.state }
+    const { lastIndex, lastTerm } = own
+    return { generations: { log: record.log, state: record.state }, copyEnd, planned: { lastIndex, lastTerm } }
   }
 
-  async #install(generations: Generations, startMs: number): Promise<void> {
+  /** True when there is nothing left to do. */
+  async #install({ generations, copyEnd, planned }: Complete, startMs: number): Promise<boolean> {
     const { install, failed, clock } = this.#ports
     try {
-      await install(generations)
+      if (!(await install(generations, (now) => mayReplace(copyEnd, planned, now)))) return false
       await this.#incoming.installed()
       const { fetchedBytes } = this.#status ?? { fetchedBytes: 0 }
       const tookMs = Math.round(clock.monotonicMs() - startMs)
@@ -293,6 +304,7 @@ export class CatchUp {
     } catch (error) {
       if (!this.#stop.signal.aborted) failed(error)
     }
+    return true
   }
 
   /** The own disk did not take the copy. It may be full, or bad: then the replica on it will tell. */

@@ -88,24 +88,23 @@ export class Incoming {
     this.#record = record
   }
 
-  /** Lets go of the files; the record stays, so that a later run goes on. */
+  /** Lets go of the files; the record stays on disk, so that `resume` goes on. */
   async close(): Promise<void> {
     const log = this.#log
     this.#log = null
+    this.#record = null
     await log?.close()
   }
 
   /** Throws the copy away: first the record, because a directory that is half removed must never be gone on with. */
   async discard(): Promise<void> {
     await this.close().catch(() => {})
-    this.#record = null
     await this.#ports.records.removeIncoming()
     await this.#clean(this.#ports.generations())
   }
 
   /** The copy is in force. */
   async installed(): Promise<void> {
-    this.#record = null
     await this.#ports.records.removeIncoming()
   }
 

@@ -6,6 +6,7 @@
  * goes with, and a late image leaves the least to be applied.
  */
 import type { LogOrigin } from '../../../../store/index.ts'
+import type { LogEnd } from '../generations.ts'
 
 /** A member as it last described itself. */
 export interface CopySourceView {
@@ -107,4 +108,14 @@ function logStep({ node, lastIndex }: CopySourceView, fromIndex: number): CopySt
 
 function missingBytes(log: NonNullable<CopyProgress['log']>, sources: readonly CopySourceView[]): number {
   return Math.max(...sources.map(({ endPosition }) => endPosition)) - log.endPosition
+}
+
+/**
+ * Whether a copy that ends at `copyEnd` may still take the place of the own log, which is `now` as it ended, and was
+ * `planned` when the copy was found complete. What a replica has acknowledged meanwhile must be in the copy; a longer
+ * log may go only if it is still the one whose end was never committed.
+ */
+export function mayReplace(copyEnd: number, planned: LogEnd, now: LogEnd): boolean {
+  if (copyEnd >= now.lastIndex) return true
+  return now.lastIndex === planned.lastIndex && now.lastTerm === planned.lastTerm
 }

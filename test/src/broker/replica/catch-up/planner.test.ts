@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import {
   type CopyProgress,
   type CopySourceView,
+  mayReplace,
   type OwnReplica,
   planCopy,
   planStateOnly,
@@ -100,5 +101,15 @@ describe('putting it in force', () => {
       kind: 'wait',
     })
     expect(plan(progress, [view('a')], { lastIndex: 250, agrees: false })).toEqual({ kind: 'install' })
+  })
+
+  test('S1: what the own log acknowledged since the copy was complete keeps it in force', () => {
+    const planned = { lastIndex: 195, lastTerm: 3 }
+    expect(mayReplace(200, planned, { lastIndex: 200, lastTerm: 3 })).toBe(true)
+    expect(mayReplace(200, planned, { lastIndex: 201, lastTerm: 3 })).toBe(false)
+    const longer = { lastIndex: 250, lastTerm: 3 }
+    expect(mayReplace(200, longer, longer)).toBe(true)
+    expect(mayReplace(200, longer, { lastIndex: 250, lastTerm: 4 })).toBe(false)
+    expect(mayReplace(200, longer, { lastIndex: 251, lastTerm: 3 })).toBe(false)
   })
 })
