@@ -306,6 +306,42 @@ describe('rot of a running log', () => {
   })
 })
 
+test('a repair beside cuts, flushes, trims and scrubs leaves only zeros behind the tail', async () => {
+  const closed = await closedLog(sizes)
+  rotBody(closed.disk, closed.frames[9]!)
+  rotHeader(closed.disk, closed.frames[6]!)
+  const outcomes = new Set<string>()
+  for (let seed = 1; seed <= 80; seed++) {
+    const random = seededNumbers(seed)
+    const disk = closed.disk.clone()
+    const log = await openTestLog(disk, options)
+    disk.schedule = async () => {
+      for (let turns = Math.floor(random() * 12); turns > 0; turns--) await undefined
+    }
+    const turn = async (most: number): Promise<void> => {
+      for (let turns = Math.floor(random() * most); turns > 0; turns--) await undefined
+    }
+    const repairs = [log.repair(closed.frames.slice(9, 10)), log.repair(closed.frames.slice(6, 7))]
+    const scrub = scrubAll(log, 20_000)
+    await turn(300)
+    log.truncateFrom(9)
+    const trim = log.trim(7)
+    await turn(300)
+    const more = appendTo(log, 2, 4000)
+    await log.flush()
+    for (const { status } of await Promise.allSettled(repairs)) outcomes.add(status)
+    await Promise.all([trim, scrub])
+    await log.flush()
+    await log.close()
+    disk.schedule = undefined
+    const again = await openTestLog(disk, options)
+    expect(again.recovery).toMatchObject({ tornBytes: 0, tail: null, lastIndex: 9 })
+    await expectReads(again, [...closed.frames.slice(6, 8), ...more])
+    await again.close()
+  }
+  expect([...outcomes].sort()).toEqual(['fulfilled', 'rejected'])
+})
+
 test('S3: random work, rot, repairs, trims and crashes never serve a wrong byte', async () => {
   for (let seed = 1; seed <= 60; seed++) await randomLife(seed)
 }, 60_000)
