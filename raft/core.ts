@@ -25,6 +25,7 @@ import {
 import type { LogWrite } from './log.ts'
 import { expireReads, readIndex } from './reads.ts'
 import type { Input, RaftStatus, Ready, Refusal, StepResult } from './ready.ts'
+import { followConfiguration } from './reconfiguration.ts'
 import { Replica } from './replica.ts'
 import { areAppendsDue, maybeCommit, sendAppends } from './replication.ts'
 import { becomeFollower } from './roles.ts'
@@ -61,6 +62,7 @@ export class RaftCore {
     if (replica.hasFailed) return { kind: 'refused', refusal: { kind: 'storage_failed' } }
     noticeStall(replica, this.deadline())
     const result = this.#dispatch(input)
+    followConfiguration(replica)
     replica.log.assertOrder()
     return result
   }

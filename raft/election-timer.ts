@@ -1,7 +1,7 @@
 /**
  * The one deadline of a node that does not lead: when it stands for election. All jitter is drawn here.
  *
- * Used by `roles.ts` and the step files. A node without a vote never gets a deadline.
+ * Used by `roles.ts` and the step files. A node that may not stand never gets a deadline.
  */
 
 import type { RoleChangeReason } from './ready.ts'

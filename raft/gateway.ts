@@ -14,8 +14,21 @@ export const positionMax: number = (Number.MAX_SAFE_INTEGER - 1) / 2
 /** A message whose term is further ahead than this is refused. */
 export const termJumpMax: number = 2 ** 31
 
-export function isKnownPeer(replica: Replica, message: PeerMessage): boolean {
-  return message.to === replica.id && replica.otherMembers.includes(message.from)
+/**
+ * Leaders and candidates are heard whether the own configuration names them or not: it may be older than theirs (thesis
+ * 4.1; the driver knows who speaks). Answers only count from those who were asked.
+ */
+export function isHeard(replica: Replica, message: PeerMessage): boolean {
+  if (message.to !== replica.id || message.from === replica.id) return false
+  switch (message.kind) {
+    case 'pre_vote_response':
+    case 'vote_response':
+    case 'heartbeat_response':
+    case 'append_response':
+      return replica.otherMembers.includes(message.from)
+    default:
+      return true
+  }
 }
 
 export function isPlausible(replica: Replica, message: PeerMessage): boolean {

@@ -7,7 +7,7 @@
 import { unreachable } from './assert.ts'
 import { onPreVoteResponse, onVoteResponse } from './candidate.ts'
 import { answerOldLeader, onAppend, onCatchUp, onHeartbeat, onSteppedDown, onTimeoutNow } from './follower.ts'
-import { isKnownPeer, isPlausible } from './gateway.ts'
+import { isHeard, isPlausible } from './gateway.ts'
 import { onAppendResponse, onHeartbeatResponse } from './leader.ts'
 import type { PeerMessage } from './messages.ts'
 import { onReadRequest, onReadResponse } from './reads.ts'
@@ -18,9 +18,9 @@ import { answerPreVote, answerVote } from './voter.ts'
 
 type Electoral = Extract<PeerMessage, { kind: 'pre_vote_request' | 'vote_request' | 'pre_vote_response' }>
 
-/** Ignores what is out of date or implausible. Refuses senders that are not in the configuration. */
+/** Ignores what is out of date or implausible. Refuses answers of nodes that are not in the configuration. */
 export function receive(replica: Replica, message: PeerMessage): Refusal | null {
-  if (!isKnownPeer(replica, message)) return { kind: 'unknown_peer', peer: message.from }
+  if (!isHeard(replica, message)) return { kind: 'unknown_peer', peer: message.from }
   if (!isPlausible(replica, message)) return null
   replica.lostPeers.delete(message.from)
   if (message.kind === 'pre_vote_request') answerPreVote(replica, message)

@@ -11,13 +11,14 @@ import { quorumValue } from './quorum.ts'
 import { answerReads } from './reads.ts'
 import type { ChangeRefusal, Input, ProposedEntry, Refusal, RoleChangeReason } from './ready.ts'
 import type { Replica } from './replica.ts'
-import { areAppendsDue, maybeCommit, planNews } from './replication.ts'
+import { areAppendsDue, maybeCommit, planNews, serveMembers } from './replication.ts'
 import { becomeFollower, becomeLeader } from './roles.ts'
 import { endTransfer, offerTransfer } from './transfer.ts'
 import type { LogIndex, Millis, NodeId } from './types.ts'
 
 export function startLeading(replica: Replica): void {
   becomeLeader(replica)
+  serveMembers(replica)
   beat(replica)
 }
 
@@ -111,7 +112,7 @@ export function onHeartbeatResponse(replica: Replica, response: HeartbeatRespons
   progress.heardAt = now
   progress.session = response.session
   progress.ackedRound = Math.max(progress.ackedRound, Math.min(response.round, leadership.round))
-  if (progress.match < log.lastIndex) progress.suspectLoss(now, config.heartbeatMs)
+  if (progress.lacks(log.lastIndex)) progress.suspectLoss(now, config.heartbeatMs)
   confirmRounds(replica)
 }
 
@@ -179,7 +180,7 @@ function startRound(replica: Replica): void {
 }
 
 /** A heartbeat to everyone, with the number of the newest round, so that a lost one is repeated by the next. */
-function beat(replica: Replica): void {
+export function beat(replica: Replica): void {
   const leadership = replica.leading()
   const { id: from, term, now, log, config } = replica
   for (const [to, progress] of leadership.followers) {

@@ -14,7 +14,8 @@ export interface Transfer {
 }
 
 export class Leadership {
-  readonly followers: ReadonlyMap<NodeId, Progress>
+  /** Everyone who is sent the log; changes with the configuration (`serveMembers`). */
+  readonly followers: Map<NodeId, Progress> = new Map()
   /** Index of the no-op of this term. */
   readonly termStart: LogIndex
   readonly reads: ReadIndex = new ReadIndex()
@@ -24,7 +25,7 @@ export class Leadership {
   quorumEndsAt: Millis = Number.POSITIVE_INFINITY
   /** When followers are told of a commit that no append has carried to them. */
   newsAt: Millis = Number.POSITIVE_INFINITY
-  /** Silence counts from here at the earliest: the election, or the end of an own pause. */
+  /** Silence counts from here at the earliest: the election, the end of an own pause, another configuration. */
   silenceFrom: Millis
   /** Number of the newest heartbeat round. */
   round = 0
@@ -34,12 +35,7 @@ export class Leadership {
   /** Bytes of own entries beyond commit. */
   uncommittedBytes = 0
 
-  constructor(start: {
-    readonly followers: ReadonlyMap<NodeId, Progress>
-    readonly termStart: LogIndex
-    readonly now: Millis
-  }) {
-    this.followers = start.followers
+  constructor(start: { readonly termStart: LogIndex; readonly now: Millis }) {
     this.termStart = start.termStart
     this.silenceFrom = start.now
   }

@@ -25,6 +25,8 @@ export class Progress {
   session = 0
   /** Highest commit index told and coverable by what was sent. */
   sentCommit: LogIndex = 0
+  /** Nothing beyond this is sent; Infinity unless the peer is on its way out of the group. */
+  endMax: LogIndex = Number.POSITIVE_INFINITY
   /** An append is owed even if there is nothing new: it finds out what was lost. */
   isCheckDue = false
   #state: ProgressState = 'probe'
@@ -49,6 +51,16 @@ export class Progress {
 
   get next(): LogIndex {
     return this.#next
+  }
+
+  /** Is there an entry for this peer that it is not known to hold? */
+  lacks(lastIndex: LogIndex): boolean {
+    return this.#match < Math.min(lastIndex, this.endMax)
+  }
+
+  /** Is there an entry for this peer that was not sent? */
+  hasMore(lastIndex: LogIndex): boolean {
+    return this.#next <= Math.min(lastIndex, this.endMax)
   }
 
   /** May entries leave now? */

@@ -68,6 +68,8 @@ export class Replica {
 
   /** Read indexes asked of the leader; empty while leading. */
   readonly reads: FollowerReads
+  /** What this node has drawn its conclusions from (`reconfiguration.ts`). */
+  configurationRevision: number
 
   /** Present exactly while leader. */
   leadership: Leadership | null = null
@@ -80,6 +82,7 @@ export class Replica {
     this.term = boot.hardState.term
     this.vote = boot.hardState.vote
     this.log = new RaftLog(boot, config.id)
+    this.configurationRevision = this.log.configurations.revision
     invariant(this.term >= this.log.lastTerm, 'R2: the log holds entries of a term beyond the stored term')
     this.quarantine = boot.quarantine === null ? null : new Quarantine(boot.quarantine.untilLeaderReached)
     this.session = 1 + Math.floor(random() * sessionsMax)
@@ -100,10 +103,12 @@ export class Replica {
     return this.log.configurations.otherMembers
   }
 
+  /** Has this node a vote in the newest configuration? */
   get isVoter(): boolean {
     return this.log.configurations.isVoter
   }
 
+  /** Also true while a removal of this node is not known to be committed, see `configurations.ts`. */
   get mayStand(): boolean {
     return this.quarantine === null && this.log.configurations.mayStand
   }

@@ -1,18 +1,41 @@
 /**
- * Appends to the followers, and the commit they allow (Raft 5.3, 5.4.2).
+ * Whom a leader serves, the appends to them, and the commit they allow (Raft 5.3, 5.4.2).
  *
  * Used by `core.ts` when a Ready is taken: all that is new goes into one append per follower, up to the limits.
  * Entries whose size is no longer known count as a share of `appendBytesMax`.
  */
 import { invariant } from './assert.ts'
 import type { RaftLog } from './log.ts'
-import type { Progress } from './progress.ts'
+import { Progress } from './progress.ts'
 import { quorumValue } from './quorum.ts'
 import type { Replica } from './replica.ts'
-import type { EntryMeta, LogIndex, NodeId } from './types.ts'
+import type { EntryMeta, NodeId } from './types.ts'
 
 /** An append holds at most so many entries of unknown size. */
 export const unknownEntriesMax = 16
+
+/**
+ * Makes the followers those whom the configuration names. One that it names no more is served until that is committed,
+ * but not sent the entry that removes it: with an entry that the others may lack it would refuse them the vote that
+ * they may still need. Then it gets the news, as far as one append can bring them, and is let go.
+ */
+export function serveMembers(replica: Replica): void {
+  const { log, now, config, otherMembers } = replica
+  const { followers } = replica.leading()
+  const window = { messagesMax: config.inflightMessagesMax, bytesMax: config.inflightBytesMax }
+  for (const id of otherMembers) {
+    const endMax = log.configurations.isLeaving(id) ? log.configurations.index - 1 : Number.POSITIVE_INFINITY
+    const progress = followers.get(id) ?? new Progress(Math.min(log.lastIndex, endMax + 1), now, window)
+    progress.endMax = endMax
+    followers.set(id, progress)
+  }
+  for (const [id, progress] of followers) {
+    if (otherMembers.includes(id)) continue
+    progress.endMax = Number.POSITIVE_INFINITY
+    sendAppend(replica, id, progress)
+    followers.delete(id)
+  }
+}
 
 export function areAppendsDue(replica: Replica): boolean {
   const { leadership } = replica
@@ -62,7 +85,7 @@ export function maybeCommit(replica: Replica): void {
 function isDue(progress: Progress, log: RaftLog, isNewsDue: boolean): boolean {
   if (progress.isCheckDue && (progress.state === 'replicate' || progress.canSend())) return true
   if (!progress.canSend() || progress.state === 'snapshot') return false
-  if (progress.next <= log.lastIndex) return true
+  if (progress.hasMore(log.lastIndex)) return true
   // Under load a commit rides on the next append; only when nothing is under way does it get one of its own.
   if (!isNewsDue || progress.state !== 'replicate' || progress.inflights.messages > 0) return false
   return progress.sentCommit < Math.min(log.commit, progress.next - 1)
@@ -75,7 +98,7 @@ function sendAppend(replica: Replica, to: NodeId, progress: Progress): void {
   const isBehindLog = progress.state === 'snapshot'
   const prevIndex = isBehindLog ? log.firstIndex - 1 : progress.next - 1
   const prevTerm = log.termAt(prevIndex) as number
-  const { entries, bytes } = isBehindLog || !progress.canSend() ? nothing : takeEntries(replica, progress.next)
+  const { entries, bytes } = isBehindLog || !progress.canSend() ? nothing : takeEntries(replica, progress)
   const last = prevIndex + entries.length
   progress.sent(last, bytes, replica.now)
   progress.sentCommit = Math.max(progress.sentCommit, Math.min(log.commit, last))
@@ -84,15 +107,16 @@ function sendAppend(replica: Replica, to: NodeId, progress: Progress): void {
 
 const nothing: { readonly entries: readonly EntryMeta[]; readonly bytes: number } = { entries: [], bytes: 0 }
 
-/** As many entries from `from` on as one append may hold, at least one if there is one. */
+/** As many of the next entries as one append may hold, at least one if there is one. */
 function takeEntries(
   { log, config }: Replica,
-  from: LogIndex,
+  { next, endMax }: Progress,
 ): { readonly entries: readonly EntryMeta[]; readonly bytes: number } {
   const unknownBytes = Math.ceil(config.appendBytesMax / unknownEntriesMax)
   const entries: EntryMeta[] = []
+  const end = Math.min(log.lastIndex, endMax)
   let bytes = 0
-  for (let index = from; index <= log.lastIndex && entries.length < config.appendEntriesMax; index++) {
+  for (let index = next; index <= end && entries.length < config.appendEntriesMax; index++) {
     const entry = log.entryAt(index)
     const size = log.knows(index) ? entry.bytes : unknownBytes
     if (entries.length > 0 && bytes + size > config.appendBytesMax) break

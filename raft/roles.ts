@@ -8,7 +8,6 @@
 import { invariant } from './assert.ts'
 import { awaitLeader } from './election-timer.ts'
 import { Leadership } from './leadership.ts'
-import { Progress } from './progress.ts'
 import type { RoleChangeReason } from './ready.ts'
 import type { Replica } from './replica.ts'
 import type { NodeId, Role, Term } from './types.ts'
@@ -32,7 +31,7 @@ export function becomeFollower(replica: Replica, term: Term, leader: NodeId | nu
 
 /** Thesis 9.6: asks whether an election could be won, before it disturbs anyone with a higher term. */
 export function becomePreCandidate(replica: Replica, reason: RoleChangeReason): void {
-  invariant(replica.role !== 'leader' && replica.isVoter, 'R1: this node may not stand for election')
+  invariant(replica.role !== 'leader' && replica.mayStand, 'R1: this node may not stand for election')
   openRound(replica)
   setLeader(replica, null)
   setRole(replica, 'pre_candidate', reason)
@@ -40,7 +39,7 @@ export function becomePreCandidate(replica: Replica, reason: RoleChangeReason): 
 
 /** Raft 5.2. The own vote counts once it is durable, not here. */
 export function becomeCandidate(replica: Replica, reason: RoleChangeReason): void {
-  invariant(replica.role !== 'leader' && replica.isVoter, 'R1: this node may not stand for election')
+  invariant(replica.role !== 'leader' && replica.mayStand, 'R1: this node may not stand for election')
   enterTerm(replica, replica.term + 1, replica.id)
   openRound(replica)
   setLeader(replica, null)
@@ -49,12 +48,10 @@ export function becomeCandidate(replica: Replica, reason: RoleChangeReason): voi
 
 /** Appends the no-op of the term: nothing of older terms commits without it (Raft 5.4.2, thesis 6.4). */
 export function becomeLeader(replica: Replica): void {
-  const { config, log, now, outbox } = replica
+  const { log, now, outbox } = replica
   invariant(replica.role === 'candidate', 'R1: only a candidate becomes leader')
-  const window = { messagesMax: config.inflightMessagesMax, bytesMax: config.inflightBytesMax }
-  const followers = new Map(replica.otherMembers.map((id) => [id, new Progress(log.lastIndex + 1, now, window)]))
   const noop = log.propose(replica.term, { kind: 'noop', bytes: 0 })
-  const leadership = new Leadership({ followers, termStart: noop.index, now })
+  const leadership = new Leadership({ termStart: noop.index, now })
   for (let index = log.commit + 1; index <= log.lastIndex; index++) {
     leadership.uncommittedBytes += log.entryAt(index).bytes
   }

@@ -15,7 +15,8 @@ export function startTransfer(replica: Replica, to: NodeId): Refusal | null {
   if (leadership === null) return { kind: 'not_leader', leader: replica.leader, term: replica.term }
   if (to === replica.id || leadership.transfer?.to === to) return null
   if (leadership.transfer !== null) return { kind: 'transferring', to: leadership.transfer.to }
-  if (!replica.otherVoters.includes(to)) return { kind: 'unknown_peer', peer: to }
+  // Not to one that is on its way out either: it could not lead for long.
+  if (!replica.configuration.voters.includes(to)) return { kind: 'unknown_peer', peer: to }
   leadership.transfer = { to, deadline: now + config.transferTimeoutMs }
   offerTransfer(replica)
   return null

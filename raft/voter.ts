@@ -1,6 +1,9 @@
 /**
  * How this node answers those who stand for election (Raft 5.2, 5.4.1; thesis 9.6 and 4.2.3).
  *
+ * The configuration of the candidate counts, not the own one (thesis 4.1): the entry that gives this node a vote may not
+ * have reached it yet, and its vote may be needed before any leader can bring it.
+ *
  * Used by `core.ts`. Grants and refusals leave only after the Ready is durable: a vote that a crash could undo
  * might be given twice in one term (R1).
  */
@@ -41,7 +44,6 @@ export function answerVote(replica: Replica, request: VoteRequest): void {
 }
 
 function preVoteRefusal(replica: Replica, request: PreVoteRequest): VoteRefusal | null {
-  if (!replica.isVoter) return 'not_a_voter'
   if (replica.quarantine !== null) return 'quarantined'
   if (request.term < replica.term) return 'old_term'
   if (seesLeader(replica, request.from)) return 'leader_seen'
@@ -51,7 +53,6 @@ function preVoteRefusal(replica: Replica, request: PreVoteRequest): VoteRefusal 
 
 /** Takes over a higher term, unless a live leader forbids it. */
 function voteRefusal(replica: Replica, request: VoteRequest): VoteRefusal | null {
-  if (!replica.isVoter) return 'not_a_voter'
   if (replica.quarantine !== null) return 'quarantined'
   if (request.term < replica.term) return 'old_term'
   if (request.term > replica.term) {

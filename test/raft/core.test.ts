@@ -124,16 +124,14 @@ describe('implausible input changes nothing', () => {
     expect(node.readies).toEqual([])
   })
 
-  test('a sender that is not in the configuration, or a message for someone else, is refused', () => {
+  test('an answer of a node that is not in the configuration, or a message for someone else, is refused', () => {
     const node = new ManualNode()
     const unknown = node.receive({
-      kind: 'heartbeat',
+      kind: 'heartbeat_response',
       from: 'nx',
       to: 'n0',
       term: 4,
-      commit: 0,
       round: 0,
-      lastIndex: 0,
       session: 0,
     })
     expect(unknown).toEqual({ kind: 'refused', refusal: { kind: 'unknown_peer', peer: 'nx' } })

@@ -184,23 +184,23 @@ describe('a leader that steps down', () => {
 })
 
 describe('who may stand and vote', () => {
-  test('a node that is no voter never stands, refuses votes, but follows and acknowledges', () => {
+  test('a node that is no voter never stands, but follows, acknowledges, and votes if it is asked', () => {
     const node = new ManualNode({ voters: ['n1', 'n2'], learners: ['n0'] })
     expect(node.core.deadline()).toBe(Number.POSITIVE_INFINITY)
     node.step({ kind: 'campaign' })
     node.receive(preVoteRequest('n1', 9))
     node.receive({ ...preVoteRequest('n1', 9), kind: 'vote_request', transfer: false })
-    expect(node.status).toMatchObject({ role: 'follower', term: 0, vote: null })
-    node.receive({ ...heartbeat('n1', 5), kind: 'append', prevIndex: 0, prevTerm: 0, entries: entriesOf(1, [5]) })
-    node.receive({ kind: 'timeout_now', from: 'n1', to: 'n0', term: 5 })
+    expect(node.status).toMatchObject({ role: 'follower', term: 9, vote: 'n1' })
+    node.receive({ ...heartbeat('n1', 9), kind: 'append', prevIndex: 0, prevTerm: 0, entries: entriesOf(1, [5]) })
+    node.receive({ kind: 'timeout_now', from: 'n1', to: 'n0', term: 9 })
     node.step({ kind: 'peer_lost', peer: 'n1' })
     node.wait(5_000)
     node.persist()
-    expect(node.status).toMatchObject({ role: 'follower', term: 5, lastIndex: 1 })
+    expect(node.status).toMatchObject({ role: 'follower', term: 9, lastIndex: 1 })
     const answers = node.take().map((message) => [message.kind, 'refusal' in message ? message.refusal : null])
     expect(answers).toEqual([
-      ['pre_vote_response', 'not_a_voter'],
-      ['vote_response', 'not_a_voter'],
+      ['pre_vote_response', null],
+      ['vote_response', null],
       ['append_response', null],
     ])
   })

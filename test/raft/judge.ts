@@ -3,7 +3,18 @@
  *
  * Used by `support.ts` and `test/scenario/world.ts`, which show it every Ready before and after the driver took it.
  */
-import type { EntryMeta, LogIndex, Millis, NodeId, RaftCore, ReadState, Ready, Term } from '../../raft/index.ts'
+import type {
+  Configuration,
+  EntryMeta,
+  LoggedConfiguration,
+  LogIndex,
+  Millis,
+  NodeId,
+  RaftCore,
+  ReadState,
+  Ready,
+  Term,
+} from '../../raft/index.ts'
 
 /** A node as the judge sees it. `log` is ahead of `disk`; both begin at index 1. */
 export interface JudgedNode {
@@ -31,10 +42,11 @@ export class Judge {
   readonly #leaders = new Map<Term, NodeId>()
   /** What was committed anywhere when a read began. */
   readonly #readFloors = new Map<number, LogIndex>()
-  readonly #voters: readonly NodeId[]
+  readonly #first: Configuration
 
-  constructor(voters: readonly NodeId[]) {
-    this.#voters = voters
+  /** `first` is the configuration that no entry holds. */
+  constructor(first: Configuration) {
+    this.#first = first
   }
 
   onReady(_cluster: JudgedGroup, node: JudgedNode, ready: Ready): void {
@@ -49,12 +61,19 @@ export class Judge {
       const other = this.#leaders.get(event.term)
       check(other === undefined || other === node.id, `R1: ${other} and ${node.id} lead term ${event.term}`)
       this.#leaders.set(event.term, node.id)
+      const configuration = this.#newestOf(node.log).configuration
+      const votes = event.votes.join(' ')
+      check(
+        isQuorum(configuration, (id) => event.votes.includes(id)),
+        `R1: ${node.id} was elected by ${votes} only`,
+      )
       for (const [index, term] of this.committed) {
         if ((this.#committedIn.get(index) as Term) >= event.term) continue
         check(node.log[index - 1]?.term === term, `R3: leader ${node.id} of term ${event.term} lacks entry ${index}`)
       }
     }
     if (ready.events.some((event) => event.kind === 'quarantine_ended')) this.#checkQuarantineEnd(node)
+    this.#checkChanges(cluster, node, ready)
     this.#checkCommit(cluster, node)
     if (ready.committed !== undefined) {
       for (let index = ready.committed.from; index <= ready.committed.to; index++) {
@@ -97,6 +116,23 @@ export class Judge {
     }
   }
 
+  /** The newest configuration of the log is in force, and of the changes in a log at most one may still be undone. */
+  #checkChanges(cluster: JudgedGroup, node: JudgedNode, ready: Ready): void {
+    const { role, term, configurationIndex } = (node.core as RaftCore).status(cluster.now)
+    const newest = this.#newestOf(node.log)
+    check(configurationIndex === newest.index, `R2: ${node.id} acts on ${configurationIndex}, not ${newest.index}`)
+    const open = node.log.filter((entry) => entry.configuration && this.committed.get(entry.index) !== entry.term)
+    check(open.length <= 1, `R3: the log of ${node.id} holds ${open.length} uncommitted changes`)
+    if (role !== 'leader' || !ready.append.some((entry) => entry.configuration && entry.term === term)) return
+    const isStarted = node.log.some((entry) => entry.term === term && this.committed.get(entry.index) === term)
+    check(isStarted, `R3: ${node.id} changes the members before an entry of its term ${term} is committed`)
+  }
+
+  #newestOf(log: readonly EntryMeta[]): LoggedConfiguration {
+    const entry = log.findLast(({ configuration }) => configuration !== undefined)
+    return { index: entry?.index ?? 0, configuration: entry?.configuration ?? this.#first }
+  }
+
   #checkCommit(cluster: JudgedGroup, node: JudgedNode): void {
     const status = (node.core as RaftCore).status(cluster.now)
     const { commit, role, term } = status
@@ -107,12 +143,14 @@ export class Judge {
       const commitTerm = node.log[commit - 1]?.term
       check(commitTerm === term, `R5: ${node.id} commits entry ${commit} of term ${commitTerm} in term ${term}`)
       const holds = (log: readonly EntryMeta[]) => log[commit - 1]?.term === commitTerm
-      const holders = this.#voters.filter((id) => {
+      const holders = cluster.ids.filter((id) => {
         const { disk, lost = [] } = cluster.node(id)
         // What a quarantined node lost was durable when it said so, and without it the node casts no vote.
         return holds(disk.entries) || lost.some(holds)
       })
-      check(holders.length > this.#voters.length / 2, `R5: entry ${commit} is committed, durable only on ${holders}`)
+      const { configuration } = this.#newestOf(node.log)
+      const isHeld = isQuorum(configuration, (id) => holders.includes(id))
+      check(isHeld, `R5: entry ${commit} is committed, durable only on ${holders}`)
     }
     for (let index = commit; index > node.commitSeen; index--) {
       const entryTerm = node.log[index - 1]?.term as Term
@@ -126,6 +164,12 @@ export class Judge {
     }
     node.commitSeen = commit
   }
+}
+
+/** Counted anew, not by the code under test: a majority of the voters, and of the outgoing ones if there are any. */
+function isQuorum({ voters, outgoing }: Configuration, has: (id: NodeId) => boolean): boolean {
+  const isMajority = (ids: readonly NodeId[]) => ids.length === 0 || ids.filter(has).length * 2 > ids.length
+  return isMajority(voters) && isMajority(outgoing)
 }
 
 function check(condition: boolean, message: string): void {

@@ -9,9 +9,10 @@ import type {
   Boot,
   Configuration,
   EntryMeta,
-  HardState,
   Input,
+  LoggedConfiguration,
   LogIndex,
+  MembershipTarget,
   Millis,
   NodeId,
   PeerMessage,
@@ -25,8 +26,9 @@ import type {
   Term,
   TermRun,
 } from '../../raft/index.ts'
-import { defaultRaftConfig, RaftCore } from '../../raft/index.ts'
+import { defaultRaftConfig, enterJoint, leaveJoint, membersOf, RaftCore } from '../../raft/index.ts'
 import { Judge } from './judge.ts'
+import { type Disk, type RunningNode, writeLog, writeReady } from './running-node.ts'
 
 /** mulberry32: small, seeded, good enough for jitter. */
 export function seededRandom(seed: number): Random {
@@ -41,7 +43,10 @@ export function seededRandom(seed: number): Random {
 
 export interface BootOptions {
   readonly voters?: readonly NodeId[]
+  readonly outgoing?: readonly NodeId[]
   readonly learners?: readonly NodeId[]
+  /** Instead of the three above: what the log holds. */
+  readonly configurations?: readonly LoggedConfiguration[]
   /** Terms of the entries from `firstIndex` on. */
   readonly terms?: readonly Term[]
   readonly firstIndex?: LogIndex
@@ -54,6 +59,17 @@ export interface BootOptions {
   readonly priorities?: NonNullable<Configuration['priorities']>
 }
 
+export function configurationOf(options: Partial<Configuration> = {}): Configuration {
+  const { voters = ['n0', 'n1', 'n2'], outgoing = [], learners = [], priorities = [] } = options
+  return { voters, outgoing, learners, priorities }
+}
+
+/** What a driver tells the core of the configurations in a log that starts at its first entry. */
+export function configurationsOf(first: Configuration, entries: readonly EntryMeta[]): LoggedConfiguration[] {
+  const logged = entries.flatMap(({ index, configuration }) => (configuration ? [{ index, configuration }] : []))
+  return [{ index: 0, configuration: first }, ...logged]
+}
+
 export function runsOf(terms: readonly Term[], firstIndex: LogIndex): TermRun[] {
   const runs: TermRun[] = []
   terms.forEach((term, i) => {
@@ -62,17 +78,12 @@ export function runsOf(terms: readonly Term[], firstIndex: LogIndex): TermRun[] 
   return runs
 }
 
-function firstConfiguration(options: Pick<BootOptions, 'voters' | 'learners' | 'priorities'>): Configuration {
-  const { voters = ['n0', 'n1', 'n2'], learners = [], priorities = [] } = options
-  return { voters, outgoing: [], learners, priorities }
-}
-
 export function makeBoot(options: BootOptions = {}): Boot {
   const { terms = [], firstIndex = 1, previousTerm = 0 } = options
   const commit = options.commit ?? firstIndex - 1
   return {
     hardState: { term: options.term ?? terms.at(-1) ?? previousTerm, vote: options.vote ?? null, commit },
-    configurations: [{ index: 0, configuration: firstConfiguration(options) }],
+    configurations: options.configurations ?? [{ index: 0, configuration: configurationOf(options) }],
     firstIndex,
     previousTerm,
     lastIndex: firstIndex + terms.length - 1,
@@ -84,6 +95,10 @@ export function makeBoot(options: BootOptions = {}): Boot {
 
 export function entriesOf(first: LogIndex, terms: readonly Term[], bytes = 10): EntryMeta[] {
   return terms.map((term, i) => ({ index: first + i, term, kind: 'normal', bytes }))
+}
+
+export function changeEntry(index: LogIndex, term: Term, configuration: Configuration): EntryMeta {
+  return { index, term, kind: 'configuration', bytes: 10, configuration }
 }
 
 /** One core, driven by hand: nothing is durable before `persist()`. */
@@ -125,6 +140,10 @@ export class ManualNode {
 
   propose(...bytes: number[]): StepResult {
     return this.step({ kind: 'propose', entries: bytes.map((size) => ({ kind: 'normal', bytes: size })) })
+  }
+
+  change(configuration: Configuration): StepResult {
+    return this.step({ kind: 'propose', entries: [{ kind: 'configuration', bytes: 10, configuration }] })
   }
 
   /** Lets the time pass, ticking whenever something is due. */
@@ -204,33 +223,11 @@ export function acknowledge(node: ManualNode, from: NodeId, match: LogIndex = no
   })
 }
 
-/** What one node has on its disk: the part that survives. */
-export interface Disk {
-  hardState: HardState
-  entries: EntryMeta[]
-}
-
-export interface RunningNode {
-  readonly id: NodeId
-  core: RaftCore | null
-  readonly disk: Disk
-  /** The log as handed out to the driver, ahead of the disk. */
-  log: EntryMeta[]
-  unsynced: Ready[]
-  isSyncing: boolean
-  isPaused: boolean
-  /** Inputs that wait in the sockets of a paused node. */
-  backlog: Input[]
-  incarnation: number
-  applied: LogIndex
-  commitSeen: LogIndex
-  /** The logs as they were before the disk lost their ends; the node is quarantined while there are any. */
-  lost: (readonly EntryMeta[])[]
-}
-
 export interface ClusterOptions {
   readonly nodes?: readonly NodeId[]
   readonly learners?: readonly NodeId[]
+  /** Nodes that are up without being members. */
+  readonly spares?: readonly NodeId[]
   readonly seed?: number
   readonly priorities?: NonNullable<Configuration['priorities']>
   readonly config?: Partial<RaftConfig>
@@ -251,6 +248,8 @@ export class Cluster {
   readonly ids: readonly NodeId[]
   readonly random: Random
   readonly judge: Judge
+  /** The first configuration, which no entry holds. */
+  readonly first: Configuration
   readonly events: { readonly id: NodeId; readonly at: Millis; readonly event: RaftEvent }[] = []
   readonly reads: { readonly id: NodeId; readonly read: ReadState; readonly at: Millis }[] = []
   /** Return false to lose a message. */
@@ -266,9 +265,11 @@ export class Cluster {
 
   constructor(options: ClusterOptions = {}) {
     this.#options = options
-    this.ids = [...(options.nodes ?? ['n0', 'n1', 'n2']), ...(options.learners ?? [])]
+    const { nodes: voters = ['n0', 'n1', 'n2'], learners = [], spares = [], priorities = [] } = options
+    this.first = configurationOf({ voters, learners, priorities })
+    this.ids = [...voters, ...learners, ...spares]
     this.random = seededRandom(options.seed ?? 1)
-    this.judge = new Judge(options.nodes ?? ['n0', 'n1', 'n2'])
+    this.judge = new Judge(this.first)
     for (const id of this.ids) {
       const entries = entriesOf(1, options.boots?.[id]?.terms ?? [])
       const term = options.boots?.[id]?.term ?? entries.at(-1)?.term ?? 0
@@ -330,6 +331,34 @@ export class Cluster {
     return this.step(id, { kind: 'propose', entries })
   }
 
+  change(id: NodeId, configuration: Configuration): StepResult | null {
+    return this.step(id, { kind: 'propose', entries: [{ kind: 'configuration', bytes: 10, configuration }] })
+  }
+
+  /** What the membership driver of a leader does by itself: it leaves a joint configuration that is committed. */
+  leaveJoint(): void {
+    const leader = this.leader()
+    if (leader === null || this.node(leader).isPaused) return
+    const { configuration, configurationCommitted, termStarted } = this.status(leader)
+    if (configuration.outgoing.length === 0 || !configurationCommitted || !termStarted) return
+    this.change(leader, leaveJoint(configuration))
+  }
+
+  /** Brings the group to these members, through a joint configuration; whoever leads. */
+  reconfigure(target: MembershipTarget, ms: Millis = 10_000): void {
+    const isReached = () => {
+      this.leaveJoint()
+      const leader = this.leader()
+      if (leader === null) return false
+      const { configuration, configurationCommitted } = this.status(leader)
+      if (!configurationCommitted || configuration.outgoing.length > 0) return false
+      if (`${configuration.voters}|${configuration.learners}` === `${target.voters}|${target.learners}`) return true
+      this.change(leader, enterJoint(configuration, target))
+      return false
+    }
+    this.runUntil(isReached, ms, 'the change of members')
+  }
+
   run(ms: Millis): void {
     const end = this.now + ms
     while (this.#runNext(end)) {}
@@ -345,12 +374,13 @@ export class Cluster {
     return this.now - start
   }
 
-  /** Runs until a leader has committed its no-op and everyone up knows it. */
+  /** Runs until a leader has committed its no-op and every member that is up knows it. */
   runUntilLed(ms: Millis = 5_000): NodeId {
     const isLed = () => {
       const leader = this.leader()
       if (leader === null || !this.status(leader).termStarted) return false
-      return this.ids.every((id) => !this.isUp(id) || this.node(id).isPaused || this.status(id).leader === leader)
+      const members = membersOf(this.status(leader).configuration)
+      return members.every((id) => !this.isUp(id) || this.node(id).isPaused || this.status(id).leader === leader)
     }
     this.runUntil(isLed, ms, 'an election')
     return this.leader() as NodeId
@@ -400,10 +430,9 @@ export class Cluster {
     node.commitSeen = 0
     node.applied = Math.min(node.applied, hardState.commit)
     const config = { ...defaultRaftConfig, id, ...this.#options.config }
-    const nodes = this.#options.nodes ?? ['n0', 'n1', 'n2']
     const boot = {
       hardState,
-      configurations: [{ index: 0, configuration: firstConfiguration({ ...this.#options, voters: nodes }) }],
+      configurations: configurationsOf(this.first, entries),
       firstIndex: 1,
       previousTerm: 0,
       lastIndex: entries.length,
@@ -551,17 +580,4 @@ export class Cluster {
       })
     }
   }
-}
-
-function writeLog(log: EntryMeta[], ready: Ready): void {
-  if (ready.truncateFrom !== undefined) log.length = ready.truncateFrom - 1
-  for (const entry of ready.append) {
-    if (entry.index !== log.length + 1) throw new Error(`test driver: entry ${entry.index} after ${log.length}`)
-    log.push(entry)
-  }
-}
-
-function writeReady(disk: Disk, ready: Ready): void {
-  writeLog(disk.entries, ready)
-  if (ready.hardState !== undefined) disk.hardState = ready.hardState
 }

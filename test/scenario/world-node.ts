@@ -39,6 +39,8 @@ export interface WorldNode {
   /** Nothing is durable before a `persist` command. */
   isDiskSlow: boolean
   readonly disk: Stored
+  /** Its logs as they were before they lost their ends. */
+  readonly lost: EntryMeta[][]
   log: EntryMeta[]
   unsynced: Ready[]
   applied: LogIndex
@@ -73,6 +75,7 @@ export function makeNode({ id, entries, hardState, firstIndex, applied, random, 
     isPaused: false,
     isDiskSlow: false,
     disk: { hardState, entries: [...entries], firstIndex, quarantine: isRotten ? { untilLeaderReached: false } : null },
+    lost: [],
     log: [],
     unsynced: [],
     applied,

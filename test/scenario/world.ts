@@ -47,7 +47,7 @@ export class World implements JudgedGroup {
   constructor(setup: WorldSetup) {
     this.#setup = setup
     this.ids = setup.nodes.map(({ id }) => id)
-    this.#judge = new Judge(setup.voters)
+    this.#judge = new Judge({ voters: setup.voters, outgoing: [], learners: setup.learners })
     this.#nodes = new Map(setup.nodes.map((node) => [node.id, makeNode(node)]))
     for (const id of this.ids) this.start(id)
   }
@@ -147,6 +147,7 @@ export class World implements JudgedGroup {
   lose(id: NodeId, first: LogIndex): void {
     const node = this.node(id)
     if (node.core !== null) throw new Error(`${id} runs: a log is found damaged at a start`)
+    node.lost.push([...node.disk.entries])
     node.disk.entries.length = first - 1
     node.disk.quarantine = { untilLeaderReached: true }
   }
