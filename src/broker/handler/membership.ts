@@ -141,9 +141,10 @@ async function leaveFirst(replica: Replica, context: CallContext): Promise<void>
 
 /** Resolves when another node leads. `to` empty: whoever holds most of the log. */
 async function transfer(replica: Replica, to: string, context: CallContext): Promise<void> {
-  if (to !== '') replica.transferTo(to)
-  else if (!replica.transferAway()) throw new LedgerError('WOULD_LOSE_QUORUM', 'no other voter can be reached')
-  await replica.handedOver(waitOptions(context))
+  if (to !== '') replica.leadership.transferTo(to)
+  else if (!replica.leadership.transferAway())
+    throw new LedgerError('WOULD_LOSE_QUORUM', 'no other voter can be reached')
+  await replica.leadership.handedOver(waitOptions(context))
 }
 
 function replyOf(replica: Replica): MembershipReply {
@@ -158,17 +159,17 @@ function replyOf(replica: Replica): MembershipReply {
     committed,
     members: membersOf(membership).map(({ node, disk, raftAddress }) => {
       const isSelf = node === replica.node
-      const problem = isSelf ? null : replica.problemOf(node)
+      const problem = isSelf ? null : replica.members.problemOf(node)
       return {
         node,
         disk,
         raftAddress,
-        address: replica.addressOf(node),
+        address: replica.members.addressOf(node),
         role: memberRole(membership, node) ?? '',
         promote: named(membership.learners, node)?.promote ?? false,
         priority: priorityOf(membership, node),
         matchIndex: raft.peers.find((peer) => peer.id === node)?.match ?? 0,
-        connected: isSelf || replica.isConnected(node),
+        connected: isSelf || replica.members.isConnected(node),
         ...(problem === null ? {} : { problem }),
       }
     }),

@@ -62,7 +62,7 @@ export class MembershipDriver {
         if (node === replica.node) return true
         const peer = raft.peers.find(({ id }) => id === node)
         const silentMs = peer?.silentMs ?? Number.POSITIVE_INFINITY
-        return replica.isConnected(node) && silentMs < this.#ports.electionTimeoutMs * 2
+        return replica.members.isConnected(node) && silentMs < this.#ports.electionTimeoutMs * 2
       },
       isCaughtUp: (node) => this.#observe(replica, node),
     }

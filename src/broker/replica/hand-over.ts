@@ -7,7 +7,7 @@ import type { Replica } from './replica.ts'
 
 /** Resolves when this node leads no more, after `msMax`, or when `hurry` aborts; at once when it does not lead. */
 export async function handOver(replica: Replica, clock: Clock, msMax: number, hurry: AbortSignal): Promise<void> {
-  if (hurry.aborted || !replica.transferAway()) return
+  if (hurry.aborted || !replica.leadership.transferAway()) return
   await new Promise<void>((resolve) => {
     const done = (): void => {
       cancelTimer()

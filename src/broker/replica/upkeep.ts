@@ -201,8 +201,8 @@ export class Upkeep {
       clock,
       transport,
       bytesMax: limitsOf(this.#parts.options).copyBytesMax,
-      members: () => this.#parts.replica()?.others ?? this.#found,
-      hello: (to) => this.#parts.replica()?.helloTo(to) ?? this.#ownHello(to),
+      members: () => this.#parts.replica()?.members.others ?? this.#found,
+      hello: (to) => this.#parts.replica()?.members.hello(to) ?? this.#ownHello(to),
     })
   }
 

@@ -43,7 +43,7 @@ test('one change at a time; what is not possible is refused with its reason and 
     expect(await errorOf(change(cluster, kind, node, rest)), `${kind} ${node}`).toMatchObject({ code })
   }
   cluster.kill(others[0] as string)
-  await eventually('the leader knows', () => !cluster.replica(leader).isConnected(others[0] as string))
+  await eventually('the leader knows', () => !cluster.replica(leader).members.isConnected(others[0] as string))
   expect(await errorOf(change(cluster, 'remove', others[1] as string))).toMatchObject({ code: 'WOULD_LOSE_QUORUM' })
   expect((await membership(cluster)).index).toBe(before.index)
 })

@@ -135,7 +135,7 @@ test('P7: a change of leaders meanwhile does not end the copy', async () => {
   await cluster.start('n2')
   await copying('n2', 20_000)
   const leader = await cluster.leader(['n0', 'n1'])
-  cluster.replica(leader).transferAway()
+  cluster.replica(leader).leadership.transferAway()
   await eventually('another one leads', () => cluster.replica(leader).role !== 'leader')
   await fill(cluster.replica(await cluster.leader()), 'meanwhile', 50)
   await caughtUp('n2')

@@ -63,9 +63,9 @@ test('only who would be let in may copy, and gets committed entries as they lie 
   await fill(cluster.replica(leader), 't', 100)
   await cluster.settled()
   const [a, b] = cluster.nodes.filter((node) => node !== leader) as [string, string]
-  const target = cluster.replica(a).others.find(({ node }) => node === b)
+  const target = cluster.replica(a).members.others.find(({ node }) => node === b)
   if (!target) throw new Error('no peer')
-  const hello = cluster.replica(a).helloTo(target)
+  const hello = cluster.replica(a).members.hello(target)
   const channel = cluster.network.endpoint('test').connect(`${b}:30912`, 'bulk')
   const range = { fromIndex: 2, toIndex: 50, bytesMax: 1024 * 1024, uncommitted: false }
   const options = { timeoutMs: 1000 }
@@ -92,10 +92,10 @@ test('a node holds at most two images at once, and lets go of one when its strea
   await fill(cluster.replica(leader), 't', 20)
   await cluster.settled()
   const [a, b] = cluster.nodes.filter((node) => node !== leader) as [string, string]
-  const target = cluster.replica(a).others.find(({ node }) => node === b)
+  const target = cluster.replica(a).members.others.find(({ node }) => node === b)
   if (!target) throw new Error('no peer')
   await eventually('the state is written', () => (cluster?.replica(b).copySource().appliedIndex ?? 0) > 0)
-  const hello = cluster.replica(a).helloTo(target)
+  const hello = cluster.replica(a).members.hello(target)
   const channel = cluster.network.endpoint('test').connect(`${b}:30912`, 'bulk')
   const open = (): { replies: number; code: string; cancel(): void } => {
     const seen = { replies: 0, code: '', cancel: () => sink.cancel() }

@@ -1,0 +1,29 @@
+/** What a replica is made of: given by `lifecycle.ts`, which recovered it and decides what follows when it ends. */
+import type { Logger } from '../../common/logger.ts'
+import type { FirstConfiguration } from '../../rpc/methods.ts'
+import type { EventSink } from '../events.ts'
+import type { BrokerOptions, BrokerPorts } from '../options.ts'
+import type { Folder } from './folder.ts'
+import type { Recovered } from './recovery.ts'
+
+export interface ReplicaParts {
+  readonly options: BrokerOptions
+  readonly ports: BrokerPorts
+  readonly events: EventSink
+  readonly logger: Logger
+  readonly folder: Folder
+  readonly configuration: FirstConfiguration
+  readonly recovered: Recovered
+  /** Where clients reach this node. */
+  readonly address: string
+  /** Where peers reach this node, unless its membership says otherwise. */
+  readonly raftAddress: string
+  /** This member refused us. */
+  refused(node: string, reason: string): void
+  /** The group's log begins behind the end of ours: only a copy helps. Told again and again. */
+  leftBehind(firstIndex: number): void
+  /** The core says that this node may vote again. */
+  quarantineEnded(): void
+  /** The replica has stopped for good and answers nobody. */
+  failed(error: unknown): void
+}
