@@ -13,6 +13,7 @@ async function run({ seeds, repeat, control }: Slice): Promise<void> {
   for (const seed of seeds) {
     const answer = await runChecked({ seed, ...changeOf(control) }, repeat)
     if (!process.connected) return
-    process.send?.(answer)
+    // The parent may have seen enough and be gone.
+    process.send?.(answer, undefined, undefined, () => {})
   }
 }

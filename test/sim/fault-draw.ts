@@ -58,8 +58,8 @@ export class FaultDraw {
       case 'pause':
         return { ...at, kind, forMs: random.spread(20, 3000) }
       case 'partition': {
-        // Sometimes the client can still talk to the one that is cut off.
-        const hosts = random.chance(0.5) ? others : [...others, ...this.#surroundings.clientHosts]
+        // Sometimes a client can still talk to the one that is cut off.
+        const hosts = [...others, ...this.#surroundings.clientHosts.filter(() => random.chance(0.5))]
         return { ...at, kind, hosts, forMs: cutMs(random) }
       }
       case 'one_way_cut': {

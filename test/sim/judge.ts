@@ -212,14 +212,9 @@ export class Judge {
     this.#checkCompleteness(node, event.term)
   }
 
-  /**
-   * Raft 5.4.3: what was committed in a term is in the log of every leader of a later one (a candidate may wake up to
-   * win an old term). The chain of checksums makes one equal frame prove everything before it.
-   */
+  /** The chain of checksums makes one equal frame prove everything before it. */
   #checkCompleteness(node: SimNode, term: number): void {
-    let at = this.lastCommitted
-    while (at > 0 && (this.#committed[at - 1] as Committed).knownInTerm >= term) at--
-    const last = this.committedAt(at)
+    const last = this.committedAt(heldByLeaderOf(term, this.#committed))
     const log = node.broker?.replica?.log
     if (!last || !log) return
     this.check(
@@ -362,6 +357,15 @@ export class Judge {
       messages.push(value)
     }
   }
+}
+
+/**
+ * Index up to which a leader of this term must hold what is committed. Raft 5.4.3 speaks of leaders of later terms: a
+ * candidate of an old term may collect its last vote after a newer leader has committed, and lead the old term for a
+ * moment, without harm.
+ */
+export function heldByLeaderOf(term: number, committed: readonly Pick<Committed, 'knownInTerm'>[]): number {
+  return committed.findLastIndex(({ knownInTerm }) => knownInTerm < term) + 1
 }
 
 /** The part of a body that tells it from all others; the rest is filling. */

@@ -5,12 +5,17 @@
  * `find` must occur exactly once in `file` (below `dist/`); a change of the production code that moves it must move it
  * here, too. `quick` ones are caught within a few seeds and are tried again in every `npm test`.
  */
-export interface Mutant {
+export interface Mutant extends Edit {
   readonly name: string
+  /** Where one place is not enough, because another one would make up for it. */
+  readonly also?: readonly Edit[]
+  readonly quick?: true
+}
+
+export interface Edit {
   readonly file: string
   readonly find: string
   readonly replace: string
-  readonly quick?: true
 }
 
 export const mutants: readonly Mutant[] = [
@@ -110,6 +115,13 @@ export const mutants: readonly Mutant[] = [
     file: 'src/broker/replica/folder.js',
     find: 'const trusted = marker !== null',
     replace: 'const trusted = true || marker !== null',
+    also: [
+      {
+        file: 'store/state-store.js',
+        find: 'await this.#files.keyValue.write(operations, { sync: true });',
+        replace: 'await this.#files.keyValue.write(operations, { sync: false });',
+      },
+    ],
   },
   {
     name: 'the sequence of a producer is ignored',
@@ -148,5 +160,58 @@ export const mutants: readonly Mutant[] = [
     file: 'src/client/producer/batch-sender.js',
     find: 'if (isDefinite)',
     replace: 'if (isDefinite && false)',
+  },
+  {
+    name: 'a late append cuts what came after it, committed or not',
+    file: 'raft/log.js',
+    find: 'if (index >= this.#first && this.termAt(index) !== term) {',
+    replace: 'if (index >= this.#first) {',
+    quick: true,
+  },
+  {
+    name: 'one copy less than a majority commits',
+    file: 'raft/quorum.js',
+    find: 'return values[voters.length >> 1];',
+    replace: 'return values[(voters.length - 1) >> 2];',
+    quick: true,
+  },
+  {
+    name: 'an old leader is still followed',
+    file: 'raft/inbound.js',
+    find: 'if (message.term < replica.term) {',
+    replace: "if (message.term < replica.term && message.kind !== 'append') {",
+  },
+  {
+    name: 'a leader that may have been paused answers reads without asking',
+    file: 'raft/leader.js',
+    find: 'leadership.reads.start(leadership.round + 1, replica.log.commit);',
+    replace:
+      'leadership.reads.start(leadership.round, replica.log.commit); replica.outbox.answerReads(leadership.reads.confirm(leadership.round));',
+    also: [
+      {
+        file: 'raft/stall.js',
+        find: 'if (lateMs <= replica.config.electionTimeoutMinMs / 2)',
+        replace: 'if (lateMs > 0)',
+      },
+    ],
+  },
+  {
+    name: 'the checksum of a body is ignored',
+    file: 'store/frame.js',
+    find: 'return crc32(bytes.subarray(frameHeaderBytes, header.frameLength)) === header.bodyChecksum;',
+    replace: 'return true;',
+  },
+  {
+    name: 'a failed fsync is tried again',
+    file: 'store/segment.js',
+    find: 'return this.#file.sync();',
+    replace: 'return this.#file.sync().catch(() => this.#file.sync());',
+  },
+  {
+    name: 'the last entry before a restart is applied twice',
+    file: 'src/broker/apply/state-machine.js',
+    find: 'this.#appliedIndex = store.appliedIndex;',
+    replace: 'this.#appliedIndex = Math.max(0, store.appliedIndex - 1);',
+    quick: true,
   },
 ]

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Mutant } from './mutants.ts'
+import type { Edit, Mutant } from './mutants.ts'
 
 export interface MutantResult {
   readonly name: string
@@ -29,23 +29,33 @@ export async function removeTree(copy: string): Promise<void> {
 
 /** Throws when the place of the bug is not found exactly once. The copy is whole again afterwards. */
 export async function tryMutant(copy: string, mutant: Mutant, seedsMax: number): Promise<MutantResult> {
-  const path = join(copy, 'dist', mutant.file)
-  const text = await readFile(path, 'utf8')
-  const found = text.split(mutant.find).length - 1
-  if (found !== 1)
-    throw new Error(`"${mutant.name}": its place is found ${found} times in ${mutant.file}: ${mutant.find}`)
-  await writeFile(
-    path,
-    text.replace(mutant.find, () => mutant.replace),
-  )
+  const whole: (readonly [path: string, text: string])[] = []
   try {
+    for (const edit of [mutant, ...(mutant.also ?? [])]) whole.push(await plant(copy, mutant.name, edit))
     const output = await runSimulator(copy, seedsMax)
     const total = JSON.parse(output.trim().split('\n').at(-1) ?? '{}') as { seeds?: number; failed?: number }
     const how = /^FAIL seed \S+: (.*)$/m.exec(output)?.[1] ?? ''
     return { name: mutant.name, caught: (total.failed ?? 0) > 0, seeds: total.seeds ?? 0, how }
   } finally {
-    await writeFile(path, text)
+    for (const [path, text] of whole.reverse()) await writeFile(path, text)
   }
+}
+
+/** Resolves to what was there. */
+async function plant(
+  copy: string,
+  name: string,
+  { file, find, replace }: Edit,
+): Promise<readonly [path: string, text: string]> {
+  const path = join(copy, 'dist', file)
+  const text = await readFile(path, 'utf8')
+  const found = text.split(find).length - 1
+  if (found !== 1) throw new Error(`"${name}": its place is found ${found} times in ${file}: ${find}`)
+  await writeFile(
+    path,
+    text.replace(find, () => replace),
+  )
+  return [path, text]
 }
 
 function runSimulator(copy: string, seedsMax: number): Promise<string> {

@@ -66,7 +66,7 @@ export interface RunResult {
 const progressMsMax = 30_000
 const convergenceMsMax = 30_000
 const lastMessages = 10
-const clientHost = 'client'
+const clientHosts = ['client', 'client-2'] as const
 const namesrvHost = 'ns'
 
 /**
@@ -108,7 +108,7 @@ class Simulation {
   readonly #judge: Judge
   readonly #faults: Faults
   readonly #workload: Workload
-  readonly #client: SimProcess
+  readonly #clients: readonly [SimProcess, SimProcess]
   readonly #trace: (atMs: number, text: string) => void
   #namesrvProcess: SimProcess | null = null
   #isDone: () => boolean = () => false
@@ -141,11 +141,13 @@ class Simulation {
       group: consumerGroup,
       looksAtDisks,
     })
-    this.#client = this.#process(clientHost)
+    const [first, second] = clientHosts
+    this.#clients = [this.#process(first), this.#process(second)]
     this.#network.onSent = (from, to, purpose, message) => this.#onSent(from, to, purpose, message)
     this.#faults = this.#makeFaults()
     this.#workload = new Workload({
-      process: this.#client,
+      process: this.#clients[0],
+      second: this.#clients[1],
       network: this.#network,
       random: this.#random.fork('workload'),
       configuration: this.#configuration,
@@ -214,7 +216,7 @@ class Simulation {
   }
 
   #leaveBroken(node: SimNode, how: Broken): void {
-    const hosts = [...this.#names.filter((name) => name !== node.name), clientHost, namesrvHost]
+    const hosts = [...this.#names.filter((name) => name !== node.name), ...clientHosts, namesrvHost]
     if (how === 'dead') {
       this.#judge.ending(node)
       node.kill()
@@ -315,7 +317,7 @@ class Simulation {
       random: this.#random.fork('nemesis'),
       configuration: this.#configuration,
       nodes: this.#nodes,
-      clientHosts: [clientHost],
+      clientHosts,
       list: this.#story?.faults ?? null,
       ending: (node) => this.#judge.ending(node),
       restartNamesrv: () => this.#startNamesrv(),
@@ -366,7 +368,7 @@ class Simulation {
   /** Nothing may act any more when the next run begins. */
   #end(): void {
     for (const node of this.#nodes) node.kill()
-    this.#client.kill()
+    for (const client of this.#clients) client.kill()
     this.#namesrvProcess?.kill()
   }
 

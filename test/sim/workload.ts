@@ -39,6 +39,7 @@ export class Workload {
   consumed = 0
   commits = 0
   readonly #process: SimProcess
+  readonly #second: SimProcess
   readonly #network: SimNetwork
   readonly #random: SimRandom
   readonly #configuration: SimConfiguration
@@ -58,12 +59,15 @@ export class Workload {
 
   constructor(parts: {
     readonly process: SimProcess
+    /** A machine of its own for the second member of the group, with its own view of who leads. */
+    readonly second: SimProcess
     readonly network: SimNetwork
     readonly random: SimRandom
     readonly configuration: SimConfiguration
     readonly judge: Judge
   }) {
     this.#process = parts.process
+    this.#second = parts.second
     this.#network = parts.network
     this.#random = parts.random
     this.#configuration = parts.configuration
@@ -90,18 +94,13 @@ export class Workload {
   }
 
   async start(): Promise<void> {
-    const ports = {
-      transport: this.#network.endpoint(this.#process),
-      clock: this.#process,
-      random: this.#random.fork('sdk'),
-    }
-    this.#client = await this.#connect(ports)
+    this.#client = await this.#connect(this.#process)
     const { sendTimeoutMs, queues, senders, groupMembers } = this.#configuration
     this.#producer = this.#client.producer({ queuesPerTopic: queues, sendTimeoutMs })
     this.#busy = senders + groupMembers
     for (let sender = 0; sender < senders; sender++) this.#guard(this.#runSender(sender))
     this.#guard(this.#runReader())
-    for (let member = 0; member < groupMembers; member++) this.#guard(this.#runGroup(member))
+    for (let member = 0; member < groupMembers; member++) this.#guard(this.#startMember(member))
   }
 
   /** Senders finish what they have begun. */
@@ -131,15 +130,22 @@ export class Workload {
     }
   }
 
-  async #connect(ports: Parameters<typeof openClient>[0]): Promise<Client> {
+  async #connect(process: SimProcess): Promise<Client> {
+    const random = this.#random.fork(`sdk.${process.name}`)
+    const ports = { transport: this.#network.endpoint(process), clock: process, random }
     for (;;) {
       try {
         return await openClient(ports, { namesrv: namesrvAddress })
       } catch (error) {
         this.#note(error)
-        await sleep(this.#process, 50)
+        await sleep(process, 50)
       }
     }
+  }
+
+  async #startMember(member: number): Promise<void> {
+    if (member === 0) return this.#runGroup(member, this.#client as Client)
+    return this.#runGroup(member, await this.#connect(this.#second))
   }
 
   async #runSender(sender: number): Promise<void> {
@@ -183,7 +189,7 @@ export class Workload {
 
   /** Follows all queues from their beginning to the end of the run. */
   async #runReader(): Promise<void> {
-    const reader = this.#open({ readFrom: this.#configuration.readFrom, longPollMs: 300 })
+    const reader = open(this.#client as Client, { readFrom: this.#configuration.readFrom, longPollMs: 300 })
     await this.#assign(reader)
     for (;;) {
       const batch = await reader.poll({ waitMs: 1000 })
@@ -202,10 +208,10 @@ export class Workload {
    * A member that reads, commits, and now and then is replaced by another. A second one that knows nothing of the
    * first commits older offsets, which must move nothing.
    */
-  async #runGroup(member: number): Promise<void> {
+  async #runGroup(member: number, client: Client): Promise<void> {
     const random = this.#random.fork(`group.${member}`)
     while (!this.#stopping) {
-      const consumer = this.#open({ group: consumerGroup, longPollMs: 300 })
+      const consumer = open(client, { group: consumerGroup, longPollMs: 300 })
       // A read that begins now must see at least what was committed by now, whatever replica leads (thesis 6.4).
       const before = new Map(this.#committed)
       const queues = await this.#assign(consumer)
@@ -218,14 +224,6 @@ export class Workload {
       await consumer.close()
     }
     this.#busy--
-  }
-
-  #open(options: Parameters<Client['pullConsumer']>[0]): PullConsumer {
-    return (this.#client as Client).pullConsumer({
-      pullBytes: 8 * 1024,
-      prefetchBytesPerQueue: 16 * 1024,
-      ...options,
-    })
   }
 
   async #assign(consumer: PullConsumer): Promise<readonly MessageQueue[]> {
@@ -283,6 +281,10 @@ export class Workload {
       this.#judge.fail(`P8: a user of the SDK got what no user should see: ${text}`)
     })
   }
+}
+
+function open(client: Client, options: Parameters<Client['pullConsumer']>[0]): PullConsumer {
+  return client.pullConsumer({ pullBytes: 8 * 1024, prefetchBytesPerQueue: 16 * 1024, ...options })
 }
 
 function describe(error: LedgerError): string {
