@@ -20,6 +20,7 @@ import {
 import type { ServerRoutes, StreamHandlers, StreamSink } from '../../rpc/transport.ts'
 import { failureOf } from '../handler/failure.ts'
 import { encodeRows, RowProof } from './catch-up/state-rows.ts'
+import type { Recovered } from './recovery.ts'
 
 /** Most bytes of one reply; a single longer entry comes alone. */
 const copyBytesMax = 1024 * 1024
@@ -38,6 +39,18 @@ export interface CopySource {
   readonly appliedIndex: number
   readonly leads: boolean
   image(): Promise<StateImage>
+}
+
+/** What a replica gives; `committed` and `leads` as it sees them now. */
+export function copySourceOf(recovered: Recovered, committed: number, leads: boolean): CopySource {
+  const { log, store, lacksState } = recovered
+  return {
+    log,
+    commitIndex: committed,
+    appliedIndex: lacksState ? 0 : store.appliedIndex,
+    leads,
+    image: () => store.image(),
+  }
 }
 
 export interface CopyServerPorts {

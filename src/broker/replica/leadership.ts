@@ -6,10 +6,13 @@ import type { Input, RaftStatus, StepResult } from '../../../raft/index.ts'
 import type { Clock } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
 import type { LeaderView, ProposeOptions } from '../contract.ts'
-import { type Membership, named } from '../membership/membership.ts'
+import type { MembershipHistory } from '../membership/history.ts'
+import { named } from '../membership/membership.ts'
 import { notLeader } from './admission.ts'
 import { LeaderFitness, type Unfitness } from './leader-fitness.ts'
-import { type ReachablePeer, successors } from './reachable-peers.ts'
+import type { Members } from './members.ts'
+import { type ReachablePeer, reachablePeers, successors } from './reachable-peers.ts'
+import type { RoleView } from './role-view.ts'
 
 /** Between two looks at a transfer under way, milliseconds. */
 const transferLookMs = 10
@@ -22,13 +25,11 @@ export interface LeadershipPorts {
   readonly patienceMs: number
   step(input: Input): StepResult
   raftStatus(): RaftStatus
-  /** By what the core has told so far. */
-  isLeader(): boolean
+  readonly view: RoleView
+  readonly members: Pick<Members, 'isConnected'>
+  readonly history: MembershipHistory
   /** Who leads, this node included. */
   leader(): LeaderView | null
-  membership(): Membership
-  isConnected(node: string): boolean
-  reachablePeers(): readonly ReachablePeer[]
   /** Why the replica takes part in nothing any more, null while it does. */
   stopped(): LedgerError | null
 }
@@ -43,7 +44,7 @@ export class Leadership {
       clock: ports.clock,
       step: ports.step,
       patienceMs: ports.patienceMs,
-      isLeader: ports.isLeader,
+      isLeader: () => ports.view.role === 'leader',
       hasLeader: () => this.#hasLeader(),
       successors: () => this.#successors(),
     })
@@ -59,14 +60,20 @@ export class Leadership {
     this.#fitness.roleChanged()
   }
 
+  /** Members of any kind that a leader can count on now. */
+  reachablePeers(): readonly ReachablePeer[] {
+    return reachablePeers(this.#ports.raftStatus(), (node) => this.#ports.members.isConnected(node))
+  }
+
   stop(): void {
     this.#fitness.stop()
   }
 
   /** Begins to hand leadership to this voter. Throws NOT_LEADER, NOT_A_MEMBER or CHANGE_IN_PROGRESS. */
   transferTo(node: string): void {
-    const { membership, group, step, leader } = this.#ports
-    if (!named(membership().voters, node)) throw new LedgerError('NOT_A_MEMBER', `${node} is no voter of ${group}`)
+    const { history, group, step, leader } = this.#ports
+    if (!named(history.newest.membership.voters, node))
+      throw new LedgerError('NOT_A_MEMBER', `${node} is no voter of ${group}`)
     const result = step({ kind: 'transfer', to: node })
     if (result.kind !== 'refused') return
     const { refusal } = result
@@ -107,12 +114,12 @@ export class Leadership {
   }
 
   #hasLeader(): boolean {
-    const leader = this.#ports.leader()
-    return leader !== null && this.#ports.isConnected(leader.node)
+    const { leader } = this.#ports.view
+    return leader !== null && this.#ports.members.isConnected(leader.node)
   }
 
   #successors(): readonly string[] {
-    return successors(this.#ports.reachablePeers(), this.#ports.membership())
+    return successors(this.reachablePeers(), this.#ports.history.newest.membership)
   }
 }
 

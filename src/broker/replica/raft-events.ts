@@ -1,13 +1,15 @@
 /** Puts what the core reports into the node's event ring and its log. Called by the replica for every core event. */
 import type { RaftEvent } from '../../../raft/index.ts'
 import { unreachable } from '../../common/assert.ts'
+import type { Logger } from '../../common/logger.ts'
 import type { EventSink } from '../events.ts'
 
-export function publishRaftEvent(event: RaftEvent, term: number, sink: EventSink): void {
+export function publishRaftEvent(event: RaftEvent, term: number, sink: EventSink, logger: Logger): void {
   switch (event.kind) {
     case 'role_changed': {
       const { from, to, leader, reason } = event
       sink.emit('role_changed', event.term, { from, to, leader, reason })
+      logger.info('role changed', { from, to, term: event.term, leader, reason })
       return
     }
     case 'leader_changed':

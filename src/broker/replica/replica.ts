@@ -25,14 +25,13 @@ import type { Standing } from '../membership/standing.ts'
 import { limitsOf, type ReplicaLimits } from '../options.ts'
 import { Admission } from './admission.ts'
 import { Applying } from './applying.ts'
-import type { CopySource } from './copy-server.ts'
+import { type CopySource, copySourceOf } from './copy-server.ts'
 import { patienceOf } from './leader-fitness.ts'
 import { Leadership } from './leadership.ts'
 import { ReplicaLoop } from './loop.ts'
-import { Members } from './members.ts'
+import type { Members } from './members.ts'
 import { MembershipView } from './membership-view.ts'
 import { publishRaftEvent } from './raft-events.ts'
-import { type ReachablePeer, reachablePeers } from './reachable-peers.ts'
 import type { ReplicaParts } from './replica-parts.ts'
 import { ReplicaSpace } from './replica-space.ts'
 import { RoleView } from './role-view.ts'
@@ -48,8 +47,6 @@ export class Replica implements ReplicaApi {
   readonly incarnation: string
   readonly log: CommitLogApi
   readonly machine: StateMachineApi
-  /** The other members: connections and addresses. */
-  readonly members: Members
   /** Gives leadership away. */
   readonly leadership: Leadership
   readonly #parts: ReplicaParts
@@ -62,7 +59,6 @@ export class Replica implements ReplicaApi {
   readonly #membership: MembershipView
   readonly #view = new RoleView()
   readonly #appliedListeners = new Set<(entry: CommittedEntry, result: ApplyResult) => void>()
-  readonly #roleListeners = new Set<() => void>()
   readonly #startedMs: number
   #commitIndex: number
   #wasLeading = false
@@ -78,23 +74,26 @@ export class Replica implements ReplicaApi {
     this.incarnation = configuration.incarnation
     this.log = recovered.log
     this.machine = recovered.machine
-    this.#membership = new MembershipView(parts)
     this.#startedMs = ports.clock.monotonicMs()
     this.#commitIndex = recovered.boot.hardState.commit
     const config = { ...defaultRaftConfig, ...options.raft, id: options.node }
     this.#core = new RaftCore(config, recovered.boot, () => ports.random.next(), this.#startedMs)
     this.#loop = this.#makeLoop()
+    this.#membership = this.#makeMembership()
     this.#admission = this.#makeAdmission()
-    this.members = this.#makeMembers()
     this.leadership = this.#makeLeadership()
     this.#space = this.#makeSpace()
     this.#applying = this.#makeApplying()
-    this.history.onChanged(() => this.#onMembership())
   }
 
   /** The memberships in the log. */
   get history(): MembershipHistory {
     return this.#membership.history
+  }
+
+  /** The other members: connections and addresses. */
+  get members(): Members {
+    return this.#membership.members
   }
 
   get commitIndex(): number {
@@ -159,14 +158,7 @@ export class Replica implements ReplicaApi {
 
   /** What peers may copy from this one. */
   copySource(): CopySource {
-    const { store } = this.#parts.recovered
-    return {
-      log: this.log,
-      commitIndex: this.#commitIndex,
-      appliedIndex: this.hasState ? store.appliedIndex : 0,
-      leads: this.#view.role === 'leader',
-      image: () => store.image(),
-    }
+    return copySourceOf(this.#parts.recovered, this.#commitIndex, this.#view.role === 'leader')
   }
 
   onApplied(listener: (entry: CommittedEntry, result: ApplyResult) => void): () => void {
@@ -175,8 +167,7 @@ export class Replica implements ReplicaApi {
   }
 
   onRoleChanged(listener: () => void): () => void {
-    this.#roleListeners.add(listener)
-    return () => this.#roleListeners.delete(listener)
+    return this.#view.onChanged(listener)
   }
 
   start(): void {
@@ -209,24 +200,13 @@ export class Replica implements ReplicaApi {
   }
 
   status(): ReplicaStatusReply {
-    const { ports, configuration, address } = this.#parts
-    const nowMs = ports.clock.monotonicMs()
-    const { standing, reason } = this.#membership
     return replicaStatus({
-      node: this.node,
-      configuration,
-      membership: this.history.newest.membership,
-      role: standing === 'voter' ? null : standing,
-      raft: this.#core.status(nowMs),
-      log: this.log,
-      machine: this.machine,
+      parts: this.#parts,
+      membership: this.#membership,
+      raft: this.raftStatus(),
       space: this.#space.measured,
-      reason: reason ?? this.#view.reason,
-      pid: ports.pid ?? 0,
-      uptimeMs: nowMs - this.#startedMs,
-      address,
-      isConnected: (node) => this.members.isConnected(node),
-      problemOf: (node) => this.members.problemOf(node),
+      reason: this.#view.reason,
+      uptimeMs: this.#parts.ports.clock.monotonicMs() - this.#startedMs,
     })
   }
 
@@ -247,7 +227,7 @@ export class Replica implements ReplicaApi {
     this.members.close()
     await this.#space.stop()
     await this.#applying.finish()
-    const raft = this.#core.status(this.#parts.ports.clock.monotonicMs())
+    const raft = this.raftStatus()
     const commit = Math.min(raft.commit, this.log.durableIndex)
     await this.#parts.recovered.hardState.save({ term: raft.term, vote: raft.vote, commit })
     await this.log.close()
@@ -294,17 +274,11 @@ export class Replica implements ReplicaApi {
     })
   }
 
-  #makeMembers(): Members {
-    return new Members({
-      ...this.#parts,
-      history: this.history,
-      disk: this.#parts.folder.identity.disk,
-      log: this.log,
+  #makeMembership(): MembershipView {
+    return new MembershipView(this.#parts, {
       term: () => this.term,
       step: (input) => this.#loop.step(input),
-      disowned: (by) => {
-        if (this.#membership.disowned(by)) this.#notifyRole()
-      },
+      changed: () => this.#notifyRole(),
     })
   }
 
@@ -316,11 +290,10 @@ export class Replica implements ReplicaApi {
       patienceMs: patienceOf(this.#parts.options.raft),
       step: (input) => this.#loop.step(input),
       raftStatus: () => this.raftStatus(),
-      isLeader: () => this.#view.role === 'leader',
+      view: this.#view,
+      members: this.members,
+      history: this.history,
       leader: () => this.leader(),
-      membership: () => this.history.newest.membership,
-      isConnected: (node) => this.members.isConnected(node),
-      reachablePeers: () => this.#reachablePeers(),
       stopped: () => this.#stopped,
     })
   }
@@ -330,7 +303,7 @@ export class Replica implements ReplicaApi {
       term: () => this.term,
       leading: () => this.leading,
       logTime: () => this.members.stamp(this.machine.appliedTime),
-      reachablePeers: () => this.#reachablePeers(),
+      reachablePeers: () => this.leadership.reachablePeers(),
       propose: (body, how) => this.propose(frameTypes.command, body, { ...how, makesSpace: true }),
       changed: (isFull) => this.leadership.setUnfit('disk_full', isFull),
       trimmed: (first) => this.#loop.step({ kind: 'compacted', first, previousTerm: this.log.previousTerm }),
@@ -347,20 +320,11 @@ export class Replica implements ReplicaApi {
     })
   }
 
-  #reachablePeers(): readonly ReachablePeer[] {
-    return reachablePeers(this.raftStatus(), (node) => this.members.isConnected(node))
-  }
-
   #onEvent(event: RaftEvent): void {
-    publishRaftEvent(event, this.term, this.#parts.events)
+    publishRaftEvent(event, this.term, this.#parts.events, this.#parts.logger)
     const changed = this.#view.take(event)
-    if (event.kind === 'role_changed') {
-      const { from, to, term, leader, reason } = event
-      this.#parts.logger.info('role changed', { from, to, term, leader, reason })
-    }
     if (event.kind === 'role_changed' && event.from === 'leader') {
-      const { commit } = this.#core.status(this.#parts.ports.clock.monotonicMs())
-      this.#admission.proposals.deposed(commit, this.leader())
+      this.#admission.proposals.deposed(this.raftStatus().commit, this.leader())
     }
     if (event.kind === 'quarantine_ended') this.#parts.quarantineEnded()
     if (event.kind === 'reads_dropped') this.#admission.reads.dropped(event.contexts)
@@ -374,12 +338,6 @@ export class Replica implements ReplicaApi {
   #refusesWrites(): boolean {
     if (this.log.diskFull) this.#space.notice()
     return this.log.diskFull && this.#view.role === 'leader'
-  }
-
-  /** Links, clocks and status follow the newest membership in the log. */
-  #onMembership(): void {
-    this.#membership.update(this.term)
-    this.#notifyRole()
   }
 
   #onCommitted(index: number): void {
@@ -407,7 +365,7 @@ export class Replica implements ReplicaApi {
 
   #notifyRole(): void {
     this.#wasLeading = this.leading
-    for (const listener of this.#roleListeners) listener()
+    this.#view.notify()
   }
 
   #fail(error: unknown): void {

@@ -13,6 +13,7 @@ export class RoleView {
   #leaderTerm = 0
   /** Index of the no-op of the term that this node leads, null before it is committed. */
   #startedIndex: number | null = null
+  readonly #listeners = new Set<() => void>()
 
   get role(): Role {
     return this.#role
@@ -29,6 +30,17 @@ export class RoleView {
 
   leading(appliedIndex: number): boolean {
     return this.#role === 'leader' && this.#startedIndex !== null && appliedIndex >= this.#startedIndex
+  }
+
+  /** Calls back after every change of what others see; returns how to end that. */
+  onChanged(listener: () => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  /** Role, leader, or what a reader of these sees with them (addresses, topics) has changed. */
+  notify(): void {
+    for (const listener of this.#listeners) listener()
   }
 
   /** True when the event changed what others see. */

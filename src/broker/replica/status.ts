@@ -1,39 +1,35 @@
 /** Status of a replica for the command line and the console, made from the core's own status. Called by `replica.ts`. */
 import type { RaftStatus } from '../../../raft/index.ts'
-import type { CommitLogApi, DiskSpace } from '../../../store/index.ts'
-import type { FirstConfiguration, ReplicaPeer, ReplicaStatusReply } from '../../rpc/methods.ts'
-import type { StateMachineApi } from '../contract.ts'
-import { type Membership, membersOf } from '../membership/membership.ts'
+import type { DiskSpace } from '../../../store/index.ts'
+import type { ReplicaPeer, ReplicaStatusReply } from '../../rpc/methods.ts'
+import { membersOf } from '../membership/membership.ts'
+import type { MembershipView } from './membership-view.ts'
+import type { ReplicaParts } from './replica-parts.ts'
 
 export interface StatusFacts {
-  readonly node: string
-  readonly configuration: FirstConfiguration
-  readonly membership: Membership
-  /** Instead of the role of the core, for a node without a vote. */
-  readonly role: string | null
+  readonly parts: ReplicaParts
+  readonly membership: MembershipView
   readonly raft: RaftStatus
-  readonly log: CommitLogApi
-  readonly machine: StateMachineApi
   /** Null before it was measured. */
   readonly space: DiskSpace | null
+  /** Why the role is what it is, while the node is a voter. */
   readonly reason: string
-  readonly pid: number
   readonly uptimeMs: number
-  readonly address: string
-  isConnected(node: string): boolean
-  /** Why there is no connection; null while there is one or nothing is known yet. */
-  problemOf(node: string): string | null
 }
 
 export function replicaStatus(facts: StatusFacts): ReplicaStatusReply {
-  const { raft, log, machine, configuration } = facts
+  const { raft, membership } = facts
+  const { configuration, recovered, options, ports, address } = facts.parts
+  const { log, machine } = recovered
+  const { standing } = membership
   return {
     cluster: configuration.cluster,
     group: configuration.group,
-    node: facts.node,
+    node: options.node,
     incarnation: configuration.incarnation,
-    role: facts.role ?? raft.role,
-    reason: facts.reason,
+    // A node without a vote is shown as what it is to its group.
+    role: standing === 'voter' ? raft.role : standing,
+    reason: membership.reason ?? facts.reason,
     term: raft.term,
     vote: raft.vote ?? '',
     leader: raft.leader ?? '',
@@ -44,12 +40,12 @@ export function replicaStatus(facts: StatusFacts): ReplicaStatusReply {
     appliedIndex: machine.appliedIndex,
     logBytes: log.endPosition - log.origin.position,
     stateHash: machine.hash,
-    pid: facts.pid,
+    pid: ports.pid ?? 0,
     uptimeMs: Math.round(facts.uptimeMs),
-    peers: membersOf(facts.membership)
-      .filter((member) => member.node !== facts.node)
+    peers: membersOf(membership.history.newest.membership)
+      .filter((member) => member.node !== options.node)
       .map((member) => peerOf(member, facts)),
-    address: facts.address,
+    address,
     diskTotalBytes: facts.space?.totalBytes ?? 0,
     diskFreeBytes: facts.space?.freeBytes ?? 0,
     ...noUpkeep,
@@ -61,13 +57,13 @@ const noUpkeep = { quarantine: '', holes: [], lost: [] } as const
 
 function peerOf(member: { readonly node: string; readonly raftAddress: string }, facts: StatusFacts): ReplicaPeer {
   const progress = facts.raft.peers.find((peer) => peer.id === member.node)
-  const problem = facts.problemOf(member.node)
+  const problem = facts.membership.members.problemOf(member.node)
   return {
     node: member.node,
     raftAddress: member.raftAddress,
     matchIndex: progress?.match ?? 0,
     state: facts.raft.role === 'leader' ? (progress?.state ?? '') : '',
-    connected: facts.isConnected(member.node),
+    connected: facts.membership.members.isConnected(member.node),
     ...(problem === null ? {} : { problem }),
   }
 }
