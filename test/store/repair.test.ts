@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { CommitLogApi, LogHole } from '../../store/contract.ts'
+import { encodeFrame, isZero } from '../../store/frame.ts'
 import { loseAllUnsynced, type MemoryDisk, randomCrash } from '../../store/memory-disk.ts'
 import { NodeDisk } from '../../store/node-disk.ts'
 import type { Frame } from '../../store/types.ts'
@@ -16,6 +17,7 @@ import {
   logBytes,
   newDisk,
   openTestLog,
+  testEntry,
   testOptions,
 } from './log-fixture.ts'
 import {
@@ -61,7 +63,14 @@ describe('frames for a hole', () => {
     expect(ranges(log.holes)).toEqual(['5-6'])
     const forged = Buffer.from(frames[4]!.bytes)
     forged[70]! ^= 1
+    // Fits behind what is there, but is not what the next frame follows.
+    const { header } = frames[5]!
+    const twin = encodeFrame(testEntry(6, 1, header.bodyLength), { ...header })
+    const other6 = encodeFrame({ ...testEntry(6, 1, 0), body: [Buffer.alloc(header.bodyLength, 7)] }, { ...header })
+    expect(twin.bytes.equals(frames[5]!.bytes)).toBe(true)
     const bad: readonly (readonly Frame[])[] = [
+      [frames[4]!, other6],
+      [frames[4]!, encodeFrame(testEntry(6, 1, 2000), { ...header })],
       other.frames.slice(4, 6),
       [frames[4]!, other.frames[5]!],
       [frames[4]!, frames[5]!, frames[6]!],
@@ -340,6 +349,32 @@ test('a repair beside cuts, flushes, trims and scrubs leaves only zeros behind t
     await again.close()
   }
   expect([...outcomes].sort()).toEqual(['fulfilled', 'rejected'])
+})
+
+test('a cut waits for the repair that writes into its range', async () => {
+  const { disk, frames } = await closedLog(sizes)
+  rotBody(disk, frames[9]!)
+  const log = await openTestLog(disk, options)
+  let release = (): void => {}
+  const held = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  let isHeld = false
+  disk.schedule = (operation) => {
+    if (operation !== 'write' || isHeld) return Promise.resolve()
+    isHeld = true
+    return held
+  }
+  const repair = log.repair(frames.slice(9, 10))
+  while (!isHeld) await undefined
+  log.truncateFrom(10)
+  const flush = log.flush()
+  await new Promise((resolve) => setImmediate(resolve))
+  release()
+  await expect(repair).rejects.toMatchObject({ code: 'OUT_OF_RANGE' })
+  await flush
+  expect(isZero(logBytes(disk).subarray(log.endPosition))).toBe(true)
+  await log.close()
 })
 
 test('S3: random work, rot, repairs, trims and crashes never serve a wrong byte', async () => {

@@ -133,6 +133,25 @@ describe('bytes of another time', () => {
     await again.close()
   })
 
+  test('S3: an old copy of a full segment is a hole back to where the last header agreed', async () => {
+    const disk = await newDisk()
+    const log = await openTestLog(disk, options)
+    const kept = appendTo(log, 1, 9000, 9000)
+    appendTo(log, 1, 5000, 9000)
+    await log.flush()
+    const old = disk.contentOf(pathOf(segmentBytes))
+    log.truncateFrom(3)
+    const frames = [...kept, ...appendTo(log, 2, 5000, 9000, 9000)]
+    await log.close()
+    await patch(disk, pathOf(segmentBytes), 0, old)
+    const again = await openTestLog(disk, options)
+    expect(again.rottenTail).toBeNull()
+    expect(ranges(again.holes)).toEqual(['2-4'])
+    await again.repair(frames.slice(1, 4))
+    await expectReads(again, frames)
+    await again.close()
+  })
+
   test('S3: an old copy of the last segment is a rotten tail', async () => {
     const disk = await newDisk()
     const log = await openTestLog(disk, options)
