@@ -15,8 +15,6 @@ export interface HelloReply {
   readonly protocol: number
   readonly build: string
   readonly featureLevel: number
-  /** With a refusal: by a committed membership as new as the caller's, the caller is no member. */
-  readonly isNoMember: boolean
 }
 
 /**
@@ -297,7 +295,6 @@ export function encodeHelloReply(reply: HelloReply): Buffer {
     to.uint(2, reply.protocol)
     to.text(3, reply.build)
     to.uint(4, reply.featureLevel)
-    to.flag(5, reply.isNoMember)
   })
 }
 
@@ -308,14 +305,12 @@ export function decodeHelloReply(bytes: Buffer): HelloReply {
     protocol: 0,
     build: '',
     featureLevel: 0,
-    isNoMember: false,
   }
   while (reader.next()) {
     if (reader.field === 1) reply.status = readStatus(reader.message())
     else if (reader.field === 2) reply.protocol = reader.uint32()
     else if (reader.field === 3) reply.build = reader.text()
     else if (reader.field === 4) reply.featureLevel = reader.uint32()
-    else if (reader.field === 5) reply.isNoMember = reader.flag()
     else reader.skip()
   }
   return reply

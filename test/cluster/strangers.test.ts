@@ -91,7 +91,7 @@ test('a replica started with the folder of another node refuses with FOREIGN_FOL
   })
 }, 60_000)
 
-test('a Hello of another cluster, group, incarnation, node or disk is refused with WRONG_CLUSTER and an event; term, log and leader stay', async () => {
+test('a Hello of another cluster, group, incarnation, node or disk is refused with WRONG_CLUSTER or NOT_A_MEMBER and an event; term, log and leader stay', async () => {
   await withCluster(async (session) => {
     const { cluster, plan, client } = session
     await client.admin().createTopic({ topic, queues: 1 })
@@ -115,7 +115,8 @@ test('a Hello of another cluster, group, incarnation, node or disk is refused wi
       for (const [what, changes] of forged) {
         for (const method of [raftMethods.control, raftMethods.bulk]) {
           const reply = await greet(channel, method, { ...hello, ...changes })
-          expect(reply?.status, what).toMatchObject({ code: errorTable.WRONG_CLUSTER.number })
+          const code = what === 'is no member' || what === 'has disk' ? 'NOT_A_MEMBER' : 'WRONG_CLUSTER'
+          expect(reply?.status, what).toMatchObject({ code: errorTable[code].number })
           expect(reply?.status?.message).toContain(what)
         }
         await until(session, `the refusal of ${what} is an event`, () =>
@@ -247,7 +248,8 @@ function greet(channel: Channel, method: typeof raftMethods.control, hello: Hell
         if (reply.status === null) sink.end()
       },
       onClosed: (error) => {
-        if (error === undefined || toLedgerError(error).code === 'WRONG_CLUSTER') resolve(reply)
+        const code = error && toLedgerError(error).code
+        if (code === undefined || code === 'WRONG_CLUSTER' || code === 'NOT_A_MEMBER') resolve(reply)
         else reject(error)
       },
     })

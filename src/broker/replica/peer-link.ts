@@ -8,6 +8,7 @@ import type { Cancel, Clock, Random } from '../../common/clock.ts'
 import { LedgerError, toLedgerError } from '../../common/errors.ts'
 import type { Hello } from '../../rpc/methods.ts'
 import { decodeHelloReply, encodePeerFrame } from '../../rpc/peer-codec.ts'
+import { fromWireStatus } from '../../rpc/status.ts'
 import type { Channel, StreamMethod, StreamSink } from '../../rpc/transport.ts'
 
 export const reconnectMinMs = 50
@@ -103,8 +104,7 @@ export class PeerLink {
     if (this.#up) return
     try {
       const reply = decodeHelloReply(bytes)
-      const code = reply.isNoMember ? 'NOT_A_MEMBER' : 'WRONG_CLUSTER'
-      if (reply.status) throw new LedgerError(code, reply.status.message)
+      if (reply.status) throw fromWireStatus(reply.status)
     } catch (error) {
       this.#broken(toLedgerError(error))
       return

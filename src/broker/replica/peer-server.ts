@@ -32,10 +32,10 @@ export interface OwnIdentity {
   readonly history: MembershipHistory
 }
 
-/** A refusal that tells the caller that it does not belong to the group, by a membership as new as its own. */
+/** NOT_A_MEMBER: by a committed membership as new as the caller's, the caller does not belong to the group. */
 interface HelloRefusal {
+  readonly code: 'WRONG_CLUSTER' | 'NOT_A_MEMBER'
   readonly reason: string
-  readonly isNoMember: boolean
 }
 
 export interface PeerServerPorts {
@@ -56,9 +56,9 @@ export function registerPeerServer(routes: ServerRoutes, ports: PeerServerPorts)
 /** Null when the peer may talk to us, else the exact reason why not. */
 export function checkHello(hello: Hello, own: OwnIdentity): HelloRefusal | null {
   const reason = wrongPlace(hello, own)
-  if (reason !== null) return { reason, isNoMember: false }
+  if (reason !== null) return { code: 'WRONG_CLUSTER', reason }
   const stranger = notNamed(hello, own)
-  return stranger === null ? null : { reason: stranger, isNoMember: true }
+  return stranger === null ? null : { code: 'NOT_A_MEMBER', reason: stranger }
 }
 
 function wrongPlace(hello: Hello, own: OwnIdentity): string | null {
@@ -98,33 +98,38 @@ function acceptPeer(sink: StreamSink<Buffer>, ports: PeerServerPorts): StreamHan
   let from: Hello | null = null
   let closed = false
   let judged: { readonly history: MembershipHistory; readonly revision: number } | null = null
-  const refuse = (hello: Hello | null, reason: string, { absent = false, isNoMember = false } = {}): void => {
+  const refuse = (
+    hello: Hello | null,
+    reason: string,
+    code: HelloRefusal['code'] = 'WRONG_CLUSTER',
+    absent = false,
+  ): void => {
     closed = true
     cancelTimer()
-    const error = new LedgerError('WRONG_CLUSTER', reason)
+    const error = new LedgerError(code, reason)
     ports.refused(hello, reason, absent)
-    sink.write(encodeHelloReply({ ...ownVersions, status: toWireStatus(error), isNoMember }))
+    sink.write(encodeHelloReply({ ...ownVersions, status: toWireStatus(error) }))
     sink.cancel(error)
   }
   const cancelTimer = ports.clock.after(helloTimeoutMs, () => refuse(null, 'no Hello came'), { background: true })
   const greet = (hello: Hello): void => {
     const own = ports.identity()
     if ('absent' in own) {
-      refuse(hello, own.absent, { absent: true })
+      refuse(hello, own.absent, 'WRONG_CLUSTER', true)
       return
     }
     if (!isStillWelcome(hello, own)) return
     cancelTimer()
     from = hello
     ports.greeted(hello)
-    sink.write(encodeHelloReply({ ...ownVersions, status: null, isNoMember: false }))
+    sink.write(encodeHelloReply({ ...ownVersions, status: null }))
   }
   /** Judged again whenever the membership changed: who was removed must not go on talking on an old stream. */
   const isStillWelcome = (hello: Hello, { history, ...own }: OwnIdentity): boolean => {
     if (judged?.history === history && judged.revision === history.revision) return true
     judged = { history, revision: history.revision }
     const refusal = checkHello(hello, { history, ...own })
-    if (refusal) refuse(hello, refusal.reason, refusal)
+    if (refusal) refuse(hello, refusal.reason, refusal.code)
     return refusal === null
   }
   return {

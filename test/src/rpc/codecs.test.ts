@@ -220,8 +220,8 @@ describe('peer frames', () => {
     })
     expect(Object.keys(hello).sort()).toEqual(fieldNames('Hello').sort())
     for (const reply of [
-      { status, protocol: 1, build: 'b', featureLevel: 2, isNoMember: true },
-      { status: null, protocol: 0, build: '', featureLevel: 0, isNoMember: false },
+      { status, protocol: 1, build: 'b', featureLevel: 2 },
+      { status: null, protocol: 0, build: '', featureLevel: 0 },
     ]) {
       expect(library('HelloReply').decode(peers.encodeHelloReply(reply))).toEqual(reply)
       expect(peers.decodeHelloReply(library('HelloReply').encode(reply))).toEqual(reply)

@@ -77,12 +77,14 @@ test('who is not named is refused by a membership as new as its own, and believe
   const newcomer = { ...good, fromNode: 'n7', fromDisk: 'disk-7' }
   const later = knowing({ index: 5, membership: group('n0 n1') })
   const [n0, n1] = configuration.members as [Member, Member]
-  expect(checkHello({ ...newcomer, membershipIndex: 0 }, own)).toMatchObject({ isNoMember: true })
+  expect(checkHello({ ...newcomer, membershipIndex: 0 }, own)).toMatchObject({ code: 'NOT_A_MEMBER' })
   expect(checkHello({ ...newcomer, membershipIndex: 6 }, own)).toBeNull()
-  expect(checkHello({ ...newcomer, membershipIndex: 6, incarnation: 'x' }, own)).toMatchObject({ isNoMember: false })
+  expect(checkHello({ ...newcomer, membershipIndex: 6, incarnation: 'x' }, own)).toMatchObject({
+    code: 'WRONG_CLUSTER',
+  })
   const named = knowing({ index: 5, membership: group('n0', { voters: [n0] }) })
-  expect(checkHello({ ...good, membershipIndex: 4 }, named)).toMatchObject({ isNoMember: true })
-  expect(checkHello({ ...good, membershipIndex: 5 }, named)).toMatchObject({ isNoMember: true })
+  expect(checkHello({ ...good, membershipIndex: 4 }, named)).toMatchObject({ code: 'NOT_A_MEMBER' })
+  expect(checkHello({ ...good, membershipIndex: 5 }, named)).toMatchObject({ code: 'NOT_A_MEMBER' })
   expect(checkHello({ ...good, membershipIndex: 6 }, named)).toBeNull()
   // This node is no member of what it knows: whoever comes may be the one to bring it in.
   expect(checkHello({ ...newcomer, membershipIndex: 0 }, later)).toBeNull()
