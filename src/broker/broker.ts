@@ -328,7 +328,7 @@ class BrokerNode implements Broker {
     if ('absent' in own || !replica) throw this.#absent()
     if (!hello) throw new LedgerError('INVALID_REQUEST', 'the caller does not say who it is')
     const refusal = checkHello(hello, own)
-    if (refusal) throw new LedgerError(refusal.isNoMember ? 'NOT_A_MEMBER' : 'WRONG_CLUSTER', refusal.reason)
+    if (refusal) throw new LedgerError(refusal.code, refusal.reason)
     return replica.copySource()
   }
 

@@ -1,0 +1,165 @@
+/** Membership as an operator changes it, on a whole group in memory: add, promote, remove, replace, and all of it under kills. */
+import { afterEach, expect, test } from 'vitest'
+import { adminMethods } from '../../../../src/rpc/methods.ts'
+import { eventually } from '../../../support/eventually.ts'
+import { MemoryCluster } from '../../../support/memory-cluster.ts'
+import { createTopic, errorOf } from '../replica/support.ts'
+import { callLeader, change, expectAlike, membership, voters } from './cluster.ts'
+
+let cluster: MemoryCluster
+
+afterEach(() => cluster.end())
+
+async function start(...nodes: readonly string[]): Promise<string> {
+  cluster = new MemoryCluster(nodes.length > 0 ? { nodes } : {})
+  await cluster.start()
+  const leader = await cluster.leader()
+  for (const topic of ['a', 'b', 'c']) await createTopic(cluster.replica(leader), topic)
+  return leader
+}
+
+async function startJoining(node: string): Promise<void> {
+  cluster.addMachine(node)
+  await cluster.startWith(node, cluster.joining(node))
+}
+
+function role(node: string): string {
+  return cluster.broker(node).status().role
+}
+
+test('P7: a node is added, follows from entry 1, becomes a voter by itself, and holds what all the others hold', async () => {
+  await start()
+  await startJoining('n3')
+  const begun = await change(cluster, 'add', 'n3')
+  expect(begun.members.find(({ node }) => node === 'n3')).toMatchObject({ role: 'learner', promote: true })
+  expect(begun.underWay).toBe('n3 is catching up to become a voter')
+  const done = await voters(cluster, 'n0', 'n1', 'n2', 'n3')
+  expect(done).toMatchObject({ committed: true, returning: [] })
+  await expectAlike(cluster, cluster.nodes, 'after')
+  const kinds = cluster
+    .broker('n3')
+    .events.since(0)
+    .map((event) => event.kind)
+  expect(kinds).toEqual(expect.arrayContaining(['configuration_committed', 'member_added', 'member_promoted']))
+  expect(cluster.replica('n3').history.committed.index).toBe(done.index)
+})
+
+test('a learner stays one until it is promoted, has no vote, and shows what it is', async () => {
+  await start()
+  await startJoining('n3')
+  await change(cluster, 'add', 'n3', { learner: true })
+  await eventually('n3 follows', () => cluster.broker('n3').replica && role('n3') === 'learner')
+  await cluster.settled()
+  expect((await membership(cluster)).underWay).toBe('')
+  await voters(cluster, 'n0', 'n1', 'n2')
+  await change(cluster, 'promote', 'n3')
+  await voters(cluster, 'n0', 'n1', 'n2', 'n3')
+  await eventually('it says so', () => role('n3') === 'follower')
+})
+
+test('a follower is removed: it knows, serves nobody, disturbs nobody, also after a restart', async () => {
+  const leader = await start()
+  const gone = cluster.nodes.find((node) => node !== leader) as string
+  const rest = cluster.nodes.filter((node) => node !== gone)
+  await change(cluster, 'remove', gone)
+  await voters(cluster, ...rest)
+  await eventually('it knows', () => role(gone) === 'removed')
+  const { term } = cluster.replica(leader)
+  cluster.kill(gone)
+  await cluster.start(gone)
+  await eventually('it still knows', () => role(gone) === 'removed')
+  expect(cluster.broker(gone).status().reason).toMatch(/^REMOVED: /)
+  const channel = cluster.network.endpoint('client').connect(`${gone}:30911`, 'client')
+  const refused = await errorOf(channel.call(adminMethods.listTopics, {}, { timeoutMs: 1000 }))
+  expect(refused).toMatchObject({ code: 'SERVICE_NOT_AVAILABLE', message: expect.stringContaining('REMOVED') })
+  await expectAlike(cluster, rest, 'after')
+  expect(cluster.replica(leader).term).toBe(term)
+})
+
+test('a leader that is removed hands over first, and the one after it removes it', async () => {
+  const leader = await start()
+  const rest = cluster.nodes.filter((node) => node !== leader)
+  await change(cluster, 'remove', leader)
+  await voters(cluster, ...rest)
+  await eventually('it knows', () => role(leader) === 'removed')
+  const ended = cluster
+    .broker(leader)
+    .events.since(0)
+    .filter((event) => event.kind === 'transfer_ended')
+  expect(ended.map((event) => event.details['outcome'])).toEqual(['done'])
+  await expectAlike(cluster, rest, 'after')
+})
+
+test('who was removed can be added again with the folder it has', async () => {
+  const leader = await start()
+  const gone = cluster.nodes.find((node) => node !== leader) as string
+  const rest = cluster.nodes.filter((node) => node !== gone)
+  await change(cluster, 'remove', gone)
+  await voters(cluster, ...rest)
+  await createTopic(cluster.replica(await cluster.leader(rest)), 'meanwhile')
+  await change(cluster, 'add', gone)
+  await voters(cluster, 'n0', 'n1', 'n2')
+  await expectAlike(cluster, cluster.nodes, 'after')
+})
+
+test('P6: a wiped replica is a stranger until it is replaced, and then a voter that holds everything', async () => {
+  const leader = await start()
+  const wiped = cluster.nodes.find((node) => node !== leader) as string
+  const old = (await membership(cluster)).members.find(({ node }) => node === wiped)?.disk
+  cluster.wipe(wiped)
+  await cluster.start(wiped)
+  await eventually('it says so', () => cluster.broker(wiped).status().reason.startsWith('WIPED: '))
+  await change(cluster, 'replace', wiped)
+  const done = await voters(cluster, 'n0', 'n1', 'n2')
+  expect(done.members.find(({ node }) => node === wiped)?.disk).not.toBe(old)
+  await expectAlike(cluster, cluster.nodes, 'after')
+  // It is one again: its folder alone makes it so at the next start.
+  cluster.kill(wiped)
+  await cluster.start(wiped)
+  await expectAlike(cluster, cluster.nodes, 'again')
+})
+
+test('a lone replica grows to three and shrinks to one again', async () => {
+  await start('n0')
+  for (const node of ['n1', 'n2']) {
+    await startJoining(node)
+    await change(cluster, 'add', node)
+    await voters(cluster, ...cluster.nodes)
+  }
+  await expectAlike(cluster, cluster.nodes, 'three')
+  await change(cluster, 'remove', 'n0')
+  await voters(cluster, 'n1', 'n2')
+  await change(cluster, 'remove', 'n1')
+  await voters(cluster, 'n2')
+  await expectAlike(cluster, ['n2'], 'one')
+})
+
+test.each([
+  ['add', 'n3', ['n0', 'n1', 'n2', 'n3']],
+  ['remove', 'n2', ['n0', 'n1']],
+  ['replace', 'n2', ['n0', 'n1', 'n2']],
+] as const)(
+  'the leader is killed in the middle of %s: the next one carries it to its end',
+  async (kind, node, expected) => {
+    cluster = new MemoryCluster()
+    await cluster.start()
+    let leader = await cluster.leader()
+    if (leader === 'n2') {
+      await callLeader(cluster, adminMethods.transferLeadership, { to: 'n0' })
+      leader = await cluster.leader()
+    }
+    for (const topic of ['a', 'b', 'c']) await createTopic(cluster.replica(leader), topic)
+    if (kind === 'add') await startJoining(node)
+    if (kind === 'replace') {
+      cluster.wipe(node)
+      await cluster.start(node)
+      await eventually('it says so', () => cluster.broker(node).status().reason.startsWith('WIPED: '))
+    }
+    await change(cluster, kind, node)
+    cluster.kill(leader)
+    await cluster.start(leader)
+    await voters(cluster, ...expected)
+    await expectAlike(cluster, expected, 'after')
+  },
+  60_000,
+)
