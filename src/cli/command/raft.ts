@@ -86,7 +86,6 @@ export function registerRaft(program: Command): void {
     .action((node: string, flags: ChangeFlags) =>
       change(flags, { kind: 'replace', node, raftAddress: flags.raftAddress ?? '' }),
     )
-  registerRaftRecover(raft)
   changing('priority <node> <n>', 'who should rather lead: the higher number; 0 is normal').action(
     (node: string, text: string, flags: ChangeFlags) =>
       change(flags, { kind: 'priority', node, priority: wholeNumber(text) }),
