@@ -74,7 +74,7 @@ export class Judge {
     }
     if (ready.events.some((event) => event.kind === 'quarantine_ended')) this.#checkQuarantineEnd(node)
     this.#checkChanges(cluster, node, ready)
-    this.#checkCommit(cluster, node)
+    this.#checkCommit(cluster, node, ready)
     if (ready.committed !== undefined) {
       for (let index = ready.committed.from; index <= ready.committed.to; index++) {
         const term = node.log[index - 1]?.term as Term
@@ -133,7 +133,7 @@ export class Judge {
     return { index: entry?.index ?? 0, configuration: entry?.configuration ?? this.#first }
   }
 
-  #checkCommit(cluster: JudgedGroup, node: JudgedNode): void {
+  #checkCommit(cluster: JudgedGroup, node: JudgedNode, ready: Ready): void {
     const status = (node.core as RaftCore).status(cluster.now)
     const { commit, role, term } = status
     check(commit >= node.commitSeen, `R4: the commit of ${node.id} went back`)
@@ -148,8 +148,10 @@ export class Judge {
         // What a quarantined node lost was durable when it said so, and without it the node casts no vote.
         return holds(disk.entries) || lost.some(holds)
       })
-      const { configuration } = this.#newestOf(node.log)
-      const isHeld = isQuorum(configuration, (id) => holders.includes(id))
+      // A change in the same Ready may have been proposed behind the commit: then the majority before it counted.
+      const change = ready.append.find((entry) => entry.configuration !== undefined)?.index ?? 0
+      const logs = change > commit ? [node.log, node.log.slice(0, change - 1)] : [node.log]
+      const isHeld = logs.some((log) => isQuorum(this.#newestOf(log).configuration, (id) => holders.includes(id)))
       check(isHeld, `R5: entry ${commit} is committed, durable only on ${holders}`)
     }
     for (let index = commit; index > node.commitSeen; index--) {
