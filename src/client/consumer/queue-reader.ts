@@ -236,6 +236,7 @@ export class QueueReader {
     const nowMs = this.#ports.clock.monotonicMs()
     return {
       usable: (node) => (this.#failures.get(node.address)?.untilMs ?? 0) <= nowMs,
+      doubtful: (node) => (this.#failures.get(node.address)?.untilMs ?? -passOverMs.max) + passOverMs.max > nowMs,
       suggested: this.#suggested,
       spread: this.queue.queue,
     }

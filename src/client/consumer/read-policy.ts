@@ -19,6 +19,8 @@ export function chooseReplica(
   readFrom: ReadFrom,
   state: {
     readonly usable: (node: BrokerNode) => boolean
+    /** Usable again, but it failed not long ago: others are asked first. */
+    readonly doubtful: (node: BrokerNode) => boolean
     /** What the last answer suggested, empty for none. */
     readonly suggested: string
     /** Spreads the queues of a consumer over the followers. */
@@ -38,7 +40,7 @@ function findWanted(
   route: GroupRoute,
   readFrom: ReadFrom,
   usable: readonly BrokerNode[],
-  state: { readonly suggested: string; readonly spread: number },
+  state: Pick<Parameters<typeof chooseReplica>[2], 'doubtful' | 'suggested' | 'spread'>,
 ): BrokerNode | undefined {
   const leaderName = route.leader?.node
   if (typeof readFrom === 'object') return usable.find((node) => node.node === readFrom.node)
@@ -52,7 +54,10 @@ function findWanted(
       )
     case 'follower': {
       const followers = usable.filter((node) => node.node !== leaderName)
-      return followers[state.spread % Math.max(1, followers.length)]
+      // Two that hang would otherwise be asked in turns, each for as long as the other is passed over.
+      const sound = followers.filter((node) => !state.doubtful(node))
+      const chosen = sound.length > 0 ? sound : followers
+      return chosen[state.spread % Math.max(1, chosen.length)]
     }
   }
 }
