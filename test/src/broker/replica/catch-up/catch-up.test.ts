@@ -4,6 +4,7 @@ import type { CopyStatus } from '../../../../../src/rpc/methods.ts'
 import { MemoryKeyValueEngine } from '../../../../../store/index.ts'
 import { eventually } from '../../../../support/eventually.ts'
 import { MemoryCluster } from '../../../../support/memory-cluster.ts'
+import { change, voters } from '../../membership/cluster.ts'
 import { losePower } from '../support.ts'
 import { expectEqualLogs, fill, Load, smallSegmentBytes, trim } from './support.ts'
 
@@ -158,4 +159,19 @@ test('a state store that was lost beside a trimmed log is copied, and the log st
   await expectWhole()
   const names = await cluster.machine('n1').disk.list('data/n1')
   expect(names).toEqual(expect.arrayContaining(['log', 'state.1']))
+})
+
+test('P7: a wiped learner copies the log before it begins, then gets its vote', async () => {
+  cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes, limits: { copyFirstBytes: 50_000 } } })
+  await cluster.start()
+  await fill(cluster.replica(await cluster.leader()), 'before', 1000)
+  cluster.addMachine('n3')
+  await cluster.startWith('n3', cluster.joining('n3'))
+  const load = new Load(cluster)
+  await change(cluster, 'add', 'n3')
+  await caughtUp('n3')
+  await voters(cluster, 'n0', 'n1', 'n2', 'n3')
+  await load.stop()
+  await expectWhole()
+  expect(cluster.replica('n3').log.firstIndex).toBe(1)
 })
