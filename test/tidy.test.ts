@@ -8,6 +8,7 @@ import {
   checkShape,
   checkWords,
   invariantsOf,
+  promisesOf,
   type SourceFile,
   withoutComments,
 } from './tidy/rules.ts'
@@ -52,6 +53,19 @@ test('every invariant of ARCHITECTURE.md is asserted in code and named by a test
   const rows = invariantsOf(readFileSync(`${root}ARCHITECTURE.md`, 'utf8'))
   expect(rows.length).toBeGreaterThanOrEqual(16)
   expect(show(checkInvariants(rows, sources, tests))).toEqual([])
+})
+
+test('every promise of README.md names the tests that show it', () => {
+  const rows = promisesOf(readFileSync(`${root}README.md`, 'utf8'))
+  expect(rows.map(({ id }) => id)).toEqual(['P1', 'P2', 'P3', 'P4', 'P5', 'P6', 'P7', 'P8'])
+  const paths = new Set(tests.map(({ path }) => path))
+  for (const { id, shownBy } of rows) {
+    expect(shownBy.length, id).toBeGreaterThan(0)
+    expect(
+      shownBy.filter((path) => !paths.has(path)),
+      id,
+    ).toEqual([])
+  }
 })
 
 function source(path: string, text: string): SourceFile {

@@ -199,6 +199,20 @@ export interface InvariantRow {
   readonly statement: string
 }
 
+export interface PromiseRow {
+  readonly id: string
+  /** Paths of tests. */
+  readonly shownBy: readonly string[]
+}
+
+/** The rows of the table of promises: `| P1 | what | tests |`. */
+export function promisesOf(readme: string): readonly PromiseRow[] {
+  return [...readme.matchAll(/^\| (P\d) \|.*\|([^|]*)\|$/gm)].map(([, id = '', tests = '']) => ({
+    id,
+    shownBy: [...tests.matchAll(/`(test\/[^`]+)`/g)].map(([, path = '']) => path),
+  }))
+}
+
 /** Rows `| R1 | statement | …` of the table of invariants. */
 export function invariantsOf(architecture: string): readonly InvariantRow[] {
   return [...architecture.matchAll(/^\| ([A-Z]\d+) \| ([^|]+) \|/gm)].map((match) => ({
