@@ -23,6 +23,8 @@ export type EventKind =
   | 'peer_refused'
   | 'route_published'
   | 'slow_fsync'
+  | 'leader_unfit'
+  | 'leader_fit'
   | 'clock_off'
   | 'storage_failed'
   | 'disk_full'

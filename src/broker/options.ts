@@ -89,6 +89,8 @@ export interface ReplicaLimits {
   readonly retentionRoundMs: number
   /** A flush that takes longer raises an event, milliseconds. */
   readonly slowFsyncMs: number
+  /** A timer that fires later counts as a stall of the process, milliseconds. */
+  readonly stallMs: number
   /** Longest wait for a successor on a graceful stop, milliseconds. */
   readonly transferMsMax: number
   readonly flushBytesMax: number
@@ -125,6 +127,8 @@ export const defaultReplicaLimits: ReplicaLimits = {
   reserveBytes: 64 * mebibyte,
   retentionRoundMs: 10_000,
   slowFsyncMs: 200,
+  // Half of the shortest election timeout: from there on a follower may miss a leader that is well.
+  stallMs: 250,
   transferMsMax: 1500,
   flushBytesMax: 8 * mebibyte,
   zeroAheadBytes: 32 * mebibyte,

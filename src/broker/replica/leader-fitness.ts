@@ -1,6 +1,6 @@
 /**
  * Whether this replica is well enough to lead. Owned by the replica; told by whoever finds something wrong (a full
- * disk), and again when it is over.
+ * disk, a slow one, a busy process), and again when it is over.
  *
  * A replica that is not well does not stand for election. As a leader it hands over to a voter that takes it, the one
  * with most of the log first; one that is not well either does not answer, and the next one is asked. But a bad leader
@@ -9,9 +9,13 @@
  */
 import { defaultRaftConfig, type Input, type RaftConfig, type StepResult } from '../../../raft/index.ts'
 import type { Cancel, Clock } from '../../common/clock.ts'
+import type { Distress } from './health/health-watch.ts'
 
-/** `no_state`: it could not serve or propose anything, so it does not stand even when nobody leads. */
-export type Unfitness = 'disk_full' | 'no_state'
+/**
+ * `no_state`: it could not serve or propose anything, so it does not stand even when nobody leads. `slow_disk`, `busy`:
+ * it can do all that a leader must, only slowly.
+ */
+export type Unfitness = 'disk_full' | 'no_state' | Distress
 
 export interface LeaderFitnessPorts {
   readonly clock: Clock
@@ -21,12 +25,18 @@ export interface LeaderFitnessPorts {
   isLeader(): boolean
   /** There is one, and it is reachable: the core does not look for one while it must not stand. */
   hasLeader(): boolean
-  /** Voters that are reachable, those with most of the log first. */
-  successors(): readonly string[]
+  /** Voters that are reachable and not known to be unfit for the same reasons, those with most of the log first. */
+  successors(reasons: ReadonlySet<Unfitness>): readonly string[]
 }
 
 /** Time after all voters were asked in vain, in patiences. */
 const pauseFactor = 15
+
+/**
+ * A slow leader still leads, and a handover costs producers a moment: a node hands over for distress alone at most
+ * this often. Where load makes every leader slow, leadership then rests most of the time instead of going in circles.
+ */
+const distressPauseMs = 60_000
 
 /** Twice the longest election timeout. */
 export function patienceOf(raft: Partial<Omit<RaftConfig, 'id'>> | undefined): number {
@@ -37,6 +47,8 @@ export class LeaderFitness {
   readonly #ports: LeaderFitnessPorts
   readonly #unfit = new Set<Unfitness>()
   readonly #asked = new Set<string>()
+  /** When voters were last asked one after the other. */
+  #askedAtMs = Number.NEGATIVE_INFINITY
   #canLead = true
   /** There was no leader when it was looked last. */
   #wasAlone = false
@@ -81,17 +93,30 @@ export class LeaderFitness {
   }
 
   #handOver(): void {
-    const { patienceMs, successors, step } = this.#ports
+    const { patienceMs, successors, step, clock } = this.#ports
     this.#tell(false)
-    const next = successors().find((node) => !this.#asked.has(node))
+    const restMs = this.#restMs()
+    if (restMs > 0) {
+      this.#lookIn(restMs)
+      return
+    }
+    const next = successors(this.#unfit).find((node) => !this.#asked.has(node))
     if (next === undefined) {
       this.#asked.clear()
       this.#lookIn(patienceMs * pauseFactor)
       return
     }
+    if (this.#asked.size === 0) this.#askedAtMs = clock.monotonicMs()
     this.#asked.add(next)
     step({ kind: 'transfer', to: next })
     this.#lookIn(patienceMs)
+  }
+
+  /** Time until voters may be asked from the beginning again. */
+  #restMs(): number {
+    const isDistress = !this.#unfit.has('disk_full') && !this.#unfit.has('no_state')
+    if (!isDistress || this.#asked.size > 0) return 0
+    return this.#askedAtMs + distressPauseMs - this.#ports.clock.monotonicMs()
   }
 
   /** Others get the first try: only who finds no leader twice stands, and goes on until somebody leads. */

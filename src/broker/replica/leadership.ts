@@ -2,13 +2,16 @@
  * Leadership as this replica gives it away: at the word of an operator, before a stop, and when it is not well enough
  * to lead. Owned by the replica. Who leads is the core's decision; here is only whom to ask, and how that ended.
  */
-import type { Input, RaftStatus, StepResult } from '../../../raft/index.ts'
+import type { Input, PeerMessage, RaftStatus, StepResult } from '../../../raft/index.ts'
 import type { Clock } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
 import type { LeaderView, ProposeOptions } from '../contract.ts'
 import type { MembershipHistory } from '../membership/history.ts'
 import { named } from '../membership/membership.ts'
+import type { ReplicaLimits } from '../options.ts'
 import { notLeader } from './admission.ts'
+import { HealthWatch } from './health/health-watch.ts'
+import { PeerPace } from './health/peer-pace.ts'
 import { LeaderFitness, type Unfitness } from './leader-fitness.ts'
 import type { Members } from './members.ts'
 import { type ReachablePeer, reachablePeers, successors } from './reachable-peers.ts'
@@ -23,6 +26,7 @@ export interface LeadershipPorts {
   readonly group: string
   /** See `LeaderFitnessPorts`. */
   readonly patienceMs: number
+  readonly limits: Pick<ReplicaLimits, 'slowFsyncMs' | 'stallMs'>
   step(input: Input): StepResult
   raftStatus(): RaftStatus
   readonly view: RoleView
@@ -32,31 +36,70 @@ export interface LeadershipPorts {
   leader(): LeaderView | null
   /** Why the replica takes part in nothing any more, null while it does. */
   stopped(): LedgerError | null
+  emit(kind: 'leader_unfit' | 'leader_fit' | 'slow_fsync', details: Readonly<Record<string, string | number>>): void
 }
 
 export class Leadership {
   readonly #ports: LeadershipPorts
+  /** Told of every flush of the log. */
+  readonly health: HealthWatch
   readonly #fitness: LeaderFitness
+  readonly #pace = new PeerPace()
+  /** What is wrong, with what is known of it. */
+  readonly #unfit = new Map<Unfitness, string>()
 
   constructor(ports: LeadershipPorts) {
     this.#ports = ports
+    this.health = new HealthWatch({
+      clock: ports.clock,
+      slowFlushMs: ports.limits.slowFsyncMs,
+      stallMs: ports.limits.stallMs,
+      slowFlush: (tookMs) => ports.emit('slow_fsync', { tookMs: Math.round(tookMs) }),
+      changed: (what, why) => (why === null ? this.fitAgain(what) : this.unfit(what, why)),
+    })
     this.#fitness = new LeaderFitness({
       clock: ports.clock,
       step: ports.step,
       patienceMs: ports.patienceMs,
       isLeader: () => ports.view.role === 'leader',
       hasLeader: () => this.#hasLeader(),
-      successors: () => this.#successors(),
+      successors: (reasons) => this.#successorsFor(reasons),
     })
   }
 
-  /** Something that makes this replica unfit to lead began or ended. */
-  setUnfit(what: Unfitness, isUnfit: boolean): void {
-    this.#fitness.set(what, isUnfit)
+  /** Why this replica should not lead, for people; null while it is fit. */
+  get unfitReason(): string | null {
+    if (this.#unfit.size === 0) return null
+    const reasons = [...this.#unfit].map(([what, detail]) => (detail === '' ? what : `${what} (${detail})`))
+    return `UNFIT_TO_LEAD: ${reasons.join(', ')}`
+  }
+
+  /** Something that makes this replica unfit to lead began. Told again it changes nothing. */
+  unfit(what: Unfitness, detail = ''): void {
+    if (this.#unfit.has(what)) return
+    this.#unfit.set(what, detail)
+    this.#ports.emit('leader_unfit', { reason: what, detail })
+    this.#fitness.set(what, true)
+  }
+
+  /** It is over. */
+  fitAgain(what: Unfitness): void {
+    if (!this.#unfit.delete(what)) return
+    if (this.#unfit.size === 0) this.#ports.emit('leader_fit', { was: what })
+    this.#fitness.set(what, false)
+  }
+
+  sent(message: PeerMessage): void {
+    this.#pace.sent(message, this.#nowMs)
+  }
+
+  received(message: PeerMessage): void {
+    this.#pace.received(message, this.#nowMs)
   }
 
   /** Role or leader changed. */
   roleChanged(): void {
+    this.#pace.forget()
     this.#fitness.roleChanged()
   }
 
@@ -65,7 +108,12 @@ export class Leadership {
     return reachablePeers(this.#ports.raftStatus(), (node) => this.#ports.members.isConnected(node))
   }
 
+  start(): void {
+    this.health.start()
+  }
+
   stop(): void {
+    this.health.stop()
     this.#fitness.stop()
   }
 
@@ -116,6 +164,17 @@ export class Leadership {
   #hasLeader(): boolean {
     const { leader } = this.#ports.view
     return leader !== null && this.#ports.members.isConnected(leader.node)
+  }
+
+  readonly #nowMs = (): number => this.#ports.clock.monotonicMs()
+
+  /** A slow disk is no reason to give leadership to another slow disk: that voter would refuse, and time be lost. */
+  #successorsFor(reasons: ReadonlySet<Unfitness>): readonly string[] {
+    // A process that is busy itself sees every answer late.
+    const isDiskAlone = reasons.size === 1 && reasons.has('slow_disk')
+    if (!isDiskAlone) return this.#successors()
+    const { slowFsyncMs } = this.#ports.limits
+    return this.#successors().filter((node) => this.#pace.isQuick(node, slowFsyncMs, this.#nowMs()))
   }
 
   #successors(): readonly string[] {

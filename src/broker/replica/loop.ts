@@ -43,7 +43,8 @@ export interface LoopPorts {
   /** All Readies of this turn are taken. */
   turnEnded(): void
   diskFull(): void
-  slowFsync(tookMs: number): void
+  flushBegan(): void
+  flushEnded(): void
   /** Storage failed or an invariant broke: the loop has stopped for good. */
   failed(error: unknown): void
 }
@@ -76,7 +77,6 @@ export class ReplicaLoop {
       persisted: (ready, messages) => this.#guard(() => this.#onPersisted(ready, messages)),
       released: (messages) => this.#guard(() => this.#onReleased(messages)),
       failed: (error) => this.storageFailed(error),
-      slow: ports.slowFsync,
     })
     this.#ticker = new Ticker({
       clock: ports.clock,

@@ -27,7 +27,9 @@ export interface PersisterPorts {
   failed(error: unknown): void
   /** The log has no space, or soon will not. */
   diskFull(): void
-  slow(tookMs: number): void
+  flushBegan(): void
+  /** Also when it failed. */
+  flushEnded(): void
 }
 
 /** Readies that become durable together. */
@@ -139,11 +141,9 @@ export class Persister {
   /** One flush for all that is staged. A full disk is waited out: staged entries stay staged, nothing is lost. */
   async #flush(batch: Batch): Promise<void> {
     while (!this.#failed) {
-      const startMs = this.#ports.clock.monotonicMs()
       try {
-        await this.#ports.log.flush()
-        const tookMs = this.#ports.clock.monotonicMs() - startMs
-        if (tookMs > this.#ports.limits.slowFsyncMs) this.#ports.slow(tookMs)
+        this.#ports.flushBegan()
+        await this.#ports.log.flush().finally(() => this.#ports.flushEnded())
         if (this.#ports.log.diskFull) this.#ports.diskFull()
         return
       } catch (error) {

@@ -47,7 +47,7 @@ export class Replica implements ReplicaApi {
   readonly incarnation: string
   readonly log: CommitLogApi
   readonly machine: StateMachineApi
-  /** Gives leadership away. */
+  /** Gives leadership away, and watches whether it should. */
   readonly leadership: Leadership
   readonly #parts: ReplicaParts
   readonly #limits: ReplicaLimits
@@ -175,13 +175,15 @@ export class Replica implements ReplicaApi {
     this.#loop.start()
     this.#space.start()
     // It could win an election, but neither serve nor propose anything.
-    if (!this.hasState) this.leadership.setUnfit('no_state', true)
+    if (!this.hasState) this.leadership.unfit('no_state')
+    this.leadership.start()
   }
 
   /** A message of a member whose Hello was checked. */
   receive(message: PeerMessage, wallMs: number, frames: readonly Frame[]): void {
     if (this.#stopped) return
     this.members.heard(message.from, wallMs)
+    this.leadership.received(message)
     this.#loop.receive(message, frames)
   }
 
@@ -206,6 +208,7 @@ export class Replica implements ReplicaApi {
       raft: this.raftStatus(),
       space: this.#space.measured,
       reason: this.#view.reason,
+      unfit: this.leadership.unfitReason,
       uptimeMs: this.#parts.ports.clock.monotonicMs() - this.#startedMs,
     })
   }
@@ -236,7 +239,7 @@ export class Replica implements ReplicaApi {
   }
 
   #makeLoop(): ReplicaLoop {
-    const { ports, recovered, events } = this.#parts
+    const { ports, recovered } = this.#parts
     return new ReplicaLoop(
       {
         clock: ports.clock,
@@ -245,7 +248,7 @@ export class Replica implements ReplicaApi {
         log: this.log,
         hardState: recovered.hardState,
         stamp: (previous) => this.members.stamp(previous),
-        send: (message) => this.members.send(message),
+        send: (message) => this.#send(message),
         event: (event) => this.#onEvent(event),
         readConfirmed: (context, index) => this.#admission.reads.confirmed(context, index, this.appliedIndex),
         committed: (index) => this.#onCommitted(index),
@@ -254,7 +257,8 @@ export class Replica implements ReplicaApi {
         leftBehind: (firstIndex) => this.#parts.leftBehind(firstIndex),
         turnEnded: () => this.#onTurnEnded(),
         diskFull: () => this.#space.notice(),
-        slowFsync: (tookMs) => events.emit('slow_fsync', this.term, { tookMs: Math.round(tookMs) }),
+        flushBegan: () => this.leadership.health.flushBegan(),
+        flushEnded: () => this.leadership.health.flushEnded(),
         failed: (error) => this.#fail(error),
       },
       { lastStoreTime: recovered.lastStoreTime, term: recovered.boot.hardState.term },
@@ -295,6 +299,8 @@ export class Replica implements ReplicaApi {
       history: this.history,
       leader: () => this.leader(),
       stopped: () => this.#stopped,
+      limits: this.#limits,
+      emit: (kind, details) => this.#parts.events.emit(kind, this.term, details),
     })
   }
 
@@ -305,7 +311,7 @@ export class Replica implements ReplicaApi {
       logTime: () => this.members.stamp(this.machine.appliedTime),
       reachablePeers: () => this.leadership.reachablePeers(),
       propose: (body, how) => this.propose(frameTypes.command, body, { ...how, makesSpace: true }),
-      changed: (isFull) => this.leadership.setUnfit('disk_full', isFull),
+      changed: (isFull) => (isFull ? this.leadership.unfit('disk_full') : this.leadership.fitAgain('disk_full')),
       trimmed: (first) => this.#loop.step({ kind: 'compacted', first, previousTerm: this.log.previousTerm }),
       failed: (error) => this.#loop.storageFailed(error),
     })
@@ -318,6 +324,11 @@ export class Replica implements ReplicaApi {
       written: () => this.#space.stateWritten(),
       failed: (error) => this.#loop.storageFailed(error),
     })
+  }
+
+  #send(message: PeerMessage): void {
+    this.leadership.sent(message)
+    this.members.send(message)
   }
 
   #onEvent(event: RaftEvent): void {

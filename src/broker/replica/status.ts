@@ -14,6 +14,8 @@ export interface StatusFacts {
   readonly space: DiskSpace | null
   /** Why the role is what it is, while the node is a voter. */
   readonly reason: string
+  /** Why the replica should not lead, null when it may. */
+  readonly unfit: string | null
   readonly uptimeMs: number
 }
 
@@ -29,7 +31,7 @@ export function replicaStatus(facts: StatusFacts): ReplicaStatusReply {
     incarnation: configuration.incarnation,
     // A node without a vote is shown as what it is to its group.
     role: standing === 'voter' ? raft.role : standing,
-    reason: membership.reason ?? facts.reason,
+    reason: membership.reason ?? facts.unfit ?? facts.reason,
     term: raft.term,
     vote: raft.vote ?? '',
     leader: raft.leader ?? '',

@@ -37,6 +37,7 @@ export function upkeepReason({ catchUp, quarantine, holes }: UpkeepStatus): stri
   if (quarantine !== '') return `QUARANTINED: does not vote, ${holes.length} holes: ${quarantine}`
   if (!catchUp) return null
   const { source, phase, fetchedBytes, totalBytes } = catchUp
+  if (phase === 'space') return 'CATCHING_UP: waits, because the disk is full'
   if (source === '') return 'CATCHING_UP: no replica can be copied from now'
   const percent = totalBytes === 0 ? 0 : Math.floor((fetchedBytes / totalBytes) * 100)
   return `CATCHING_UP: copies the ${phase} of ${source}, ${percent} % of ${totalBytes} bytes`

@@ -246,6 +246,7 @@ export class Upkeep {
       bytesPerSecond: limits.catchUpBytesPerSecond,
       generations,
       term: () => this.#parts.replica()?.term ?? 0,
+      isDiskFull: () => this.#parts.replica()?.log.diskFull ?? false,
       own: (end) => this.#own(end),
       install,
       failed,

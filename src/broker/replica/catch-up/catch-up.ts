@@ -52,7 +52,8 @@ export type CatchUpKind = 'whole' | 'state'
 export interface CatchUpStatus {
   /** Node that is being copied from; empty while none can be. */
   readonly source: string
-  readonly phase: 'log' | 'state' | 'install' | 'wait'
+  /** `space`: waits until the disk is not full any more. */
+  readonly phase: 'log' | 'state' | 'install' | 'wait' | 'space'
   readonly fetchedBytes: number
   readonly totalBytes: number
 }
@@ -73,6 +74,8 @@ export interface CatchUpPorts extends IncomingPorts {
   readonly sources: Sources
   readonly bytesPerSecond: number
   term(): number
+  /** The own disk is full: what is left of it is the reserve, which a copy must not eat. */
+  isDiskFull(): boolean
   /** The own replica; `end` is the last index of the copy. */
   own(end: { readonly index: number; readonly term: number }): Promise<OwnState>
   /** False: the own log has outgrown the copy meanwhile, and goes on. */
@@ -149,6 +152,9 @@ export class CatchUp {
   async #copy(signal: AbortSignal): Promise<Complete | null> {
     await this.#resume()
     for (;;) {
+      await this.#untilSpace(signal)
+      // What the full disk did not take.
+      await this.#incoming.log?.flush()
       const views = await this.#ports.sources.describe(signal)
       signal.throwIfAborted()
       const { log } = this.#incoming
@@ -238,13 +244,14 @@ export class CatchUp {
         const reply = await this.#ports.sources.fetchLog(step.node, range, signal)
         if (reply.frames.length === 0) throw nothingGiven(step.node, range.fromIndex, reply.rotten !== undefined)
         for (const { bytes } of splitFrames(reply.frames)) log.appendFrame(bytes)
+        if (this.#ports.isDiskFull()) return
         if (log.stagedBytes >= this.#roundBytes) await log.flush()
         this.#moved()
         await this.#rest(reply.frames.length, startMs, signal)
       }
     } finally {
-      // Also what came before a failure is kept.
-      await log.flush()
+      // Also what came before a failure is kept. On a full disk it stays staged until there is space.
+      if (!this.#ports.isDiskFull()) await log.flush()
     }
   }
 
@@ -262,11 +269,24 @@ export class CatchUp {
       received: async (bytes) => {
         this.#stateBytes += bytes
         this.#moved()
+        await this.#untilSpace(signal)
         await this.#rest(bytes, startMs, signal)
         startMs = this.#ports.clock.monotonicMs()
       },
     })
     await this.#incoming.stateCopied(index)
+  }
+
+  /** Whoever has got a full disk needs the last of it to vote and to trim; a source that gets tired of it is asked anew. */
+  async #untilSpace(signal: AbortSignal): Promise<void> {
+    const { phase, source } = this.#status ?? { phase: 'wait', source: '' }
+    if (!this.#ports.isDiskFull()) return
+    this.#phase('space', source)
+    while (this.#ports.isDiskFull()) {
+      this.#complain('the disk is full: the copy waits for space')
+      await sleep(this.#ports.clock, waitMs, signal)
+    }
+    this.#phase(phase, source)
   }
 
   /**

@@ -108,4 +108,37 @@ describe('an unfit leader', () => {
     await clock.advance(1)
     expect(inputs).toEqual([cannot, { kind: 'transfer', to: 'n1' }])
   })
+
+  test('for distress alone hands over once a minute at most, whoever gives leadership back', async () => {
+    state.isLeader = true
+    fitness.set('slow_disk', true)
+    expect(inputs).toEqual([cannot, { kind: 'transfer', to: 'n1' }])
+    state.isLeader = false
+    fitness.roleChanged()
+    await clock.advance(10_000)
+    state.isLeader = true
+    fitness.roleChanged()
+    await clock.advance(49_999)
+    expect(inputs).toHaveLength(2)
+    await clock.advance(1)
+    expect(inputs.slice(2)).toEqual([{ kind: 'transfer', to: 'n1' }])
+  })
+
+  test('for distress asks everybody once, then rests', async () => {
+    state.isLeader = true
+    fitness.set('busy', true)
+    await clock.advance(59_999)
+    expect(inputs).toEqual([cannot, { kind: 'transfer', to: 'n1' }, { kind: 'transfer', to: 'n2' }])
+    await clock.advance(1)
+    expect(inputs).toHaveLength(4)
+  })
+
+  test('a full disk does not wait for the pause of a slow one', async () => {
+    state.isLeader = true
+    fitness.set('slow_disk', true)
+    await clock.advance(10_000)
+    fitness.set('disk_full', true)
+    expect(inputs.at(-1)).toEqual({ kind: 'transfer', to: 'n1' })
+    expect(inputs).toHaveLength(4)
+  })
 })

@@ -65,7 +65,8 @@ function open(): {
       throw error
     },
     diskFull: () => {},
-    slow: () => {},
+    flushBegan: () => {},
+    flushEnded: () => {},
   })
   return Object.assign(bench, { persister })
 }

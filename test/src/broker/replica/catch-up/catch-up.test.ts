@@ -117,6 +117,29 @@ test('P7: a target that dies in the middle goes on behind what was durable', asy
   await expectWhole()
 })
 
+test('a copy waits while the disk is full, says so, leaves the reserve alone, and goes on when there is space', async () => {
+  await leftBehind({ ...slow, diskFullRetryMs: 20 })
+  await cluster.start('n2')
+  await copying('n2', 20_000)
+  const { disk } = cluster.machine('n2')
+  disk.fillUp()
+  const held = await eventually('it waits for space', () => {
+    const { catchUp } = cluster.broker('n2').status()
+    return catchUp?.phase === 'space' && disk.spaceLeft > 0 ? catchUp : null
+  })
+  expect(cluster.broker('n2').status().reason).toBe('CATCHING_UP: waits, because the disk is full')
+  const leftBytes = disk.spaceLeft
+  const term = cluster.replica('n2').term
+  cluster.kill(cluster.nodes.find((node) => cluster.replica(node).leading) ?? 'n0')
+  await eventually('it votes for a new leader', () => cluster.replica('n2').term > term)
+  expect(cluster.broker('n2').status().catchUp).toMatchObject({ phase: 'space', fetchedBytes: held.fetchedBytes })
+  expect(disk.spaceLeft).toBeGreaterThan(leftBytes - 16_384)
+  disk.capacityBytes = Number.POSITIVE_INFINITY
+  for (const node of cluster.nodes) if (!cluster.isRunning(node)) await cluster.start(node)
+  await caughtUp('n2')
+  await expectWhole()
+})
+
 test('a graceful stop in the middle of a copy does not wait for it, and the next start goes on', async () => {
   await leftBehind(slow)
   await cluster.start('n2')

@@ -178,6 +178,8 @@ test('P6: a leader whose log rots hands over, is healed, and may lead again', as
   for (let index = 200; index < 500; index++) await log.read(index, index, 1)
   await expect(log.read(120, 120, 1)).rejects.toMatchObject({ code: 'ROTTEN' })
   await healthy(leader)
+  // The repair may be the quicker one.
+  await eventually('another one took over', () => kindsOf(leader).includes('transfer_ended'))
   const next = await cluster.leader()
   await fill(cluster.replica(next), 'after', 20)
   await cluster.settled()
