@@ -35,7 +35,7 @@ const idleMsMax = 30_000
 export interface CopySource {
   readonly log: CommitLogApi
   readonly commitIndex: number
-  /** Everything the state store holds; 0 while it is being filled itself. */
+  /** Everything the state store holds; 0 when no copy may begin here. */
   readonly appliedIndex: number
   readonly leads: boolean
   image(): Promise<StateImage>
@@ -43,11 +43,12 @@ export interface CopySource {
 
 /** What a replica gives; `committed` and `leads` as it sees them now. */
 export function copySourceOf(recovered: Recovered, committed: number, leads: boolean): CopySource {
-  const { log, store, lacksState } = recovered
+  const { log, store, lacksState, lostFront } = recovered
   return {
     log,
     commitIndex: committed,
-    appliedIndex: lacksState ? 0 : store.appliedIndex,
+    // A copy that began where this log begins would take the loss for a trim.
+    appliedIndex: lacksState || lostFront !== null ? 0 : store.appliedIndex,
     leads,
     image: () => store.image(),
   }

@@ -11,6 +11,8 @@ import { type Disk, diskErrorCode, type KeyValueEngine } from '../../../store/in
 export interface Generations {
   readonly log: number
   readonly state: number
+  /** Where the log began when it was put in force; absent for entry 1. Trims may have moved it since. */
+  readonly logFirstIndex?: number
 }
 
 /** Where a log ends. */

@@ -170,8 +170,8 @@ export class ReplicaLifecycle {
     })
     this.#replica = replica
     this.#began = true
-    // Without a state it takes part in its group, but has nothing to show to clients.
-    if (replica.hasState) {
+    // Otherwise it takes part in its group only.
+    if (replica.isPresentable) {
       this.api.attach(replica)
       this.#parts.begins()
     }

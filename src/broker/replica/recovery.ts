@@ -17,7 +17,7 @@ import {
   type StateStoreApi,
   StoreError,
 } from '../../../store/index.ts'
-import type { FirstConfiguration, LogRange } from '../../rpc/methods.ts'
+import type { FirstConfiguration } from '../../rpc/methods.ts'
 import { openStateMachine } from '../apply/state-machine.ts'
 import type { StateMachineApi } from '../contract.ts'
 import { decodeMembership } from '../membership/codec.ts'
@@ -25,6 +25,7 @@ import { firstMembership, type PlacedMembership, toConfiguration } from '../memb
 import type { BrokerPorts, ReplicaLimits } from '../options.ts'
 import { type Generations, logDirectory } from './generations.ts'
 import type { FolderRecords, QuarantineRecord } from './identity.ts'
+import { findDamage, findLostFront, isLost } from './repair/damage.ts'
 
 /** What is to be recovered: the directories in force, with their state store opened already. */
 export interface Generation {
@@ -50,6 +51,8 @@ export interface Recovered {
   readonly lastStoreTime: number
   /** The log begins behind what the state holds: a state has to be copied before anything can be applied. */
   readonly lacksState: boolean
+  /** Why entries before the log are lost that the group has not given up, null when none are: it is copied anew. */
+  readonly lostFront: string | null
   /** Why this node must not vote before that is made good, null when all is well. */
   readonly quarantine: QuarantineRecord | null
   /** Why this node must never again take part with this folder, null when all is well. */
@@ -70,7 +73,8 @@ export async function recover(
   const first = machine.membership ?? { index: 0, membership: firstMembership(configuration) }
   const memberships = [first, ...membershipsIn(log, machine.appliedIndex)]
   const damage = saved ? null : 'HARD_STATE_LOST: its term and vote are gone; replace this member with an empty folder'
-  const quarantine = saved && (await judge(found, log, saved))
+  const lostFront = findLostFront(log.firstIndex, machine, found.generations)
+  const quarantine = saved && (await judge(found, { log, saved, lostFront }))
   if (quarantine) await log.cutRottenTail()
   const configurations = memberships.map(({ index, membership }) => ({
     index,
@@ -79,7 +83,7 @@ export async function recover(
   const lacksState = store.appliedIndex < log.firstIndex - 1
   const boot = { ...bootOf(log, saved, { applied: store.appliedIndex, quarantine }), configurations }
   const lastStoreTime = Math.max(await storeTimeOfLast(log), machine.appliedTime)
-  return { store, log, hardState, machine, boot, memberships, lastStoreTime, lacksState, quarantine, damage }
+  return { store, log, hardState, machine, boot, memberships, lastStoreTime, lacksState, lostFront, quarantine, damage }
 }
 
 function openLog(
@@ -104,27 +108,25 @@ function openLog(
 /** What has to be made good before this node may vote, durable before the caller cuts anything. */
 async function judge(
   { records, store }: Generation,
-  log: CommitLogApi,
-  saved: SavedHardState,
+  {
+    log,
+    saved,
+    lostFront,
+  }: { readonly log: CommitLogApi; readonly saved: SavedHardState; readonly lostFront: string | null },
 ): Promise<QuarantineRecord | null> {
   const before = await records.quarantine()
   const found = findDamage(log, saved, store.appliedIndex)
   const lost = before?.lost ?? []
   const isOpen = log.holes.some((hole) => !isLost(hole, lost))
-  if (!before?.pending && found === null && !isOpen) return before
+  if (!before?.pending && found === null && lostFront === null && !isOpen) return before
   const record: QuarantineRecord = {
     pending: true,
     untilLeaderReached: (before?.pending && before.untilLeaderReached) || found !== null,
-    reason: found ?? log.holes[0]?.reason ?? before?.reason ?? '',
+    reason: found ?? lostFront ?? log.holes[0]?.reason ?? before?.reason ?? '',
     lost,
   }
   await records.saveQuarantine(record)
   return record
-}
-
-/** True when nothing of the hole can be had from anyone. */
-export function isLost(hole: Pick<LogHole, 'fromIndex' | 'toIndex'>, lost: readonly LogRange[]): boolean {
-  return lost.some(({ fromIndex, toIndex }) => fromIndex <= hole.fromIndex && hole.toIndex <= toIndex)
 }
 
 /**
@@ -139,21 +141,6 @@ export async function prepareHardState(disk: Disk, directory: string): Promise<v
 
 function hardStatePath(directory: string): string {
   return `${directory}/hard-state`
-}
-
-/**
- * Compares where the log ends with what hard state and state store prove that it once held. A log that ends too early
- * may lack what this node had acknowledged; holes inside it may not: their indexes are known.
- */
-export function findDamage(
-  log: Pick<CommitLogApi, 'rottenTail' | 'lastIndex'>,
-  saved: SavedHardState,
-  appliedIndex: number,
-): string | null {
-  const tail = log.rottenTail
-  if (tail) return `${tail.reason} at position ${tail.position}, from entry ${tail.fromIndex} on`
-  const committed = Math.max(saved.commit, appliedIndex)
-  return committed > log.lastIndex ? `it ends at ${log.lastIndex}, but ${committed} was committed here` : null
 }
 
 function bootOf(

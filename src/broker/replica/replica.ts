@@ -136,9 +136,13 @@ export class Replica implements ReplicaApi {
     return this.#admission.readCurrent(options)
   }
 
-  /** False while the state machine waits for a copy of the state: then its content means nothing. */
-  get hasState(): boolean {
-    return !this.#parts.recovered.lacksState
+  /**
+   * False while a copy has to bring what clients would miss: a state, without which the state machine means nothing,
+   * or the beginning of the log.
+   */
+  get isPresentable(): boolean {
+    const { lacksState, lostFront } = this.#parts.recovered
+    return !lacksState && lostFront === null
   }
 
   /** Rot was found while it runs: no vote and no leadership until `healed`. */
@@ -175,7 +179,7 @@ export class Replica implements ReplicaApi {
     this.#loop.start()
     this.#space.start()
     // It could win an election, but neither serve nor propose anything.
-    if (!this.hasState) this.leadership.unfit('no_state')
+    if (this.#parts.recovered.lacksState) this.leadership.unfit('no_state')
     this.leadership.start()
   }
 

@@ -92,6 +92,7 @@ export class Upkeep {
       log: replica.log,
       sources: this.#repairSources,
       quarantine,
+      isBeyondRepair: recovered.lostFront !== null,
       term: () => replica.term,
       quarantined: () => replica.quarantine(),
       healed: () => replica.healed(),
@@ -142,6 +143,10 @@ export class Upkeep {
 
   /** A copy that was begun before the last stop, or a state that has to come before anything can be applied. */
   async #goOn(recovered: Recovered): Promise<void> {
+    if (recovered.lostFront !== null) {
+      this.#catchUp.start('whole', recovered.lostFront)
+      return
+    }
     if (recovered.lacksState) {
       this.#catchUp.start('state', `the log begins at ${recovered.log.firstIndex}, the state ends before it`)
       return

@@ -309,7 +309,8 @@ export class CatchUp {
     const copyEnd = log?.lastIndex ?? Number.POSITIVE_INFINITY
     await this.#incoming.close()
     const { lastIndex, lastTerm } = own
-    return { generations: { log: record.log, state: record.state }, copyEnd, planned: { lastIndex, lastTerm } }
+    const { log: logGeneration, state, logFirstIndex = 1 } = record
+    return { generations: { log: logGeneration, state, logFirstIndex }, copyEnd, planned: { lastIndex, lastTerm } }
   }
 
   /** True when there is nothing left to do. */

@@ -74,7 +74,8 @@ export class Incoming {
     const state = Math.max(inForce.state, last.state) + 1
     // What is half removed from an earlier run must not be taken for a beginning.
     await this.#clean(inForce)
-    const record: IncomingRecord = { log, state, origin, stateIndex: null }
+    const logFirstIndex = origin ? origin.index + 1 : (inForce.logFirstIndex ?? 1)
+    const record: IncomingRecord = { log, state, logFirstIndex, origin, stateIndex: null }
     await records.saveIncoming(record)
     this.#record = record
     if (origin) this.#log = await this.#openLog(record, origin)

@@ -13,7 +13,7 @@ import type { Logger } from '../../../common/logger.ts'
 import type { LogRange } from '../../../rpc/methods.ts'
 import type { EventSink } from '../../events.ts'
 import type { Sources } from '../catch-up/sources.ts'
-import { isLost } from '../recovery.ts'
+import { isLost } from './damage.ts'
 import type { Quarantine } from './quarantine.ts'
 
 /** Pause after a round that left holes. */
@@ -27,6 +27,8 @@ export interface HealerPorts {
   readonly log: CommitLogApi
   readonly sources: Sources
   readonly quarantine: Quarantine
+  /** Only a whole copy can make this log good: what it holds is repaired, and the node does not vote all the same. */
+  readonly isBeyondRepair: boolean
   term(): number
   /** The core must know: no vote, no leadership. */
   quarantined(): void
@@ -108,7 +110,7 @@ export class Healer {
       pauseMs = this.#open().length < before ? roundMinMs : Math.min(pauseMs * 2, roundMaxMs)
       await sleep(this.#ports.clock, pauseMs, signal)
     }
-    this.#ports.healed()
+    if (!this.#ports.isBeyondRepair) this.#ports.healed()
   }
 
   #open(): readonly LogHole[] {

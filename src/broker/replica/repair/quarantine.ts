@@ -7,7 +7,7 @@
  */
 import type { LogRange } from '../../../rpc/methods.ts'
 import type { FolderRecords, QuarantineRecord } from '../identity.ts'
-import { isLost } from '../recovery.ts'
+import { isLost } from './damage.ts'
 
 export class Quarantine {
   readonly #records: FolderRecords

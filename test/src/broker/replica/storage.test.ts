@@ -1,6 +1,6 @@
 /** What a replica does when its disk fails, fills up, or has lost what it once held. */
 import { afterEach, expect, test } from 'vitest'
-import { findDamage } from '../../../../src/broker/replica/recovery.ts'
+import { findDamage } from '../../../../src/broker/replica/repair/damage.ts'
 import type { LedgerError } from '../../../../src/common/errors.ts'
 import { eventually } from '../../../support/eventually.ts'
 import { MemoryCluster } from '../../../support/memory-cluster.ts'

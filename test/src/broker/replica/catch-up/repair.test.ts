@@ -7,7 +7,7 @@ import { MemoryCluster } from '../../../../support/memory-cluster.ts'
 import { makeBatch } from '../../apply/support.ts'
 import { ProduceClient, PullClient } from '../../handler/support.ts'
 import { createTopic } from '../support.ts'
-import { expectEqualLogs, fill, logDirectoryOf, smallSegmentBytes } from './support.ts'
+import { expectEqualLogs, fill, logDirectoryOf, smallSegmentBytes, trim } from './support.ts'
 
 let cluster: MemoryCluster
 
@@ -197,4 +197,52 @@ test('P6: a log whose end rotted is cut only behind a durable record, and votes 
   await healthy(victim)
   await cluster.settled()
   expectEqualLogs(cluster)
+})
+
+/** As if the file had never been there. */
+async function loseFirstSegment(node: string): Promise<void> {
+  const { disk } = cluster.machine(node)
+  const directory = logDirectoryOf(disk, node)
+  const [first] = (await disk.list(directory)).toSorted()
+  await disk.unlink(`${directory}/${first}`)
+  await disk.syncDirectory(directory)
+}
+
+test('P6: a log whose first segment is lost is no trimmed log: no vote, no answer, and a whole copy', async () => {
+  await group({ copyBytesMax: 4 * 1024, catchUpBytesPerSecond: 200_000 })
+  await cluster.stop('n1')
+  await loseFirstSegment('n1')
+  await cluster.start('n1')
+  const status = cluster.broker('n1').status()
+  expect(status.quarantine).toMatch(/its first segments are lost: it begins at \d+, not at 1/)
+  expect(cluster.replica('n1').isPresentable).toBe(false)
+  // No copy may begin where it begins: that would take the loss for a trim.
+  expect(cluster.replica('n1').copySource().appliedIndex).toBe(0)
+  await healthy('n1')
+  expect(kindsOf('n1').indexOf('catch_up_finished')).toBeLessThan(kindsOf('n1').indexOf('quarantine_ended'))
+  expect(cluster.replica('n1').log.firstIndex).toBe(1)
+  expect(cluster.replica('n1').isPresentable).toBe(true)
+  await cluster.settled()
+  expectEqualLogs(cluster)
+})
+
+test('P6: a trimmed log that loses one more segment has lost history, and a trimmed one that does not has none', async () => {
+  await group()
+  await fill(cluster.replica(await cluster.leader()), 'more', 600)
+  await cluster.settled()
+  for (const node of cluster.nodes) await trim(cluster, node, 500)
+  await cluster.stop('n1')
+  await cluster.start('n1')
+  expect(cluster.broker('n1').status().quarantine).toBe('')
+  const { firstIndex } = cluster.replica('n1').log
+  expect(firstIndex).toBeGreaterThan(1)
+  await cluster.stop('n1')
+  await loseFirstSegment('n1')
+  await cluster.start('n1')
+  await healthy('n1')
+  expect(cluster.replica('n1').log.firstIndex).toBe(firstIndex)
+  // The copy that came is where this log begins from now on.
+  await cluster.stop('n1')
+  await cluster.start('n1')
+  expect(cluster.broker('n1').status().quarantine).toBe('')
 })

@@ -2,7 +2,8 @@
 import { expect } from 'vitest'
 import { encodeCommand } from '../../../../../src/broker/apply/command.ts'
 import type { Replica } from '../../../../../src/broker/replica/replica.ts'
-import { frameTypes, type MemoryDisk, openCommitLog } from '../../../../../store/index.ts'
+import { frameTypes, type MemoryDisk } from '../../../../../store/index.ts'
+import { eventually } from '../../../../support/eventually.ts'
 import type { MemoryCluster } from '../../../../support/memory-cluster.ts'
 import { createTopic } from '../support.ts'
 
@@ -93,22 +94,13 @@ export function expectEqualLogs(cluster: MemoryCluster, nodes: readonly string[]
   }
 }
 
-/** Stops the node, cuts whole segments off the front of its log as retention does, starts it again. */
+/** Has the group give up what lies before the entry, and waits until the node has deleted what it can of that. */
 export async function trim(cluster: MemoryCluster, node: string, firstIndex: number): Promise<number> {
-  const { incarnation } = cluster.replica(node)
-  await cluster.stop(node)
-  const { disk } = cluster.machine(node)
-  const log = await openCommitLog(disk, {
-    directory: logDirectoryOf(disk, node),
-    segmentBytes: smallSegmentBytes,
-    incarnation,
-    zeroAheadBytes: smallSegmentBytes,
-    flushBytesMax: 1024 * 1024,
-    tailCacheBytes: 1024 * 1024,
-    blockCacheBytes: 1024 * 1024,
-  })
-  const first = await log.trim(firstIndex)
-  await log.close()
-  await cluster.start(node)
-  return first
+  const running = cluster.nodes.filter((each) => cluster.isRunning(each))
+  const leader = cluster.replica(await cluster.leader(running))
+  const body = encodeCommand({ kind: 'trim', firstIndex, queues: [] })
+  await leader.propose(frameTypes.command, [body], { timeoutMs: 5000 })
+  const { log } = cluster.replica(node)
+  await eventually('the segments are deleted', () => (log.segments()[1]?.firstIndex ?? firstIndex + 1) > firstIndex)
+  return log.firstIndex
 }

@@ -1,0 +1,47 @@
+/**
+ * Compares a log that was just opened with what hard state, state machine and records prove that it once held. Pure;
+ * called by `recovery.ts`, which decides what follows.
+ *
+ * Nothing here may take a loss for something that the group gave up.
+ */
+import type { CommitLogApi, LogHole, SavedHardState } from '../../../../store/index.ts'
+import type { LogRange } from '../../../rpc/methods.ts'
+import type { Trimmed } from '../../apply/trim-table.ts'
+import type { Generations } from '../generations.ts'
+
+/** True when nothing of the hole can be had from anyone. */
+export function isLost(hole: Pick<LogHole, 'fromIndex' | 'toIndex'>, lost: readonly LogRange[]): boolean {
+  return lost.some(({ fromIndex, toIndex }) => fromIndex <= hole.fromIndex && hole.toIndex <= toIndex)
+}
+
+/**
+ * Compares where the log ends with what hard state and state store prove that it once held. A log that ends too early
+ * may lack what this node had acknowledged; holes inside it may not: their indexes are known.
+ */
+export function findDamage(
+  log: Pick<CommitLogApi, 'rottenTail' | 'lastIndex'>,
+  saved: SavedHardState,
+  appliedIndex: number,
+): string | null {
+  const tail = log.rottenTail
+  if (tail) return `${tail.reason} at position ${tail.position}, from entry ${tail.fromIndex} on`
+  const committed = Math.max(saved.commit, appliedIndex)
+  return committed > log.lastIndex ? `it ends at ${log.lastIndex}, but ${committed} was committed here` : null
+}
+
+/**
+ * Why the beginning of the log is lost, null when it is where it belongs. The first segment file is the only record
+ * of where a log begins, so files that are gone look like a trim: only one that the state machine knows of, or that
+ * was before this log was copied, counts. A log that begins earlier was trimmed, but not deleted yet.
+ *
+ * Of an empty state store nothing can be said: it is asked again once a state was copied.
+ */
+export function findLostFront(
+  firstIndex: number,
+  state: { readonly appliedIndex: number; readonly trimmed: Trimmed },
+  generations: Generations,
+): string | null {
+  if (state.appliedIndex === 0) return null
+  const givenUp = Math.max(1, state.trimmed.firstIndex, generations.logFirstIndex ?? 1)
+  return firstIndex > givenUp ? `its first segments are lost: it begins at ${firstIndex}, not at ${givenUp}` : null
+}
