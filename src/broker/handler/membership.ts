@@ -65,10 +65,14 @@ async function change(
   request: ChangeMembershipRequest,
   context: CallContext,
 ): Promise<MembershipReply> {
-  const wanted = await changeOf(parts, await leading(parts, context), request)
-  // Asking the node took its time.
+  const asked = await leading(parts, context)
+  const wanted = await changeOf(parts, asked, request)
+  const isReady = wanted.kind === 'promote' && (await parts.driver.watch(asked, wanted.node, context.signal))
+  // Asking and watching the node took its time.
   const replica = await leading(parts, context)
-  const judgement = judgeChange(wanted, { ...parts.driver.facts(replica), force: request.force })
+  const facts = parts.driver.facts(replica)
+  const isCaughtUp = (node: string): boolean => isReady || facts.isCaughtUp(node)
+  const judgement = judgeChange(wanted, { ...facts, isCaughtUp, force: request.force })
   if (judgement.kind === 'refused') throw new LedgerError(judgement.code, judgement.message)
   if (judgement.kind === 'nothing') return replyOf(replica)
   if (wanted.kind === 'remove' && wanted.node === replica.node) await leaveFirst(replica, context)

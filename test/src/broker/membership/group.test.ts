@@ -57,6 +57,27 @@ test('a learner stays one until it is promoted, has no vote, and shows what it i
   await eventually('it says so', () => role('n3') === 'follower')
 })
 
+test('a learner under load is promoted at the first request, although something is always on its way to it', async () => {
+  const leader = await start()
+  await startJoining('n3')
+  await change(cluster, 'add', 'n3', { learner: true })
+  await eventually('n3 follows', () => cluster.broker('n3').replica && role('n3') === 'learner')
+  await cluster.settled()
+  let busy = true
+  let count = 0
+  const writers = Array.from({ length: 8 }, async () => {
+    while (busy) await createTopic(cluster.replica(leader), `load-${count++}`)
+  })
+  await eventually('the load runs', () => count > 50)
+  const channel = cluster.network.endpoint('operator').connect(`${leader}:30911`, 'client')
+  const request = { kind: 'promote', node: 'n3', raftAddress: '', learner: false, priority: 0, force: false }
+  const begun = await channel.call(adminMethods.changeMembership, request, { timeoutMs: 3000 })
+  expect(begun.members.find(({ node }) => node === 'n3')?.role).toMatch(/voter/)
+  busy = false
+  await Promise.all(writers)
+  await voters(cluster, 'n0', 'n1', 'n2', 'n3')
+})
+
 test('a follower is removed: it knows, serves nobody, disturbs nobody, also after a restart', async () => {
   const leader = await start()
   const gone = cluster.nodes.find((node) => node !== leader) as string
