@@ -3,6 +3,7 @@
  */
 import type { ScriptReport } from '../../src/cli/fast-try/demonstration.ts'
 import type { ScriptName } from '../../src/cli/fast-try/scripts.ts'
+import type { MembersReport } from './members.ts'
 import type { WipedReport } from './wiped-replica.ts'
 
 /** Longest time between two acknowledgements, milliseconds (P2; a graceful stop hands over first). */
@@ -38,5 +39,26 @@ export function findBrokenCopy({ ratio, copied, failed }: WipedReport): readonly
       : [`the goodput fell to ${ratio} of before, at least ${copyGoodputMin} is wanted`]),
     ...(copied ? [] : ['the leader sent the log, it was not copied']),
     ...(failed === 0 ? [] : [`${failed} sends were not acknowledged`]),
+  ]
+}
+
+/** Longest time between two acknowledgements around a change of membership, 99th percentile, milliseconds. */
+export const memberGapMsMax = 1000
+
+export function findBrokenMembers(report: MembersReport, runs: number): readonly string[] {
+  const zeros = (['lost', 'duplicated', 'offsetGaps', 'corrupted', 'sendErrors'] as const)
+    .filter((name) => report[name] !== 0)
+    .map((name) => `${name} is ${report[name]}, not 0`)
+  const gaps = [{ kind: 'all changes', gapMs: report.gapMs }, ...report.kinds]
+    .filter(({ gapMs }) => gapMs.p99 > memberGapMsMax)
+    .map(({ kind, gapMs }) => `${kind}: the gap is ${gapMs.p99} ms at p99, at most ${memberGapMsMax} are allowed`)
+  return [
+    ...zeros,
+    ...(report.runs === runs ? [] : [`${report.runs} runs instead of ${runs}`]),
+    ...(report.acknowledged > 0 ? [] : ['nothing was acknowledged']),
+    ...(report.changes > 0 ? [] : ['nothing was changed']),
+    ...(report.logsEqual ? [] : ['the logs of the members differ']),
+    ...gaps,
+    ...report.findings,
   ]
 }

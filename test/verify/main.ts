@@ -1,6 +1,6 @@
 /**
  * `npm run verify`: the full series on real processes, one after the other: the leader killed, paused and stopped
- * again and again, then every test of `test/cluster`. One line a step, a summary, and an exit code that is not 0 when
+ * again and again, members added and removed, then every test of `test/cluster`. One line a step, a summary, and an exit code that is not 0 when
  * any promise was broken. `--full` repeats the pauses as often as the kills.
  */
 import { spawn } from 'node:child_process'
@@ -8,7 +8,8 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { ScriptReport } from '../../src/cli/fast-try/demonstration.ts'
 import type { ScriptName } from '../../src/cli/fast-try/scripts.ts'
-import { findBroken, findBrokenCopy } from './limits.ts'
+import { findBroken, findBrokenCopy, findBrokenMembers } from './limits.ts'
+import type { MembersReport } from './members.ts'
 import type { WipedReport } from './wiped-replica.ts'
 
 interface Finished {
@@ -33,6 +34,7 @@ async function main(): Promise<void> {
     script('kill-leader', 20),
     script('pause-leader', values.full ? 20 : 5),
     script('stop-leader', 20),
+    members(8),
     wipedReplica(2048),
     clusterTests(),
   ]
@@ -62,6 +64,22 @@ function script(name: ScriptName, runs: number): Step {
       const broken = findBroken(report, runs)
       const { acknowledged, electionMs, gapMs } = report
       const facts = `acknowledged ${acknowledged}, election ${show(electionMs)} ms, gap ${show(gapMs)} ms`
+      return { facts, broken: broken.length === 0 && finished.code === 0 ? [] : [...broken, ...endOf(finished)] }
+    },
+  }
+}
+
+function members(runs: number): Step {
+  return {
+    name: `members come and go --runs ${runs}`,
+    run: async () => {
+      const finished = await runNode(['dist/test/verify/members.js', '--runs', String(runs), '--json'])
+      const report = parseLine<MembersReport>(finished.stdout)
+      if (!report) return { facts: 'no report', broken: endOf(finished) }
+      const kinds = report.kinds.map(({ kind, gapMs }) => `${kind} ${gapMs.max}`).join(', ')
+      const { changes, acknowledged, gapMs } = report
+      const facts = `${changes} changes, acknowledged ${acknowledged}, gap ${show(gapMs)} ms (max: ${kinds})`
+      const broken = findBrokenMembers(report, runs)
       return { facts, broken: broken.length === 0 && finished.code === 0 ? [] : [...broken, ...endOf(finished)] }
     },
   }
