@@ -25,7 +25,7 @@ import { firstMembership, type PlacedMembership, toConfiguration } from '../memb
 import type { BrokerPorts, ReplicaLimits } from '../options.ts'
 import { type Generations, logDirectory } from './generations.ts'
 import type { FolderRecords, QuarantineRecord } from './identity.ts'
-import { findDamage, findLostFront, isLost } from './repair/damage.ts'
+import { findDamage, findLostFront, findUnplaced, isLost } from './repair/damage.ts'
 
 /** What is to be recovered: the directories in force, with their state store opened already. */
 export interface Generation {
@@ -71,11 +71,10 @@ export async function recover(
   const machine = await openStateMachine(store)
   const saved = hardState.current
   const first = machine.membership ?? { index: 0, membership: firstMembership(configuration) }
-  const memberships = [first, ...membershipsIn(log, machine.appliedIndex)]
   const damage = saved ? null : 'HARD_STATE_LOST: its term and vote are gone; replace this member with an empty folder'
   const lostFront = findLostFront(log.firstIndex, machine, found.generations)
   const quarantine = saved && (await judge(found, { log, saved, lostFront }))
-  if (quarantine) await log.cutRottenTail()
+  const memberships = [first, ...membershipsIn(log, machine.appliedIndex)]
   const configurations = memberships.map(({ index, membership }) => ({
     index,
     configuration: toConfiguration(membership, identity),
@@ -105,28 +104,37 @@ function openLog(
   })
 }
 
-/** What has to be made good before this node may vote, durable before the caller cuts anything. */
-async function judge(
-  { records, store }: Generation,
-  {
-    log,
-    saved,
-    lostFront,
-  }: { readonly log: CommitLogApi; readonly saved: SavedHardState; readonly lostFront: string | null },
-): Promise<QuarantineRecord | null> {
+/** What has to be made good before this node may vote, durable before anything is cut. */
+async function judge({ records, store }: Generation, facts: LogFacts): Promise<QuarantineRecord | null> {
+  const { log, saved, lostFront } = facts
   const before = await records.quarantine()
-  const found = findDamage(log, saved, store.appliedIndex)
   const lost = before?.lost ?? []
+  const ending = findDamage(log, saved, store.appliedIndex)
+  const unplaced = findUnplaced(log.holes, Math.max(saved.commit, store.appliedIndex), lost)
   const isOpen = log.holes.some((hole) => !isLost(hole, lost))
-  if (!before?.pending && found === null && lostFront === null && !isOpen) return before
+  const isCut = ending !== null || unplaced !== null
+  if (!before?.pending && !isCut && lostFront === null && !isOpen) return before
   const record: QuarantineRecord = {
     pending: true,
-    untilLeaderReached: (before?.pending && before.untilLeaderReached) || found !== null,
-    reason: found ?? lostFront ?? log.holes[0]?.reason ?? before?.reason ?? '',
+    untilLeaderReached: (before?.pending && before.untilLeaderReached) || isCut,
+    reason: ending ?? unplaced?.reason ?? lostFront ?? log.holes[0]?.reason ?? before?.reason ?? '',
     lost,
   }
   await records.saveQuarantine(record)
+  await log.cutRottenTail()
+  if (unplaced) await cutFrom(log, unplaced.fromIndex)
   return record
+}
+
+interface LogFacts {
+  readonly log: CommitLogApi
+  readonly saved: SavedHardState
+  readonly lostFront: string | null
+}
+
+async function cutFrom(log: CommitLogApi, index: number): Promise<void> {
+  log.truncateFrom(index)
+  await log.flush()
 }
 
 /**
@@ -165,7 +173,8 @@ function bootOf(
     firstIndex,
     previousTerm,
     lastIndex,
-    termRuns: recovery.termRuns,
+    // Recovery knew those that were cut since, too.
+    termRuns: recovery.termRuns.filter(({ first }) => first <= lastIndex),
     applied,
     quarantine: quarantine?.pending ? { untilLeaderReached: quarantine.untilLeaderReached } : null,
   }
@@ -174,7 +183,7 @@ function bootOf(
 /** Those that the state machine has not seen yet. */
 function membershipsIn(log: CommitLogApi, applied: number): readonly PlacedMembership[] {
   return log.recovery.configurations
-    .filter(({ index }) => index > applied)
+    .filter(({ index }) => index > applied && index <= log.lastIndex)
     .map(({ index, body }) => ({ index, membership: decodeMembership(body) }))
 }
 

@@ -45,3 +45,19 @@ export function findLostFront(
   const givenUp = Math.max(1, state.trimmed.firstIndex, generations.logFirstIndex ?? 1)
   return firstIndex > givenUp ? `its first segments are lost: it begins at ${firstIndex}, not at ${givenUp}` : null
 }
+
+/**
+ * The first entry of damage whose terms nobody here knows and that may never have been committed, null without any.
+ * A log must not vote, nor be compared with a leader's, on guessed terms, and it cannot be cut inside a hole: whoever
+ * gets an index gives up the log from there on, as if its end were rotten.
+ */
+export function findUnplaced(
+  holes: readonly LogHole[],
+  committed: number,
+  lost: readonly LogRange[],
+): { readonly fromIndex: number; readonly reason: string } | null {
+  const hole = holes.find((each) => !each.termsKnown && each.toIndex > committed && !isLost(each, lost))
+  if (!hole) return null
+  const { fromIndex, toIndex, reason } = hole
+  return { fromIndex, reason: `${reason}: nobody can say of which term entries ${fromIndex} to ${toIndex} were` }
+}
