@@ -13,6 +13,7 @@ import { Scrubber } from '../scrubber.ts'
 import { CatchUp, type CatchUpKind, type OwnState } from './catch-up/catch-up.ts'
 import { findMembers } from './catch-up/find-members.ts'
 import { isPending } from './catch-up/incoming.ts'
+import { agreesAt } from './catch-up/own-log.ts'
 import type { CopySourceView } from './catch-up/planner.ts'
 import { Sources } from './catch-up/sources.ts'
 import type { Generations, LogEnd } from './generations.ts'
@@ -263,20 +264,9 @@ export class Upkeep {
     if (!replica) return { lastIndex: 0, lastTerm: 0, agrees: true, committed: 0, stateFrom: 0 }
     const { log } = replica
     const { lastIndex, lastTerm, firstIndex } = log
-    const isInside = firstIndex <= end.index && end.index < lastIndex
-    const agrees = !isInside || (await termOf(log, end.index)) === end.term
+    const agrees = await agreesAt(log, end)
     const lost = this.#quarantine?.lost.at(-1)?.toIndex ?? 0
     const stateFrom = Math.max(firstIndex - 1, replica.appliedIndex < lost ? lost : 0)
     return { lastIndex, lastTerm, agrees, committed: Math.min(replica.commitIndex, log.durableIndex), stateFrom }
-  }
-}
-
-/** Null when the entry cannot be read: then nothing is known of it. */
-async function termOf(log: Replica['log'], index: number): Promise<number | null> {
-  try {
-    const [frame] = await log.read(index, index, 1)
-    return frame?.header.term ?? null
-  } catch {
-    return null
   }
 }
