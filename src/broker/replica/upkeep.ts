@@ -99,6 +99,8 @@ export class Upkeep {
       healed: () => replica.healed(),
       repaired: () => replica.resumeApply(),
       lost: (range) => this.#onLost(replica, range),
+      unrepairable: ({ fromIndex }, reason) =>
+        this.#catchUp.start('whole', `entry ${fromIndex} cannot be put back: ${reason}`),
       failed,
     })
     this.#scrubber = new Scrubber({

@@ -2,23 +2,27 @@
  * Makes a damaged log whole again: fetches the entries of every hole from the other members and puts them back.
  * Owned by `upkeep.ts`, one for each replica that runs.
  *
- * The store checks what comes against the chain on both sides of the hole, so it may be taken from anyone, committed
- * or not. Only when every member was asked and has the same entry rotten it is lost: then the node goes on without
- * it, and reads of exactly that range fail.
+ * How one hole is filled is in `hole-filler.ts`. Only when every member was asked and has the same entry rotten it is
+ * lost: then the node goes on without it, and reads of exactly that range fail. When what the others have committed
+ * does not follow the entries beside the hole, those are wrong, and only a whole copy helps.
  */
-import { type CommitLogApi, type LogHole, StoreError, splitFrames } from '../../../../store/index.ts'
+import type { CommitLogApi, LogHole } from '../../../../store/index.ts'
 import { type Clock, sleep } from '../../../common/clock.ts'
 import { LedgerError } from '../../../common/errors.ts'
 import type { Logger } from '../../../common/logger.ts'
 import type { LogRange } from '../../../rpc/methods.ts'
 import type { EventSink } from '../../events.ts'
+import type { CopySourceView } from '../catch-up/planner.ts'
 import type { Sources } from '../catch-up/sources.ts'
 import { isLost } from './damage.ts'
+import { fillHole } from './hole-filler.ts'
 import type { Quarantine } from './quarantine.ts'
 
 /** Pause after a round that left holes. */
 const roundMinMs = 100
 const roundMaxMs = 5000
+/** Attempts in a row, before it is the entries beside the hole that are wrong. */
+const misfitsMax = 3
 
 export interface HealerPorts {
   readonly clock: Clock
@@ -38,21 +42,17 @@ export interface HealerPorts {
   repaired(): void
   /** Nobody has these entries any more. */
   lost(range: LogRange): void
+  /** Nobody has anything that follows what lies before this hole: the log has to be copied anew. */
+  unrepairable(range: LogRange, reason: string): void
   /** A bug, or a disk that takes nothing any more. */
   failed(error: unknown): void
 }
-
-/** What asking all others for one hole came to. */
-type Outcome =
-  | { readonly kind: 'repaired' }
-  | { readonly kind: 'lost'; readonly range: LogRange }
-  /** Somebody who may have it gave no answer. */
-  | { readonly kind: 'unknown'; readonly reason: string }
 
 export class Healer {
   readonly #ports: HealerPorts
   readonly #stop = new AbortController()
   #running: Promise<void> | null = null
+  #misfits = 0
 
   constructor(ports: HealerPorts) {
     this.#ports = ports
@@ -103,8 +103,8 @@ export class Healer {
     let pauseMs = roundMinMs
     while (this.#open().length > 0) {
       const before = this.#open().length
-      await this.#ports.sources.describe(signal)
-      for (const hole of this.#open()) await this.#healOne(hole, signal)
+      const views = await this.#ports.sources.describe(signal)
+      for (const hole of this.#open()) await this.#healOne(hole, views, signal)
       signal.throwIfAborted()
       if (this.#open().length === 0) break
       pauseMs = this.#open().length < before ? roundMinMs : Math.min(pauseMs * 2, roundMaxMs)
@@ -117,12 +117,13 @@ export class Healer {
     return this.#ports.log.holes.filter((hole) => !isLost(hole, this.#ports.quarantine.lost))
   }
 
-  async #healOne(hole: LogHole, signal: AbortSignal): Promise<void> {
+  async #healOne(hole: LogHole, views: readonly CopySourceView[], signal: AbortSignal): Promise<void> {
     const { fromIndex, toIndex } = hole
     const { events, logger, quarantine, term } = this.#ports
-    const outcome = await this.#ask(hole, signal)
+    const outcome = await fillHole(this.#ports, hole, views, signal)
     switch (outcome.kind) {
       case 'repaired':
+        this.#misfits = 0
         events.emit('rot_repaired', term(), { fromIndex, toIndex })
         this.#ports.repaired()
         return
@@ -132,55 +133,19 @@ export class Healer {
         logger.error('entries are rotten on every member: they are lost', { ...outcome.range })
         this.#ports.lost(outcome.range)
         return
+      case 'misfit':
+        this.#onMisfit(hole, outcome.reason)
+        return
       default:
+        this.#misfits = 0
         logger.info('a hole cannot be filled yet', { fromIndex, toIndex, reason: outcome.reason })
     }
   }
 
-  /** Asks one after the other until the hole is filled, or all have said that they do not have its first entry. */
-  async #ask(hole: LogHole, signal: AbortSignal): Promise<Outcome> {
-    const { sources } = this.#ports
-    const rotten: LogRange[] = []
-    let reason = 'no other member'
-    const { nodes } = sources
-    for (const node of nodes) {
-      try {
-        const range = await this.#fill(node, hole, signal)
-        if (range === null) return { kind: 'repaired' }
-        rotten.push(range)
-      } catch (error) {
-        signal.throwIfAborted()
-        if (isOwnFailure(error)) throw error
-        sources.failed(node, error)
-        reason = `${node}: ${error instanceof Error ? error.message : String(error)}`
-      }
-    }
-    if (nodes.length === 0 || rotten.length < nodes.length) return { kind: 'unknown', reason }
-    // What lies behind the first lost entries cannot be placed, but whoever has it whole can serve it.
-    return { kind: 'lost', range: { fromIndex: hole.fromIndex, toIndex: hole.toIndex } }
+  /** Once may be a frame that was changed on its way, or a log that was cut meanwhile. */
+  #onMisfit({ fromIndex, toIndex }: LogHole, reason: string): void {
+    this.#misfits++
+    this.#ports.logger.warn('what the others have does not fit into a hole', { fromIndex, toIndex, reason })
+    if (this.#misfits === misfitsMax) this.#ports.unrepairable({ fromIndex, toIndex }, reason)
   }
-
-  /** Null when the hole is gone; else the range that is rotten there, too. */
-  async #fill(node: string, hole: LogHole, signal: AbortSignal): Promise<LogRange | null> {
-    const { log, sources } = this.#ports
-    let next = hole.fromIndex
-    while (next <= hole.toIndex) {
-      const range = { fromIndex: next, toIndex: hole.toIndex, uncommitted: true }
-      const reply = await sources.fetchLog(node, range, signal)
-      if (reply.rotten) return reply.rotten
-      const frames = splitFrames(reply.frames)
-      const last = frames.at(-1)
-      if (!last) throw new LedgerError('DATA_LOSS', `${node} does not have entry ${next}`)
-      await log.repair(frames)
-      next = last.header.index + 1
-    }
-    return null
-  }
-}
-
-/** Frames that do not fit are the peer's fault, a hole that changed is nobody's; anything else is the own disk's. */
-function isOwnFailure(error: unknown): boolean {
-  if (error instanceof LedgerError) return false
-  if (!(error instanceof StoreError)) return true
-  return error.code === 'STORAGE_FAILED' || error.code === 'CLOSED'
 }

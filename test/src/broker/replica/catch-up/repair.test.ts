@@ -1,4 +1,5 @@
 /** Rot in a replica's log: found, kept away from votes, put back from the others, and told when nobody has it. */
+import { crc32 } from 'node:zlib'
 import { afterEach, expect, test } from 'vitest'
 import { errorTable } from '../../../../../src/common/errors.ts'
 import type { Channel } from '../../../../../src/rpc/transport.ts'
@@ -24,13 +25,33 @@ async function group(limits: Record<string, number> = {}): Promise<void> {
 
 /** Changes a bit in the body of the entry as it lies on the disk of the node. */
 async function rot(node: string, index: number): Promise<void> {
+  const { path, at } = await placeOf(node, index)
+  cluster.machine(node).disk.flipBit(path, at + 70, 3)
+}
+
+async function placeOf(node: string, index: number): Promise<{ readonly path: string; readonly at: number }> {
   const [frame] = await cluster.replica(node).log.read(index, index, 1)
   if (!frame) throw new Error(`no entry ${index}`)
   const { position } = frame.header
   const base = position - (position % smallSegmentBytes)
   const { disk } = cluster.machine(node)
   const path = `${logDirectoryOf(disk, node)}/${String(base).padStart(20, '0')}`
-  disk.flipBit(path, headerBytes + position - base + 70, 3)
+  return { path, at: headerBytes + position - base }
+}
+
+/** Puts another entry of the same length in the place of this one: intact, and followed by nothing. */
+async function replaceEntry(node: string, index: number): Promise<void> {
+  const { path, at } = await placeOf(node, index)
+  const { disk } = cluster.machine(node)
+  const length = disk.contentOf(path).readUInt32LE(at + 8)
+  const frame = Buffer.from(disk.contentOf(path).subarray(at, at + Math.ceil((64 + length) / 64) * 64))
+  frame[64 + length - 1] = (frame[64 + length - 1] ?? 0) ^ 1
+  frame.writeUInt32LE(crc32(frame.subarray(64)), 48)
+  frame.writeUInt32LE(crc32(frame.subarray(0, 60)), 60)
+  const file = await disk.open(path, { create: false })
+  await file.write([frame], at)
+  await file.sync()
+  await file.close()
 }
 
 function kindsOf(node: string): readonly string[] {
@@ -245,4 +266,20 @@ test('P6: a trimmed log that loses one more segment has lost history, and a trim
   await cluster.stop('n1')
   await cluster.start('n1')
   expect(cluster.broker('n1').status().quarantine).toBe('')
+})
+
+test('P6: a hole behind an entry of another time cannot be filled: the log is copied anew, all of it', async () => {
+  await group()
+  await replaceEntry('n1', 200)
+  await rot('n1', 201)
+  const { path, at } = await placeOf('n1', 201)
+  const { disk } = cluster.machine('n1')
+  await cluster.stop('n1')
+  disk.flipBit(path, at + 33, 2)
+  await cluster.start('n1')
+  expect(cluster.broker('n1').status().holes).toEqual([{ fromIndex: 201, toIndex: 201 }])
+  await healthy('n1')
+  expect(kindsOf('n1')).toContain('catch_up_finished')
+  await cluster.settled()
+  expectEqualLogs(cluster)
 })

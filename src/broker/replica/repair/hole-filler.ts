@@ -1,0 +1,130 @@
+/**
+ * One attempt to fill one hole: asks the members that can be reached, one after the other. Called by `healer.ts`,
+ * which repeats it and draws the conclusions.
+ *
+ * Committed entries come first. The store checks the chain behind a hole only with its last frame, so the beginning
+ * of a branch that was never committed may fit, and would keep the true rest out for ever: what a member does not
+ * know to be committed is asked for only where it knows of nothing that is.
+ */
+import { type CommitLogApi, type LogHole, StoreError, splitFrames } from '../../../../store/index.ts'
+import { LedgerError } from '../../../common/errors.ts'
+import type { LogRange } from '../../../rpc/methods.ts'
+import type { CopySourceView } from '../catch-up/planner.ts'
+import type { Sources } from '../catch-up/sources.ts'
+
+export interface FillerPorts {
+  readonly log: Pick<CommitLogApi, 'holes' | 'repair'>
+  readonly sources: Pick<Sources, 'nodes' | 'fetchLog' | 'failed'>
+}
+
+/** What asking all others for one hole came to. */
+export type FillOutcome =
+  | { readonly kind: 'repaired' }
+  /** Every member was asked, and has the first entry of this rotten, too. */
+  | { readonly kind: 'lost'; readonly range: LogRange }
+  /** Whoever can be reached has committed entries that do not follow the own ones, or none that old any more. */
+  | { readonly kind: 'misfit'; readonly reason: string }
+  /** Somebody who may have it gave no answer. */
+  | { readonly kind: 'unknown'; readonly reason: string }
+
+/** What one member had to give for the first entry of the hole. */
+type Answer =
+  | { readonly kind: 'rotten' }
+  | { readonly kind: 'misfit'; readonly reason: string }
+  | { readonly kind: 'failed'; readonly reason: string }
+  /** It knows of nothing committed there. */
+  | { readonly kind: 'behind' }
+
+interface Asked {
+  readonly view: CopySourceView
+  readonly toIndex: number
+  readonly uncommitted: boolean
+}
+
+/** `views` are the members that have just described themselves. Throws what the own disk fails at. */
+export async function fillHole(
+  ports: FillerPorts,
+  hole: Pick<LogHole, 'fromIndex' | 'toIndex'>,
+  views: readonly CopySourceView[],
+  signal: AbortSignal,
+): Promise<FillOutcome> {
+  const answers = new Map<string, Answer>()
+  for (const uncommitted of [false, true]) {
+    for (const view of views) {
+      const next = firstOpen(ports.log, hole)
+      if (next === null) return { kind: 'repaired' }
+      const isCommitted = view.lastIndex >= next
+      if (isCommitted === uncommitted) continue
+      const toIndex = uncommitted ? hole.toIndex : Math.min(hole.toIndex, view.lastIndex)
+      const answer = await ask(ports, hole, { view, toIndex, uncommitted }, signal)
+      if (answer) answers.set(view.node, answer)
+    }
+  }
+  const next = firstOpen(ports.log, hole)
+  if (next === null) return { kind: 'repaired' }
+  return conclude({ fromIndex: next, toIndex: hole.toIndex }, ports.sources.nodes, answers)
+}
+
+/** First entry of the hole that is still missing; a hole shrinks from its beginning. */
+function firstOpen(log: Pick<CommitLogApi, 'holes'>, { fromIndex, toIndex }: LogRange): number | null {
+  const left = log.holes.find((hole) => hole.toIndex >= fromIndex && hole.fromIndex <= toIndex)
+  return left ? Math.max(left.fromIndex, fromIndex) : null
+}
+
+/** Null when it gave all that it was asked for. */
+async function ask(ports: FillerPorts, hole: LogRange, asked: Asked, signal: AbortSignal): Promise<Answer | null> {
+  const { view, uncommitted } = asked
+  const { node } = view
+  const next = firstOpen(ports.log, hole)
+  if (next !== null && next < view.firstIndex)
+    return { kind: 'misfit', reason: `${node}: begins at ${view.firstIndex}` }
+  try {
+    return await fill(ports, hole, asked, signal)
+  } catch (error) {
+    signal.throwIfAborted()
+    if (isOwnFailure(error)) throw error
+    const reason = `${node}: ${error instanceof Error ? error.message : String(error)}`
+    // It does answer: no reason to leave it alone.
+    if (error instanceof StoreError && error.code === 'BAD_FRAME')
+      return uncommitted ? { kind: 'behind' } : { kind: 'misfit', reason }
+    ports.sources.failed(node, error)
+    return { kind: 'failed', reason }
+  }
+}
+
+async function fill(
+  { log, sources }: FillerPorts,
+  hole: LogRange,
+  { view, toIndex, uncommitted }: Asked,
+  signal: AbortSignal,
+): Promise<Answer | null> {
+  for (let next = firstOpen(log, hole); next !== null && next <= toIndex; next = firstOpen(log, hole)) {
+    const reply = await sources.fetchLog(view.node, { fromIndex: next, toIndex, uncommitted }, signal)
+    if (reply.rotten) return { kind: 'rotten' }
+    const frames = splitFrames(reply.frames)
+    if (frames.length === 0) {
+      if (uncommitted) return { kind: 'behind' }
+      throw new LedgerError('DATA_LOSS', `it does not have entry ${next}`)
+    }
+    await log.repair(frames)
+  }
+  return null
+}
+
+function conclude(range: LogRange, nodes: readonly string[], answers: ReadonlyMap<string, Answer>): FillOutcome {
+  const all = [...answers.values()]
+  // What lies behind the first lost entries cannot be placed, but whoever has it whole can serve it.
+  if (nodes.length > 0 && nodes.every((node) => answers.get(node)?.kind === 'rotten')) return { kind: 'lost', range }
+  const failure = all.find(({ kind }) => kind === 'failed')
+  const misfit = all.find((answer) => answer.kind === 'misfit')
+  if (misfit && !failure) return misfit
+  const reason = failure?.kind === 'failed' ? failure.reason : 'no member that can be reached gives it'
+  return { kind: 'unknown', reason }
+}
+
+/** Frames that do not fit are the peer's fault, a hole that changed is nobody's; anything else is the own disk's. */
+function isOwnFailure(error: unknown): boolean {
+  if (error instanceof LedgerError) return false
+  if (!(error instanceof StoreError)) return true
+  return error.code === 'STORAGE_FAILED' || error.code === 'CLOSED'
+}

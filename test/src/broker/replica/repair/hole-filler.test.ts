@@ -1,0 +1,127 @@
+/** Whose frames fill a hole, over real logs: only the network between them is left out. */
+import { expect, test } from 'vitest'
+import type { CopySourceView } from '../../../../../src/broker/replica/catch-up/planner.ts'
+import { type FillerPorts, type FillOutcome, fillHole } from '../../../../../src/broker/replica/repair/hole-filler.ts'
+import { LedgerError } from '../../../../../src/common/errors.ts'
+import type { FetchLogReply } from '../../../../../src/rpc/methods.ts'
+import { type CommitLogApi, frameTypes, MemoryDisk, openCommitLog } from '../../../../../store/index.ts'
+
+const options = {
+  directory: 'log',
+  segmentBytes: 64 * 1024,
+  incarnation: 'i',
+  zeroAheadBytes: 4096,
+  flushBytesMax: 1024 * 1024,
+  tailCacheBytes: 64,
+  blockCacheBytes: 64 * 1024,
+}
+
+interface Entry {
+  readonly term: number
+  readonly text: string
+}
+
+const entries = (...all: readonly [term: number, text: string][]): readonly Entry[] =>
+  all.map(([term, text]) => ({ term, text }))
+
+async function logOf(all: readonly Entry[], rotten: readonly number[] = []): Promise<CommitLogApi> {
+  const disk = new MemoryDisk()
+  const log = await openCommitLog(disk, options)
+  const frames = all.map(({ term, text }, at) =>
+    log.append({ index: at + 1, term, type: frameTypes.command, storeTime: 1000, body: [Buffer.from(text)] }),
+  )
+  await log.close()
+  for (const index of rotten) {
+    const position = frames[index - 1]?.header.position ?? 0
+    disk.flipBit(`log/${'0'.repeat(20)}`, 4096 + position + 33, 2)
+  }
+  return openCommitLog(disk, options)
+}
+
+interface Peer {
+  readonly log: CommitLogApi
+  readonly commit: number
+  readonly firstIndex?: number
+}
+
+/** Asks the peers in the order in which they are given. */
+async function fillFrom(own: CommitLogApi, peers: Readonly<Record<string, Peer | null>>): Promise<FillOutcome> {
+  const ports: FillerPorts = {
+    log: own,
+    sources: {
+      nodes: Object.keys(peers),
+      failed: () => {},
+      fetchLog: async (node, { fromIndex, toIndex, uncommitted }): Promise<FetchLogReply> => {
+        const peer = peers[node]
+        if (!peer) throw new LedgerError('UNAVAILABLE', 'silent')
+        const { log, commit } = peer
+        const to = Math.min(toIndex, uncommitted ? log.lastIndex : commit)
+        const known = { firstIndex: 1, lastIndex: commit, endPosition: log.endPosition, frames: Buffer.alloc(0) }
+        if (fromIndex > to) return known
+        if (log.holes.some((hole) => hole.fromIndex <= fromIndex && fromIndex <= hole.toIndex))
+          return { ...known, rotten: { fromIndex, toIndex: fromIndex } }
+        const frames = await log.read(fromIndex, to, 1024 * 1024)
+        return { ...known, frames: Buffer.concat(frames.map(({ bytes }) => bytes)) }
+      },
+    },
+  }
+  const views = Object.entries(peers).flatMap(([node, peer]): CopySourceView[] => {
+    if (!peer) return []
+    const { log, commit, firstIndex = 1 } = peer
+    const { endPosition, origin } = log
+    return [{ node, firstIndex, origin, lastIndex: commit, endPosition, appliedIndex: 0, leads: false }]
+  })
+  const [hole] = own.holes
+  if (!hole) throw new Error('no hole')
+  return fillHole(ports, hole, views, new AbortController().signal)
+}
+
+const truth = entries([1, 'one'], [1, 'two'], [2, 'three'], [2, 'four'], [2, 'five'])
+/** What a leader of term 1 wrote at the end and nobody committed. */
+const branch = entries([1, 'one'], [1, 'two'], [1, 'wrong'])
+
+test('what a peer never committed does not fill a hole whose entries another one has committed', async () => {
+  const own = await logOf(truth, [3, 4])
+  expect(own.holes).toMatchObject([{ fromIndex: 3, toIndex: 4 }])
+  const late = { log: await logOf(branch), commit: 2 }
+  const good = { log: await logOf(truth), commit: 5 }
+  expect(await fillFrom(own, { late, good })).toEqual({ kind: 'repaired' })
+  expect((await own.read(3, 3, 1))[0]?.header.term).toBe(2)
+})
+
+test('above what anybody knows to be committed, uncommitted entries are taken', async () => {
+  const own = await logOf(truth, [3, 4])
+  const peer = { log: await logOf(truth), commit: 3 }
+  expect(await fillFrom(own, { peer })).toEqual({ kind: 'repaired' })
+})
+
+test('committed entries that do not follow what lies before the hole are a misfit, whoever else is silent', async () => {
+  const own = await logOf(entries([1, 'one'], [1, 'of another time'], ...truth.slice(2).map(pairOf)), [3, 4])
+  const good = { log: await logOf(truth), commit: 5 }
+  const rotten = { log: await logOf(truth, [3]), commit: 5 }
+  expect(await fillFrom(own, { good, rotten, silent: null })).toMatchObject({ kind: 'misfit' })
+  expect(own.holes).toMatchObject([{ fromIndex: 3, toIndex: 4 }])
+})
+
+test('uncommitted entries that do not fit prove nothing', async () => {
+  const own = await logOf(entries([1, 'one'], [1, 'of another time'], ...truth.slice(2).map(pairOf)), [3, 4])
+  expect(await fillFrom(own, { peer: { log: await logOf(truth), commit: 2 } })).toMatchObject({ kind: 'unknown' })
+})
+
+test('a hole that the others have trimmed cannot be filled any more', async () => {
+  const own = await logOf(truth, [3])
+  const peer = { log: await logOf(truth), commit: 5, firstIndex: 4 }
+  expect(await fillFrom(own, { peer })).toMatchObject({ kind: 'misfit' })
+})
+
+test('an entry is lost only when every member has it rotten', async () => {
+  const own = await logOf(truth, [3])
+  const rotten = { log: await logOf(truth, [3]), commit: 5 }
+  expect(await fillFrom(own, { a: rotten, b: null })).toMatchObject({ kind: 'unknown' })
+  const lost = { kind: 'lost', range: { fromIndex: 3, toIndex: 3 } }
+  expect(await fillFrom(own, { a: rotten, b: { ...rotten, commit: 2 } })).toEqual(lost)
+})
+
+function pairOf({ term, text }: Entry): [term: number, text: string] {
+  return [term, text]
+}
