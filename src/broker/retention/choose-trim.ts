@@ -20,6 +20,8 @@ export interface RetentionFacts {
   /** End of the own log. */
   readonly endPosition: number
   readonly space: { readonly totalBytes: number; readonly freeBytes: number }
+  /** Last entry that the own state machine has applied. */
+  readonly appliedIndex: number
   /** Followers and learners that are reachable. */
   readonly followers: readonly { readonly node: string; readonly matchIndex: number }[]
 }
@@ -42,7 +44,7 @@ export function chooseTrim(facts: RetentionFacts): TrimChoice | null {
     { reason: 'age', count: facts.expiredCount },
   ])
   const sealed = facts.segments.filter((segment) => segment.sealed).length
-  const count = Math.min(wanted.count, sealed, segmentsPerRoundMax, neededFrom(facts))
+  const count = Math.min(wanted.count, sealed, segmentsPerRoundMax, neededFrom(facts), appliedCount(facts))
   const first = facts.segments[count]
   if (count === 0 || !first) return null
   const { firstIndex } = first
@@ -74,6 +76,17 @@ function countForBytes({ settings, segments, endPosition }: RetentionFacts): num
   const { logBytesMax } = settings
   if (logBytesMax === null) return 0
   return segments.filter((segment) => endPosition - segment.base > logBytesMax).length
+}
+
+/**
+ * How many segments are applied as a whole. Where the queues begin afterwards is read from the applied state: a
+ * message that is applied later would be told to stay, while its entry goes.
+ */
+function appliedCount({ segments, appliedIndex }: RetentionFacts): number {
+  return Math.max(
+    0,
+    segments.findLastIndex((segment) => segment.firstIndex <= appliedIndex + 1),
+  )
 }
 
 /** How many segments no follower needs that is waited for. */

@@ -97,11 +97,12 @@ export class LogRetention {
   }
 
   async #choose(space: DiskSpace): Promise<TrimChoice | null> {
-    const { log, settings } = this.#ports
+    const { log, settings, machine } = this.#ports
     const expiredCount = await this.#expiredCount()
     const { endPosition } = log
+    const { appliedIndex } = machine
     const [segments, followers] = [log.segments(), this.#ports.followers()]
-    return chooseTrim({ settings, segments, expiredCount, endPosition, space, followers })
+    return chooseTrim({ settings, segments, expiredCount, endPosition, appliedIndex, space, followers })
   }
 
   async #propose({ firstIndex, reason, leftBehind }: TrimChoice): Promise<void> {

@@ -22,6 +22,7 @@ function facts(changes: Partial<RetentionFacts> = {}): RetentionFacts {
     segments: segments(5),
     expiredCount: 0,
     endPosition: 450,
+    appliedIndex: 1000,
     space: { totalBytes: 10_000, freeBytes: 9000 },
     followers: [],
     ...changes,
@@ -42,6 +43,15 @@ describe('choosing what to trim', () => {
     expect(chooseTrim(facts({ expiredCount: 2 }))).toEqual({ firstIndex: 21, reason: 'age', leftBehind: [] })
     expect(chooseTrim(facts({ expiredCount: 5 }))?.firstIndex).toBe(41)
     expect(chooseTrim(facts({ expiredCount: 1, segments: segments(1) }))).toBeNull()
+  })
+
+  test('P1: no segment goes before all of it is applied, because the queues are read from the applied state', () => {
+    const choose = (appliedIndex: number) => chooseTrim(facts({ expiredCount: 5, appliedIndex }))
+    expect(choose(0)).toBeNull()
+    expect(choose(9)).toBeNull()
+    expect(choose(10)?.firstIndex).toBe(11)
+    expect(choose(39)?.firstIndex).toBe(31)
+    expect(choose(40)?.firstIndex).toBe(41)
   })
 
   test('by bytes: whole segments go until the rest is small enough', () => {
