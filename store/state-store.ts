@@ -90,7 +90,9 @@ class StateStore implements StateStoreApi {
     const found = await this.#check(base, trusted)
     if ('problem' in found) return this.#rebuild(found.problem)
     this.#last = found.last
-    if (!trusted) await this.#saveCheckpoint()
+    // What a killed process left may be in the page cache only. Synced batches must not come to lie behind it: after a
+    // power loss there would be a gap, and all of the state would be lost.
+    if (!trusted || found.last.to > base.to) await this.#saveCheckpoint()
   }
 
   async #check(base: Marker, trusted: boolean): Promise<{ readonly last: Marker } | { readonly problem: string }> {

@@ -486,3 +486,15 @@ function jitter(seed: number): () => Promise<void> {
     for (let turns = Math.floor(random() * 5); turns > 0; turns--) await Promise.resolve()
   }
 }
+
+test('S4: what a killed process left un-synced is durable before anything is written behind it', async () => {
+  // The process dies while its writes are being synced: the next one sees them, a power loss would not leave them.
+  const first = lyingMachine()
+  await applyRange(await open(first, false), 1, 3)
+  const second = killed(first)
+  second.engine.lyingSync = false
+  await apply(await open(second, true), 4)
+  const left = { engine: second.engine.crash(loseAllUnsyncedBatches), disk: second.disk.crash(loseAllUnsynced) }
+  const store = await open(left, false)
+  expect(store).toMatchObject({ rebuiltBecause: null, appliedIndex: 4 })
+})
