@@ -68,8 +68,9 @@ export function planCopy(
   const giving = sources.find(({ firstIndex, lastIndex }) => firstIndex <= next && next <= lastIndex)
   if (giving && (missingBytes(log, sources) > nearBytes || log.lastIndex < (stateIndex ?? 0)))
     return logStep(giving, next)
-  if (!giving && sources.every(({ firstIndex }) => firstIndex > next)) {
-    return { kind: 'discard', reason: `entry ${next} is gone from every replica that can be reached` }
+  // Others that are as far behind do not count: they cannot get this entry any more either, and would wait for us.
+  if (!giving && sources.some(({ firstIndex }) => firstIndex > next)) {
+    return { kind: 'discard', reason: `entry ${next} is gone from every replica that could give it` }
   }
   if (stateIndex === null) return planState(log, sources)
   if (stateIndex > log.lastIndex) return { kind: 'wait', reason: `nobody gives entry ${next}` }

@@ -65,7 +65,12 @@ describe('the log', () => {
   test('an entry that every source has deleted ends the copy', () => {
     const sources = [view('a', { firstIndex: 90 }), view('b', { firstIndex: 100 })]
     expect(plan(copied(80, 5000), sources)).toMatchObject({ kind: 'discard' })
-    expect(plan(copied(80, 5000), [...sources, view('c', { lastIndex: 80 })])).toMatchObject({ kind: 'state' })
+  })
+
+  test('P8: replicas that are as far behind are not waited for: they would wait for this one', () => {
+    const sources = [view('a', { firstIndex: 90 }), view('b', { firstIndex: 1, lastIndex: 38 })]
+    expect(plan(copied(80, 5000), sources)).toMatchObject({ kind: 'discard' })
+    expect(plan({ ...copied(80, 5000), stateIndex: 170 }, sources)).toMatchObject({ kind: 'discard' })
   })
 
   test('it must reach the state that goes with it', () => {
