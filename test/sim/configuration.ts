@@ -4,6 +4,7 @@
  */
 import type { RaftConfig } from '../../raft/index.ts'
 import type { ReplicaLimits } from '../../src/broker/options.ts'
+import type { RetentionSettings } from '../../src/broker/retention/settings.ts'
 import { type FaultKind, faultKinds } from './fault.ts'
 import type { SimRandom } from './random.ts'
 import type { NetworkOptions } from './sim-network.ts'
@@ -28,6 +29,8 @@ export interface SimConfiguration {
   readonly disk: DiskOptions
   readonly raft: Partial<Omit<RaftConfig, 'id'>>
   readonly limits: Partial<ReplicaLimits>
+  /** The log is trimmed, and who was away gets a copy. Absent: everything stays. */
+  readonly retention?: Partial<RetentionSettings>
   readonly segmentBytes: number
   readonly queues: number
   readonly senders: number
@@ -57,7 +60,39 @@ export interface DiskOptions {
 const kibibyte = 1024
 const messagesMax = 420
 
+/** Share of the runs whose log is trimmed. */
+const retentionShare = 0.35
+
 export function drawConfiguration(random: SimRandom): SimConfiguration {
+  const configuration = drawUntrimmed(random)
+  const retention = random.fork('retention')
+  return retention.chance(retentionShare) ? withRetention(configuration, retention) : configuration
+}
+
+/** Small segments and larger messages, so that the log of a run is many segments long. */
+function withRetention(configuration: SimConfiguration, random: SimRandom): SimConfiguration {
+  const segmentBytes = random.pick([12, 16, 24]) * kibibyte
+  return {
+    ...configuration,
+    segmentBytes,
+    // A batch of eight must fit into a segment.
+    bodyBytesMax: Math.round(random.spread(600, segmentBytes / 10)),
+    retention: {
+      logBytesMax: random.pick([1, 2, 4]) * segmentBytes,
+      followerLagBytesMax: random.pick([1, segmentBytes, 3 * segmentBytes]),
+      // Log time jumps with the clocks.
+      ...(random.chance(0.2) ? { reservedMs: Math.round(random.spread(200, 3_600_000)) } : {}),
+    },
+    limits: {
+      ...configuration.limits,
+      retentionRoundMs: Math.round(random.spread(20, 400)),
+      copyBytesMax: random.pick([512, 8 * kibibyte, 1024 * kibibyte]),
+      catchUpBytesPerSecond: random.pick([64, 1024, 65_536]) * kibibyte,
+    },
+  }
+}
+
+function drawUntrimmed(random: SimRandom): SimConfiguration {
   const heartbeatMs = Math.round(random.spread(15, 90))
   const electionTimeoutMinMs = Math.round(heartbeatMs * random.between(3, 8))
   const safetyMs = Math.round(random.between(1000, 2800))

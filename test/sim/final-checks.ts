@@ -45,9 +45,10 @@ export async function checkAgreement(
   await Promise.all(nodes.map((node) => checkQueues(node, judge)))
 }
 
-/** Equal logs are equal bytes, and behind the tail there are only zeros. */
+/** Where logs overlap they are equal bytes, and behind the tail there are only zeros. */
 function checkBytes(node: SimNode, other: SimNode, end: number, judge: Judge, segmentBytes: number): void {
-  for (let base = 0; base < end; base += segmentBytes) {
+  const first = Math.max(originOf(node), originOf(other))
+  for (let base = first; base < end; base += segmentBytes) {
     const length = Math.min(segmentBytes, end - base)
     const bytes = framesOf(node, base)
     const same = bytes.subarray(0, length).equals(framesOf(other, base).subarray(0, length))
@@ -56,8 +57,12 @@ function checkBytes(node: SimNode, other: SimNode, end: number, judge: Judge, se
   }
 }
 
+function originOf(node: SimNode): number {
+  return node.broker?.replica?.log.origin.position ?? 0
+}
+
 function framesOf(node: SimNode, base: number): Buffer {
-  return node.disk.contentOf(`data/${node.name}/log/${segmentName(base)}`).subarray(segmentHeaderBytes)
+  return node.disk.contentOf(`${node.logDirectory}/${segmentName(base)}`).subarray(segmentHeaderBytes)
 }
 
 /** Reads every queue from this replica's own state and log. */
@@ -66,12 +71,19 @@ async function checkQueues(node: SimNode, judge: Judge): Promise<void> {
   const info = replica?.machine.topic(topic)
   if (!replica || !info) return
   for (const [queue, expected] of judge.queues.entries()) {
-    const found: string[] = []
+    const first = replica.machine.queueRange(info.topicId, queue)?.min ?? 0
+    judge.check(
+      first === judge.minOffset(queue),
+      () => `P1: queue ${queue} of ${node.name} begins at ${first}, it should at ${judge.minOffset(queue)}`,
+    )
+    const found: string[] = (expected ?? []).slice(0, first)
     while (found.length < (expected?.length ?? 0)) {
       const rows = await replica.machine.findRows(info.topicId, queue, found.length, 64)
       if (rows.length === 0) break
       for (const row of rows) {
         const frame = await replica.log.readAt(row.position)
+        // The first batch may begin before the minimum.
+        found.length = Math.min(found.length, row.baseOffset)
         for (const record of readRecords(frameBody(frame), 0)) found.push(valueIn(record.body))
       }
     }

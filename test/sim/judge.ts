@@ -6,7 +6,8 @@
  * and consumers included, is compared with it.
  */
 import type { Broker } from '../../src/broker/broker.ts'
-import type { ApplyResult, CommittedEntry } from '../../src/broker/contract.ts'
+import type { ApplyResult, CommittedEntry, StateMachineApi } from '../../src/broker/contract.ts'
+import type { Replica } from '../../src/broker/replica/replica.ts'
 import { readBatchHeader, readRecords } from '../../src/message/batch.ts'
 import type { NodeEvent } from '../../src/rpc/methods.ts'
 import { decodePeerFrame } from '../../src/rpc/peer-codec.ts'
@@ -22,6 +23,10 @@ export class Violation extends Error {
   override readonly name = 'Violation'
 }
 
+/** Reasons to take no part that may be right; how long they last is a question of liveness. */
+const waitsRightly = /^(NOT_BOOTSTRAPPED|CATCHING_UP|RESTARTING)/
+const nothing = Buffer.alloc(0)
+
 /** What lies at one index of the log for ever. */
 export interface Committed {
   readonly index: number
@@ -32,6 +37,14 @@ export interface Committed {
   readonly hash: string
   /** It was committed in this term or before. */
   readonly knownInTerm: number
+}
+
+interface Progress {
+  readonly commit: number
+  readonly applied: number
+  readonly term: number
+  readonly leads: boolean
+  readonly first: number
 }
 
 export interface JudgeOptions {
@@ -53,8 +66,18 @@ export class Judge {
   readonly #groupOffsets = new Map<number, number>()
   /** By node: what it may never fall behind again. */
   readonly #promised = new Map<string, number>()
-  readonly #progress = new Map<string, { commit: number; applied: number; term: number; leads: boolean }>()
-  readonly #paths = new Map<string, string>()
+  readonly #progress = new Map<string, Progress>()
+  /** By node: the replica that is watched. A copy that is put in force brings a new one. */
+  readonly #watched = new Map<string, Replica>()
+  readonly #paths = new Map<string, Map<number, string>>()
+  /** By queue: where it begins, by what was applied. */
+  readonly #minOffsets: number[] = []
+  /** By queue and offset: the entry of the message. */
+  readonly #indexes: number[][] = []
+  /** Entries before it are given up by the group. */
+  trimmedBefore = 0
+  trims = 0
+  copies = 0
   elections = 0
   violation: Violation | null = null
 
@@ -79,19 +102,14 @@ export class Judge {
     if (!condition) this.fail(text())
   }
 
-  /** A broker has joined its group; its replica has not done anything yet. */
+  /** A broker knows what it is to its group; its replica has not done anything yet. */
   started(node: SimNode, broker: Broker): void {
     broker.events.subscribe((event) => this.#onEvent(node, event))
-    const { replica } = broker
-    if (!replica) {
-      // Stopped or still waiting for the others to make the group: whether it ever joins is a question of liveness.
-      if (node.sick || broker.status().reason.startsWith('NOT_BOOTSTRAPPED')) return
-      this.fail(`P6: ${node.name} takes no part: ${broker.status().reason}`)
-      return
-    }
-    this.#checkRecovery(node)
-    this.#progress.delete(node.name)
-    replica.onApplied((entry, result) => this.#onApplied(node, broker, entry, result))
+    if (broker.replica) return
+    // Stopped or still waiting for the others to make the group: whether it ever joins is a question of liveness.
+    const { reason } = broker.status()
+    if (node.sick || waitsRightly.test(reason)) return
+    this.fail(`P6: ${node.name} takes no part: ${reason}`)
   }
 
   /** A process is about to end; what its disk holds for sure is remembered. */
@@ -109,11 +127,20 @@ export class Judge {
     for (const node of this.#options.nodes()) {
       const replica = node.broker?.replica
       if (!replica) continue
+      if (this.#watched.get(node.name) !== replica) this.#watch(node, replica)
       const { commitIndex: commit, appliedIndex: applied, term } = replica
+      const first = replica.log.firstIndex
       const before = this.#progress.get(node.name)
-      if (before && before.commit === commit && before.applied === applied && before.term === term) continue
+      if (before && before.commit === commit && before.applied === applied && before.term === term) {
+        if (before.first === first) continue
+      }
       const leads = replica.role === 'leader'
-      this.#progress.set(node.name, { commit, applied, term, leads })
+      this.#progress.set(node.name, { commit, applied, term, leads, first })
+      this.check(
+        first <= Math.max(1, this.trimmedBefore),
+        () =>
+          `P1: the log of ${node.name} begins at ${first}, the group has given up what is before ${this.trimmedBefore}`,
+      )
       this.check(commit <= replica.log.lastIndex, () => `R4: ${node.name} has commit ${commit} beyond its log`)
       this.check(applied <= commit, () => `S4: ${node.name} applied ${applied} with commit ${commit}`)
       if (!before) continue
@@ -170,24 +197,54 @@ export class Judge {
     return this.#stored.has(value)
   }
 
+  /** Where the queue begins since the last trim. */
+  minOffset(queue: number): number {
+    return this.#minOffsets[queue] ?? 0
+  }
+
   groupOffset(queue: number): number | undefined {
     return this.#groupOffsets.get(queue)
   }
 
-  /** Whether the disk of this node would still hold the entry after a power cut. */
-  isDurableOn(node: SimNode, entry: Pick<Committed, 'position' | 'bytes'>): boolean {
-    if (!this.#options.looksAtDisks) return true
-    const { position, bytes } = entry
-    const base = position - (position % this.#options.segmentBytes)
+  /**
+   * Whether the disk of this node would still hold the entry after a power cut, or its log begins behind it by a
+   * decision of the group.
+   */
+  isDurableOn(node: SimNode, entry: Pick<Committed, 'index' | 'position' | 'bytes'>): boolean {
+    if (!this.#options.looksAtDisks || this.#isOnDisk(node, entry)) return true
+    return entry.index < this.trimmedBefore && this.#beginsBehind(node, entry.position)
+  }
+
+  #isOnDisk(node: SimNode, { position, bytes }: Pick<Committed, 'position' | 'bytes'>): boolean {
+    const base = this.#baseOf(position)
     return node.disk.isDurable(this.#segmentPath(node, base), segmentHeaderBytes + position - base, bytes)
   }
 
+  /** The first segment of the log that would survive lies behind this position. */
+  #beginsBehind(node: SimNode, position: number): boolean {
+    const end = this.#committed.at(-1)?.position ?? 0
+    for (let base = 0; base <= end; base += this.#options.segmentBytes) {
+      if (node.disk.isDurable(this.#segmentPath(node, base), 0, nothing)) return base > position
+    }
+    return false
+  }
+
+  #baseOf(position: number): number {
+    return position - (position % this.#options.segmentBytes)
+  }
+
   #segmentPath(node: SimNode, base: number): string {
-    const key = `${node.name}/${base}`
-    const known = this.#paths.get(key)
-    if (known !== undefined) return known
-    const path = `data/${node.name}/log/${segmentName(base)}`
-    this.#paths.set(key, path)
+    const directory = node.logDirectory
+    let paths = this.#paths.get(directory)
+    if (!paths) {
+      paths = new Map()
+      this.#paths.set(directory, paths)
+    }
+    let path = paths.get(base)
+    if (path === undefined) {
+      path = `${directory}/${segmentName(base)}`
+      paths.set(base, path)
+    }
     return path
   }
 
@@ -201,6 +258,7 @@ export class Judge {
   }
 
   #onEvent(node: SimNode, event: NodeEvent): void {
+    if (event.kind === 'catch_up_finished') this.copies++
     if (event.kind !== 'leader_elected') return
     this.elections++
     const known = this.#leaders.get(event.term)
@@ -224,11 +282,28 @@ export class Judge {
     this.#compareFrame(node, last, `R3: ${node.name} leads term ${term}`)
   }
 
+  /** A replica begins: after a start, or with a copy. */
+  #watch(node: SimNode, replica: Replica): void {
+    this.#watched.set(node.name, replica)
+    this.#progress.delete(node.name)
+    this.#checkRecovery(node, replica)
+    this.#checkState(node, replica)
+    replica.onApplied((entry, result) => this.#onApplied(node, replica, entry, result))
+  }
+
+  /** The state that was found or copied is that of the group at this entry. */
+  #checkState(node: SimNode, replica: Replica): void {
+    const { appliedIndex, machine, log } = replica
+    this.check(replica.hasState, () => `S4: ${node.name} begins without a state, its log begins at ${log.firstIndex}`)
+    if (!replica.hasState || appliedIndex === 0) return
+    const entry = this.committedAt(appliedIndex)
+    if (!entry) this.fail(`S4: ${node.name} begins with a state of entry ${appliedIndex}, which nobody has applied`)
+    else this.check(entry.hash === machine.hash, () => `B1: ${node.name} begins with another state of ${appliedIndex}`)
+  }
+
   /** Nothing that was durable and committed is gone after a restart. */
-  #checkRecovery(node: SimNode): void {
+  #checkRecovery(node: SimNode, { log }: Replica): void {
     const promised = this.#promised.get(node.name) ?? 0
-    const log = node.broker?.replica?.log
-    if (!log) return
     this.check(
       log.lastIndex >= promised,
       () => `S1: ${node.name} came back with ${log.lastIndex} entries, ${promised} were durable and committed`,
@@ -241,7 +316,7 @@ export class Judge {
   /** Behind the tail there are only zeros. */
   #checkTail(node: SimNode, end: number): void {
     const { segmentBytes } = this.#options
-    const path = `data/${node.name}/log/${segmentName(end - (end % segmentBytes))}`
+    const path = this.#segmentPath(node, end - (end % segmentBytes))
     if (!node.disk.paths().includes(path)) return
     const behind = node.disk.contentOf(path).subarray(segmentHeaderBytes + (end % segmentBytes))
     this.check(isZero(behind), () => `S2: ${node.name} came back with old bytes behind its tail at ${end}`)
@@ -293,20 +368,20 @@ export class Judge {
     const frame = this.#cachedFrame(node, index)
     if (!frame) return
     this.check(
-      this.isDurableOn(node, { position: frame.header.position, bytes: frame.bytes }),
+      !this.#options.looksAtDisks || this.#isOnDisk(node, { position: frame.header.position, bytes: frame.bytes }),
       () => `S1: ${node.name} acknowledges entry ${index} before it is on its disk`,
     )
   }
 
-  #onApplied(node: SimNode, broker: Broker, entry: CommittedEntry, result: ApplyResult): void {
+  #onApplied(node: SimNode, replica: Replica, entry: CommittedEntry, result: ApplyResult): void {
     const { body } = entry
     // The body is a view into its frame, behind the header.
     const bytes = Buffer.from(body.buffer, body.byteOffset - frameHeaderBytes, frameLengthOf(body.length))
-    const hash = broker.replica?.machine.hash ?? ''
-    const committed = { ...pick(entry), bytes, hash, knownInTerm: broker.replica?.term ?? 0 }
+    const { hash } = replica.machine
+    const committed = { ...pick(entry), bytes, hash, knownInTerm: replica.term }
     const known = this.committedAt(entry.index)
     this.check(
-      this.isDurableOn(node, committed),
+      !this.#options.looksAtDisks || this.#isOnDisk(node, committed),
       () => `S4: ${node.name} applied entry ${entry.index} that is not on its own disk`,
     )
     if (known) {
@@ -319,16 +394,16 @@ export class Judge {
     this.check(entry.index === this.lastCommitted + 1, () => `R2: ${node.name} applied ${entry.index} out of order`)
     this.#committed.push({ ...committed, bytes: Buffer.from(bytes) })
     this.#checkMajority(committed, `R5: ${node.name} applied`)
-    this.#learn(broker, entry, result)
+    this.#learn(replica, entry, result)
   }
 
   /** The first time that this entry is applied anywhere. */
-  #learn(broker: Broker, entry: CommittedEntry, result: ApplyResult): void {
+  #learn({ machine }: Replica, entry: CommittedEntry, result: ApplyResult): void {
     if (result.kind === 'stored' && !result.duplicate) this.#learnBatch(entry, result)
+    if (result.kind === 'trimmed') this.#learnTrim(machine)
     if (result.kind !== 'offsets') return
-    const machine = broker.replica?.machine
-    const topic = machine?.topic(this.#options.topic)
-    if (!machine || !topic) return
+    const topic = machine.topic(this.#options.topic)
+    if (!topic) return
     for (let queue = 0; queue < this.queues.length; queue++) {
       const offset = machine.committedOffset(this.#options.group, topic.topicId, queue)
       if (offset === undefined) continue
@@ -338,11 +413,32 @@ export class Judge {
     }
   }
 
+  /** Queues give up no message that the log keeps, and keep none that it gives up. */
+  #learnTrim(machine: StateMachineApi): void {
+    const { firstIndex } = machine.trimmed
+    this.check(firstIndex >= this.trimmedBefore, () => `P1: what was given up comes back before ${firstIndex}`)
+    if (firstIndex > this.trimmedBefore) this.trims++
+    this.trimmedBefore = firstIndex
+    const topic = machine.topic(this.#options.topic)
+    for (let queue = 0; topic && queue < this.queues.length; queue++) {
+      const min = machine.queueRange(topic.topicId, queue)?.min ?? 0
+      this.#minOffsets[queue] = min
+      const indexes = this.#indexes[queue] ?? []
+      const [last, next] = [indexes[min - 1] ?? 0, indexes[min] ?? Number.POSITIVE_INFINITY]
+      this.check(
+        last < firstIndex && next >= firstIndex,
+        () => `P1: queue ${queue} begins at ${min} with entry ${next} after ${last}, the log at ${firstIndex}`,
+      )
+    }
+  }
+
   #learnBatch(entry: CommittedEntry, result: Extract<ApplyResult, { readonly kind: 'stored' }>): void {
     const header = readBatchHeader(entry.body)
     if (header.topic !== this.#options.topic) return
     this.queues[result.queue] ??= []
+    this.#indexes[result.queue] ??= []
     const messages = this.queues[result.queue] as string[]
+    const indexes = this.#indexes[result.queue] as number[]
     this.check(
       result.baseOffset === messages.length,
       () => `B2: queue ${result.queue} goes on at ${result.baseOffset} after ${messages.length}`,
@@ -355,6 +451,7 @@ export class Judge {
       )
       this.#stored.add(value)
       messages.push(value)
+      indexes.push(entry.index)
     }
   }
 }

@@ -4,6 +4,7 @@
  */
 import { type Broker, startBroker } from '../../src/broker/broker.ts'
 import type { BrokerOptions } from '../../src/broker/options.ts'
+import { firstGenerations, type Generations, logDirectory } from '../../src/broker/replica/generations.ts'
 import { silentLogger } from '../../src/common/logger.ts'
 import { loseAllUnsynced, MemoryDisk, MemoryKeyValueEngine } from '../../store/index.ts'
 import { type DiskOperation, randomCrash } from '../../store/memory-disk.ts'
@@ -28,7 +29,15 @@ export interface NodePorts {
 }
 
 /** Waits for operations that change what a power cut would leave. */
-const changing: ReadonlySet<DiskOperation> = new Set(['write', 'sync', 'syncDirectory', 'rename', 'truncate', 'unlink'])
+const changing: ReadonlySet<DiskOperation> = new Set([
+  'write',
+  'sync',
+  'syncDirectory',
+  'rename',
+  'truncate',
+  'unlink',
+  'removeDirectory',
+])
 
 export class SimNode {
   readonly name: string
@@ -50,6 +59,10 @@ export class SimNode {
   #process: SimProcess | null = null
   #bootId = 1
   #full = false
+  #generation: { readonly record: Buffer; readonly logDirectory: string } = {
+    record: Buffer.alloc(0),
+    logDirectory: '',
+  }
   /** All that ever ran here: see `remembered` in simulation.ts. */
   readonly #brokers: Broker[] = []
   #trap: { left: number; spring: () => void } | null = null
@@ -83,6 +96,17 @@ export class SimNode {
 
   get paused(): boolean {
     return this.#process?.paused ?? false
+  }
+
+  /** Of the log that is in force, as a power cut would leave it: a copy takes the place of the first one. */
+  get logDirectory(): string {
+    const { directory } = this.#options
+    const record = this.disk.durableRangeOf(`${directory}/generation`, 0, recordBytesMax)
+    const known = this.#generation
+    if (known.logDirectory !== '' && record.equals(known.record)) return known.logDirectory
+    const { log } = record.length === 0 ? firstGenerations : decodeGenerations(record)
+    this.#generation = { record, logDirectory: logDirectory(directory, log) }
+    return this.#generation.logDirectory
   }
 
   async start(): Promise<void> {
@@ -234,3 +258,10 @@ export class SimNode {
 }
 
 const settled: Promise<void> = Promise.resolve()
+const recordBytesMax = 4096
+/** Of a record file (`store/folder.ts`). */
+const recordHeaderBytes = 16
+
+function decodeGenerations(record: Buffer): Generations {
+  return JSON.parse(record.toString('utf8', recordHeaderBytes)) as Generations
+}

@@ -50,6 +50,9 @@ export interface RunResult {
   readonly unknown: number
   readonly consumed: number
   readonly commits: number
+  /** Times that the group gave up the beginning of its log, and copies that took its place. */
+  readonly trims: number
+  readonly copies: number
   readonly faults: number
   /** What can be told again as a story. */
   readonly faultList: readonly FaultEvent[]
@@ -293,7 +296,7 @@ class Simulation {
   }
 
   #brokerOptions(node: string): BrokerOptions {
-    const { raft, limits, segmentBytes } = this.#configuration
+    const { raft, limits, segmentBytes, retention } = this.#configuration
     return {
       cluster: 'RaftCluster',
       group: 'RaftNode00',
@@ -307,6 +310,7 @@ class Simulation {
       registerIntervalMs: 2000,
       raft,
       limits,
+      ...(retention ? { retention } : {}),
     }
   }
 
@@ -390,6 +394,8 @@ class Simulation {
       unknown: this.#workload.unknown,
       consumed: this.#workload.consumed,
       commits: this.#workload.commits,
+      trims: this.#judge.trims,
+      copies: this.#judge.copies,
       faults: this.#faults.total,
       faultList: this.#faults.recorded,
       leaderDiesAtEnd: this.#leaderDiesAtEnd,

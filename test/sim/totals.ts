@@ -11,6 +11,8 @@ export class Totals {
   unknown = 0
   consumed = 0
   commits = 0
+  trims = 0
+  copies = 0
   events = 0
   virtualMs = 0
   repeated = 0
@@ -27,6 +29,8 @@ export class Totals {
     this.unknown += result.unknown
     this.consumed += result.consumed
     this.commits += result.commits
+    this.trims += result.trims
+    this.copies += result.copies
     this.events += result.events
     this.virtualMs += result.virtualMs
     for (const [kind, count] of Object.entries(result.faultsByKind)) {
@@ -36,7 +40,7 @@ export class Totals {
 
   summary(seconds: number): object {
     const { seeds, failed, elections, crashes, acknowledged, faults } = this
-    const { unknown, consumed, commits, events, repeated, faultsByKind } = this
+    const { unknown, consumed, commits, trims, copies, events, repeated, faultsByKind } = this
     const virtualSeconds = Math.round(this.virtualMs / 1000)
     return {
       seeds,
@@ -49,6 +53,8 @@ export class Totals {
       unknown,
       consumed,
       commits,
+      trims,
+      copies,
       events,
       virtualSeconds,
       repeated,

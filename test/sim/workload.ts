@@ -90,7 +90,10 @@ export class Workload {
 
   /** Whether the reader has seen everything that is committed. */
   get caughtUp(): boolean {
-    return this.#judge.queues.every((messages, queue) => (this.#position.get(queue) ?? 0) === (messages?.length ?? 0))
+    return this.#judge.queues.every((messages, queue) => {
+      const position = Math.max(this.#position.get(queue) ?? 0, this.#judge.minOffset(queue))
+      return position === (messages?.length ?? 0)
+    })
   }
 
   async start(): Promise<void> {
@@ -190,17 +193,40 @@ export class Workload {
   /** Follows all queues from their beginning to the end of the run. */
   async #runReader(): Promise<void> {
     const reader = open(this.#client as Client, { readFrom: this.#configuration.readFrom, longPollMs: 300 })
-    await this.#assign(reader)
+    const queues = await this.#assign(reader)
     for (;;) {
-      const batch = await reader.poll({ waitMs: 1000 })
-      if (!batch) continue
+      const batch = await this.#poll(reader, queues, { waitMs: 1000 })
+      if (batch === null || batch === 'moved') continue
       this.#onBatch(batch)
       const next = this.#position.get(batch.queue.queue) ?? 0
       this.#judge.check(
-        batch.firstOffset === next,
+        batch.firstOffset === next || this.#isTrimmedUpTo(batch, next),
         () => `B2: the reader got ${batch.queue.queue}/${batch.firstOffset} after ${next}`,
       )
       this.#position.set(batch.queue.queue, batch.nextOffset)
+    }
+  }
+
+  /** What was skipped is what the group has given up, no more. */
+  #isTrimmedUpTo({ queue, firstOffset }: ConsumedBatch, from: number): boolean {
+    return from < firstOffset && firstOffset <= this.#judge.minOffset(queue.queue)
+  }
+
+  /** `moved`: messages that were to come next have been trimmed, and reading goes on behind them. */
+  async #poll(
+    consumer: PullConsumer,
+    queues: readonly MessageQueue[],
+    options: { readonly waitMs: number; readonly maxMessages?: number },
+  ): Promise<ConsumedBatch | 'moved' | null> {
+    try {
+      return await consumer.poll(options)
+    } catch (error) {
+      if (!(error instanceof LedgerError) || error.code !== 'PULL_OFFSET_MOVED') throw error
+      this.#note(error)
+      const behind = queues.filter((queue) => consumer.position(queue) < this.#judge.minOffset(queue.queue))
+      this.#judge.check(behind.length > 0, () => `P1: nothing that was to come is trimmed, but: ${describe(error)}`)
+      for (const queue of behind) await consumer.seek(queue, this.#judge.minOffset(queue.queue))
+      return 'moved'
     }
   }
 
@@ -215,11 +241,14 @@ export class Workload {
       // A read that begins now must see at least what was committed by now, whatever replica leads (thesis 6.4).
       const before = new Map(this.#committed)
       const queues = await this.#assign(consumer)
+      let mayCommit = true
       for (const queue of queues) this.#checkStart(consumer, queue, before.get(queue.queue) ?? 0)
       for (let round = random.below(30); round > 0 && !this.#stopping; round--) {
-        const batch = await consumer.poll({ waitMs: 200, maxMessages: 1 + random.below(10) })
-        if (batch) this.#onBatch(batch)
-        if (random.chance(0.4)) await this.#commit(consumer, queues)
+        const batch = await this.#poll(consumer, queues, { waitMs: 200, maxMessages: 1 + random.below(10) })
+        // A commit after a seek may move the group back, behind what another member has committed.
+        if (batch === 'moved') mayCommit = false
+        else if (batch) this.#onBatch(batch)
+        if (mayCommit && random.chance(0.4)) await this.#commit(consumer, queues)
       }
       await consumer.close()
     }
