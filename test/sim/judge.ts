@@ -294,8 +294,11 @@ export class Judge {
   /** The state that was found or copied is that of the group at this entry. */
   #checkState(node: SimNode, replica: Replica): void {
     const { appliedIndex, machine, log } = replica
-    this.check(replica.hasState, () => `S4: ${node.name} begins without a state, its log begins at ${log.firstIndex}`)
-    if (!replica.hasState || appliedIndex === 0) return
+    this.check(
+      replica.isPresentable,
+      () => `S4: ${node.name} begins without a state, its log begins at ${log.firstIndex}`,
+    )
+    if (!replica.isPresentable || appliedIndex === 0) return
     const entry = this.committedAt(appliedIndex)
     if (!entry) this.fail(`S4: ${node.name} begins with a state of entry ${appliedIndex}, which nobody has applied`)
     else this.check(entry.hash === machine.hash, () => `B1: ${node.name} begins with another state of ${appliedIndex}`)

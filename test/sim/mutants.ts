@@ -118,8 +118,8 @@ export const mutants: readonly Mutant[] = [
     also: [
       {
         file: 'store/state-store.js',
-        find: 'await this.#files.keyValue.write(operations, { sync: true });',
-        replace: 'await this.#files.keyValue.write(operations, { sync: false });',
+        find: 'await this.#files.write(operations, { sync: true });',
+        replace: 'await this.#files.write(operations, { sync: false });',
       },
     ],
   },
