@@ -279,6 +279,14 @@ class CommitLog implements CommitLogApi {
     }))
   }
 
+  originBehind(index: number): LogOrigin | null {
+    for (const { begun, base, previous } of this.#files.segments) {
+      if (!begun || base >= this.#writer.durable.position) return null
+      if (previous !== null && previous.index >= index) return { position: base, ...previous }
+    }
+    return null
+  }
+
   async trim(firstIndex: number): Promise<number> {
     this.#assertWritable()
     const origin = this.#originFor(firstIndex)

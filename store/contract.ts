@@ -166,6 +166,11 @@ export interface CommitLogApi {
   /** All segments that have begun, in order. */
   segments(): readonly SegmentInfo[]
   /**
+   * Where the first segment begins all of whose entries lie behind this one: a log made from there does not need it.
+   * Null while no such segment holds a durable entry.
+   */
+  originBehind(index: number): LogOrigin | null
+  /**
    * Deletes whole segments from the front whose entries all lie before `firstIndex`, as long as a durable entry lies
    * behind them. The log begins later at once, the files go one after the other, each durably, so that a crash leaves
    * no gap. Reads that run on them end with OUT_OF_RANGE. Rejects with STORAGE_FAILED, which is final. Returns the

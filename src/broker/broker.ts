@@ -329,7 +329,7 @@ class BrokerNode implements Broker {
     if (!hello) throw new LedgerError('INVALID_REQUEST', 'the caller does not say who it is')
     const refusal = checkHello(hello, own)
     if (refusal) throw new LedgerError(refusal.code, refusal.reason)
-    return replica.copySource()
+    return replica.copySource(this.#lifecycle?.upkeep.lost ?? [])
   }
 
   #makeBootstrap(folder: Folder): Bootstrap {

@@ -223,6 +223,8 @@ export interface CopyStatus {
   readonly phase: string
   readonly fetchedBytes: number
   readonly totalBytes: number
+  /** Why nothing can be copied now; empty while something is. */
+  readonly problem: string
 }
 
 /** The background check of the log. */

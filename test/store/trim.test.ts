@@ -67,6 +67,23 @@ describe('a log that is created with an origin', () => {
   })
 })
 
+test('a log made from the origin behind an entry goes on with the frames of the first', async () => {
+  const log = await openTestLog(await newDisk(), noCaches)
+  appendTo(log, 1, ...sizes)
+  expect(log.originBehind(0)).toBeNull()
+  await log.flush()
+  expect(log.originBehind(0)).toEqual(log.origin)
+  expect(log.originBehind(2)).toMatchObject({ index: 3, term: 1 })
+  expect(log.originBehind(5)).toBeNull()
+  const behind = log.originBehind(3)!
+  expect(behind).toMatchObject({ index: 3, position: log.segments()[2]!.base })
+  const copy = await openTestLog(await newDisk(), { ...noCaches, origin: behind })
+  for (const { bytes } of await log.read(4, 7, 1_000_000)) copy.appendFrame(bytes)
+  await copy.flush()
+  expect(await entriesOf(copy)).toEqual((await entriesOf(log)).slice(3))
+  await Promise.all([log.close(), copy.close()])
+})
+
 describe('trimming', () => {
   test('deletes the whole segments before the given entry, and all else goes on', async () => {
     const disk = await newDisk()

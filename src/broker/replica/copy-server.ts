@@ -5,7 +5,14 @@
  * Only bytes that pass their checks leave (S3); an entry that is rotten here is said to be so, never skipped. Work is
  * bounded: pieces of at most 1 MiB, few readers at once, so that serving a copy never holds up the group.
  */
-import { type CommitLogApi, type Frame, frameTypes, type StateImage, StoreError } from '../../../store/index.ts'
+import {
+  type CommitLogApi,
+  type Frame,
+  frameTypes,
+  type LogOrigin,
+  type StateImage,
+  StoreError,
+} from '../../../store/index.ts'
 import type { Cancel, Clock } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
 import {
@@ -15,6 +22,7 @@ import {
   type FetchStateReply,
   type FetchStateRequest,
   type Hello,
+  type LogRange,
   raftMethods,
 } from '../../rpc/methods.ts'
 import type { ServerRoutes, StreamHandlers, StreamSink } from '../../rpc/transport.ts'
@@ -38,20 +46,42 @@ export interface CopySource {
   /** Everything the state store holds; 0 when no copy may begin here. */
   readonly appliedIndex: number
   readonly leads: boolean
+  /** Where a copy of the log begins: behind what no member can give any more. */
+  readonly origin: LogOrigin
   image(): Promise<StateImage>
 }
 
-/** What a replica gives; `committed` and `leads` as it sees them now. */
-export function copySourceOf(recovered: Recovered, committed: number, leads: boolean): CopySource {
+/** What a replica gives as it is now; `lost` are the entries that no member has. */
+export function copySourceOf(
+  recovered: Recovered,
+  now: { readonly committed: number; readonly leads: boolean; readonly lost: readonly LogRange[] },
+): CopySource {
   const { log, store, lacksState, lostFront } = recovered
+  // A copy that began where this log begins would take the loss for a trim.
+  const appliedIndex = lacksState || lostFront !== null ? 0 : store.appliedIndex
   return {
     log,
-    commitIndex: committed,
-    // A copy that began where this log begins would take the loss for a trim.
-    appliedIndex: lacksState || lostFront !== null ? 0 : store.appliedIndex,
-    leads,
+    commitIndex: now.committed,
+    appliedIndex,
+    leads: now.leads,
+    origin: copyOrigin(log, now.lost, appliedIndex),
     image: () => store.image(),
   }
+}
+
+/**
+ * A copy cannot get past lost entries, but it can begin behind them, at a segment, when a state covers what it leaves
+ * out. Until there is such a segment it begins where the log does, and waits at the lost entries.
+ */
+function copyOrigin(
+  log: Pick<CommitLogApi, 'origin' | 'originBehind'>,
+  lost: readonly LogRange[],
+  appliedIndex: number,
+): LogOrigin {
+  const lostTo = Math.max(0, ...lost.map(({ toIndex }) => toIndex))
+  if (lostTo <= log.origin.index) return log.origin
+  const behind = log.originBehind(lostTo)
+  return behind && behind.index <= appliedIndex ? behind : log.origin
 }
 
 export interface CopyServerPorts {
@@ -107,9 +137,9 @@ class Readers {
 
 function describe(source: CopySource): DescribeLogReply {
   const { log, appliedIndex, leads } = source
-  const { position, index, term, checksum } = log.origin
+  const { position, index, term, checksum } = source.origin
   return {
-    firstIndex: log.firstIndex,
+    firstIndex: index + 1,
     origin: { position, index, term, checksum },
     lastIndex: lastOf(source, false),
     endPosition: log.endPosition,

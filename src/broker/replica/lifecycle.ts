@@ -81,7 +81,10 @@ export class ReplicaLifecycle {
     if (this.#damage !== null) return this.#damage
     if (this.#replica) return null
     if (this.#began) return 'RESTARTING: this replica begins again with a copy'
-    return this.#upkeep.status.catchUp ? 'CATCHING_UP: this node copies the log of its group before it begins' : null
+    const { catchUp } = this.#upkeep.status
+    if (!catchUp) return null
+    const problem = catchUp.problem === '' ? '' : `, but cannot now: ${catchUp.problem}`
+    return `CATCHING_UP: this node copies the log of its group before it begins${problem}`
   }
 
   /** Of copies, holes and the scrub. */

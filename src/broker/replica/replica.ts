@@ -8,7 +8,7 @@ import { defaultRaftConfig, type PeerMessage, RaftCore, type RaftEvent, type Raf
 import { type CommitLogApi, type Frame, type FrameType, frameTypes } from '../../../store/index.ts'
 import { sleep } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
-import type { Hello, ReplicaStatusReply } from '../../rpc/methods.ts'
+import type { Hello, LogRange, ReplicaStatusReply } from '../../rpc/methods.ts'
 import type {
   Applied,
   ApplyResult,
@@ -160,9 +160,10 @@ export class Replica implements ReplicaApi {
     if (this.#stopped === null) this.#applying.resume()
   }
 
-  /** What peers may copy from this one. */
-  copySource(): CopySource {
-    return copySourceOf(this.#parts.recovered, this.#commitIndex, this.#view.role === 'leader')
+  /** What peers may copy from this one; `lost` are the entries that no member has. */
+  copySource(lost: readonly LogRange[]): CopySource {
+    const now = { committed: this.#commitIndex, leads: this.#view.role === 'leader', lost }
+    return copySourceOf(this.#parts.recovered, now)
   }
 
   onApplied(listener: (entry: CommittedEntry, result: ApplyResult) => void): () => void {

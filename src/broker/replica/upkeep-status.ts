@@ -36,8 +36,9 @@ export function upkeepStatus(facts: {
 export function upkeepReason({ catchUp, quarantine, holes }: UpkeepStatus): string | null {
   if (quarantine !== '') return `QUARANTINED: does not vote, ${holes.length} holes: ${quarantine}`
   if (!catchUp) return null
-  const { source, phase, fetchedBytes, totalBytes } = catchUp
+  const { source, phase, fetchedBytes, totalBytes, problem } = catchUp
   if (phase === 'space') return 'CATCHING_UP: waits, because the disk is full'
+  if (problem !== '') return `CATCHING_UP: nothing can be copied now: ${problem}`
   if (source === '') return 'CATCHING_UP: no replica can be copied from now'
   const percent = totalBytes === 0 ? 0 : Math.floor((fetchedBytes / totalBytes) * 100)
   return `CATCHING_UP: copies the ${phase} of ${source}, ${percent} % of ${totalBytes} bytes`

@@ -178,7 +178,7 @@ const adminSamples: Samples<typeof methods.adminMethods> = {
       uptimeMs: 8,
       peers: [{ node: 'n1', raftAddress: 'a', matchIndex: 1, state: 'replicate', connected: true, problem: 'p' }],
       address: 'a:1',
-      catchUp: { source: 'n1', phase: 'log', fetchedBytes: 1, totalBytes: large },
+      catchUp: { source: 'n1', phase: 'log', fetchedBytes: 1, totalBytes: large, problem: 'w' },
       quarantine: 'q',
       holes: [{ fromIndex: 1, toIndex: 2 }],
       lost: [{ fromIndex: 3, toIndex: 4 }],

@@ -10,6 +10,7 @@ import { unreachable } from '../../../common/assert.ts'
 import { type Clock, sleep } from '../../../common/clock.ts'
 import { LedgerError } from '../../../common/errors.ts'
 import type { Logger } from '../../../common/logger.ts'
+import type { LogRange } from '../../../rpc/methods.ts'
 import { stateFormatVersion } from '../../apply/meta.ts'
 import type { EventSink } from '../../events.ts'
 import { type Generations, type LogEnd, stateDirectory } from '../generations.ts'
@@ -56,6 +57,8 @@ export interface CatchUpStatus {
   readonly phase: 'log' | 'state' | 'install' | 'wait' | 'space'
   readonly fetchedBytes: number
   readonly totalBytes: number
+  /** Why nothing can be copied now; empty while something is. */
+  readonly problem: string
 }
 
 export interface OwnState extends OwnReplica {
@@ -117,7 +120,7 @@ export class CatchUp {
       return
     }
     this.#kind = kind
-    this.#status = { source: '', phase: 'wait', fetchedBytes: 0, totalBytes: 0 }
+    this.#status = { source: '', phase: 'wait', fetchedBytes: 0, totalBytes: 0, problem: '' }
     this.#movedAtMs = this.#ports.clock.monotonicMs()
     this.#emit('catch_up_started', { what: kind, reason })
     this.#running = this.#run().finally(() => {
@@ -162,7 +165,7 @@ export class CatchUp {
       const step = this.#plan(views, own)
       this.#noteTotal(views)
       if (step.kind === 'install') return this.#complete(own)
-      await this.#take(step, signal)
+      await this.#take(step, views.length > 0, signal)
     }
   }
 
@@ -188,10 +191,16 @@ export class CatchUp {
     return piecesPerFlush * this.#ports.limits.copyBytesMax
   }
 
-  async #take(step: Exclude<CopyStep, { readonly kind: 'install' }>, signal: AbortSignal): Promise<void> {
+  async #take(
+    step: Exclude<CopyStep, { readonly kind: 'install' }>,
+    hasSources: boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
     switch (step.kind) {
       case 'wait':
         this.#phase('wait', '')
+        // What the last source failed at says more than that it is left alone now.
+        if (hasSources || this.#status?.problem === '') this.#stuck(step.reason)
         this.#complain(step.reason)
         await sleep(this.#ports.clock, waitMs, signal)
         return
@@ -223,6 +232,7 @@ export class CatchUp {
       if (error instanceof StoreError && error.code !== 'BAD_FRAME' && error.code !== 'BAD_IMAGE') throw error
       if (error instanceof Error && error.name === 'InvariantError') throw error
       sources.failed(node, error)
+      this.#stuck(error instanceof Error ? error.message : String(error))
       logger.info('a copy from a peer was cut short', { node, error: String(error) })
       this.#complain(String(error))
       // One source that does not fit is wrong; when another one does not fit either, the copy is.
@@ -242,7 +252,7 @@ export class CatchUp {
         const startMs = this.#ports.clock.monotonicMs()
         const range = { fromIndex: log.lastIndex + 1, toIndex: step.toIndex, uncommitted: false }
         const reply = await this.#ports.sources.fetchLog(step.node, range, signal)
-        if (reply.frames.length === 0) throw nothingGiven(step.node, range.fromIndex, reply.rotten !== undefined)
+        if (reply.frames.length === 0) throw nothingGiven(step.node, range.fromIndex, reply.rotten)
         for (const { bytes } of splitFrames(reply.frames)) log.appendFrame(bytes)
         if (this.#ports.isDiskFull()) return
         if (log.stagedBytes >= this.#roundBytes) await log.flush()
@@ -342,8 +352,12 @@ export class CatchUp {
   }
 
   #phase(phase: CatchUpStatus['phase'], source: string): void {
-    const before = this.#status ?? { fetchedBytes: 0, totalBytes: 0 }
+    const before = this.#status ?? { fetchedBytes: 0, totalBytes: 0, problem: '' }
     this.#status = { ...before, phase, source }
+  }
+
+  #stuck(problem: string): void {
+    if (this.#status) this.#status = { ...this.#status, problem }
   }
 
   #fetchedBytes(): number {
@@ -365,7 +379,7 @@ export class CatchUp {
     if (!this.#status) return
     const fetchedBytes = this.#fetchedBytes()
     const totalBytes = Math.max(this.#status.totalBytes, fetchedBytes)
-    this.#status = { ...this.#status, fetchedBytes, totalBytes }
+    this.#status = { ...this.#status, fetchedBytes, totalBytes, problem: '' }
     if (nowMs - this.#toldAtMs < progressEveryMs) return
     this.#toldAtMs = nowMs
     const { source, phase } = this.#status
@@ -385,7 +399,9 @@ export class CatchUp {
   }
 }
 
-function nothingGiven(node: string, index: number, rotten: boolean): LedgerError {
-  const why = rotten ? 'is rotten there' : 'is not there any more'
-  return new LedgerError('DATA_LOSS', `entry ${index} ${why} (${node})`)
+function nothingGiven(node: string, index: number, rotten: LogRange | undefined): LedgerError {
+  if (!rotten) return new LedgerError('DATA_LOSS', `entry ${index} is not there any more (${node})`)
+  const { fromIndex, toIndex } = rotten
+  const cure = 'when no member has them, a copy begins behind them once the log goes on in another segment'
+  return new LedgerError('DATA_LOSS', `entries ${fromIndex} to ${toIndex} are rotten on ${node}: ${cure}`)
 }

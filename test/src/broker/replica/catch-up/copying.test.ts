@@ -94,7 +94,7 @@ test('a node holds at most two images at once, and lets go of one when its strea
   const [a, b] = cluster.nodes.filter((node) => node !== leader) as [string, string]
   const target = cluster.replica(a).members.others.find(({ node }) => node === b)
   if (!target) throw new Error('no peer')
-  await eventually('the state is written', () => (cluster?.replica(b).copySource().appliedIndex ?? 0) > 0)
+  await eventually('the state is written', () => (cluster?.replica(b).copySource([]).appliedIndex ?? 0) > 0)
   const hello = cluster.replica(a).members.hello(target)
   const channel = cluster.network.endpoint('test').connect(`${b}:30912`, 'bulk')
   const open = (): { replies: number; code: string; cancel(): void } => {

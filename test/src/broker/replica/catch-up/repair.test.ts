@@ -7,6 +7,7 @@ import { eventually } from '../../../../support/eventually.ts'
 import { MemoryCluster } from '../../../../support/memory-cluster.ts'
 import { makeBatch } from '../../apply/support.ts'
 import { ProduceClient, PullClient } from '../../handler/support.ts'
+import { change, voters } from '../../membership/cluster.ts'
 import { createTopic } from '../support.ts'
 import { expectEqualLogs, fill, logDirectoryOf, smallSegmentBytes, trim } from './support.ts'
 
@@ -238,7 +239,7 @@ test('P6: a log whose first segment is lost is no trimmed log: no vote, no answe
   expect(status.quarantine).toMatch(/its first segments are lost: it begins at \d+, not at 1/)
   expect(cluster.replica('n1').isPresentable).toBe(false)
   // No copy may begin where it begins: that would take the loss for a trim.
-  expect(cluster.replica('n1').copySource().appliedIndex).toBe(0)
+  expect(cluster.replica('n1').copySource([]).appliedIndex).toBe(0)
   await healthy('n1')
   expect(kindsOf('n1').indexOf('catch_up_finished')).toBeLessThan(kindsOf('n1').indexOf('quarantine_ended'))
   expect(cluster.replica('n1').log.firstIndex).toBe(1)
@@ -282,4 +283,29 @@ test('P6: a hole behind an entry of another time cannot be filled: the log is co
   expect(kindsOf('n1')).toContain('catch_up_finished')
   await cluster.settled()
   expectEqualLogs(cluster)
+})
+
+test('P6: a copy begins behind lost entries as soon as the log goes on in another segment, and says so before', async () => {
+  await group({ copyFirstBytes: 10_000 })
+  for (const node of cluster.nodes) await rot(node, 550)
+  for (const node of cluster.nodes) await cluster.stop(node)
+  await cluster.start()
+  await cluster.leader()
+  for (const node of cluster.nodes) {
+    await eventually(`${node} says so`, () => cluster.broker(node).status().lost.length === 1)
+  }
+  cluster.addMachine('n3')
+  await cluster.startWith('n3', cluster.joining('n3'))
+  await change(cluster, 'add', 'n3')
+  const why = /entries 550 to 550 are rotten on n\d: .*once the log goes on in another segment/
+  await eventually('it says why it cannot', () => why.test(cluster.broker('n3').status().reason), {
+    state: () => [cluster.broker('n3').status(), cluster.broker('n3').events.since(0)],
+  })
+  await fill(cluster.replica(await cluster.leader()), 'after', 300)
+  await eventually('the copy is in force', () => kindsOf('n3').includes('catch_up_finished'), { timeoutMs: 20_000 })
+  await voters(cluster, 'n0', 'n1', 'n2', 'n3')
+  await cluster.settled()
+  expect(cluster.replica('n3').log.firstIndex).toBeGreaterThan(550)
+  expectEqualLogs(cluster)
+  expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
 })
