@@ -25,6 +25,7 @@ interface AttachedFlags {
   readonly nodes: number
   readonly groups: number
   readonly namesrvs: number
+  readonly anyPorts?: boolean
   readonly script?: ScriptName
   readonly runs: number
   readonly rate: number
@@ -37,6 +38,7 @@ const defaultBackgroundDirectory = '.fast-try'
 const steadyMs = 1000
 const pauseMs = 10_000
 const startTimeoutMs = 30_000
+const anyPortsText = 'any free ports instead of the documented ones, for clusters side by side'
 const addTimeoutMs = 5 * 60_000
 /** Registrations take milliseconds; longer means that others answer. */
 const routeTimeoutMs = 5000
@@ -49,6 +51,7 @@ export function registerFastTry(program: Command): void {
     .option('--nodes <n>', 'replicas in a broker group', positiveInteger, 3)
     .option('--groups <n>', 'broker groups', positiveInteger, 1)
     .option('--namesrvs <n>', 'namesrv processes', positiveInteger, 1)
+    .option('--any-ports', anyPortsText)
     .addOption(new Option('--script <name>', 'repeat this fault under load and count').choices([...scriptNames]))
     .option('--runs <n>', 'how often', positiveInteger, 1)
     .option('--rate <n>', 'messages per second of the load', positiveInteger, 1000)
@@ -106,6 +109,7 @@ function sessionOptions(flags: AttachedFlags): Parameters<typeof withSession>[0]
     nodesPerGroup: atLeast('--nodes', flags.nodes, 1),
     groups: flags.groups,
     namesrvs: flags.namesrvs,
+    anyPorts: flags.anyPorts ?? false,
   }
 }
 
@@ -123,6 +127,7 @@ interface BackgroundFlags {
   readonly nodes: number
   readonly groups: number
   readonly namesrvs: number
+  readonly anyPorts?: boolean
   readonly output: OutputFormat
 }
 
@@ -136,6 +141,7 @@ function registerBackground(fastTry: Command): void {
     .option('--nodes <n>', 'replicas in a broker group', positiveInteger, 3)
     .option('--groups <n>', 'broker groups', positiveInteger, 1)
     .option('--namesrvs <n>', 'namesrv processes', positiveInteger, 1)
+    .option('--any-ports', anyPortsText)
     .action(async (_flags: unknown, command: Command) => startBackground(command.optsWithGlobals()))
   verb('status', 'processes and replicas of the background cluster')
     .addOption(new Option('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table'))
@@ -185,7 +191,8 @@ function registerBackground(fastTry: Command): void {
 async function startBackground(flags: BackgroundFlags): Promise<void> {
   const dataDirectory = resolve(flags.data)
   const startedMs = systemClock.monotonicMs()
-  const layout = { dataDirectory, nodesPerGroup: flags.nodes, groups: flags.groups, namesrvs: flags.namesrvs }
+  const { nodes: nodesPerGroup, groups, namesrvs, anyPorts = false } = flags
+  const layout = { dataDirectory, nodesPerGroup, groups, namesrvs, anyPorts }
   const plan = loadPlan(dataDirectory) ?? (await planCluster(layout))
   savePlan(plan)
   const processes = new Processes(plan, systemClock, { attached: false })

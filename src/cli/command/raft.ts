@@ -86,10 +86,9 @@ export function registerRaft(program: Command): void {
     .action((node: string, flags: ChangeFlags) =>
       change(flags, { kind: 'replace', node, raftAddress: flags.raftAddress ?? '' }),
     )
-  changing('priority <node> <n>', 'who should rather lead: the higher number; 0 is normal').action(
-    (node: string, text: string, flags: ChangeFlags) =>
-      change(flags, { kind: 'priority', node, priority: wholeNumber(text) }),
-  )
+  changing('priority <node>', 'who should rather lead: the higher number; 0 is normal')
+    .argument('<n>', 'from 0 up', wholeNumber)
+    .action((node: string, priority: number, flags: ChangeFlags) => change(flags, { kind: 'priority', node, priority }))
   registerRaftRecover(raft)
 }
 
@@ -119,6 +118,8 @@ async function change(
 }
 
 async function transferLeader(group: RaftGroup, to: string, flags: Flags): Promise<void> {
+  // Finds the leader, past brokers that are down: that may be repeated.
+  await group.membership(flags.timeout)
   // Asked again it would find another leader, and move leadership once more.
   const isSafe = (error: LedgerError): boolean =>
     error.code === 'NO_QUORUM' || (to !== '' && error.code === 'UNAVAILABLE')

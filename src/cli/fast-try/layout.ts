@@ -106,7 +106,8 @@ export async function planJoiningNode(
     { name: `${name} client`, port: clientPortBase + slot * 10 },
     { name: `${name} raft`, port: raftPortBase + slot * 10 },
   ]
-  const [client, raft] = await findPorts(wishes, { anyPorts: false })
+  // Side by side with others, the documented ports are theirs, also while one of their nodes is down.
+  const [client, raft] = await findPorts(wishes, { anyPorts: plan.replacedPorts.length > 0 })
   const added: NodePlan = { name, group, node, clientPort: client?.port ?? 0, raftPort: raft?.port ?? 0, joins: true }
   return { plan: { ...plan, nodes: [...plan.nodes, added] }, node: added }
 }

@@ -55,6 +55,7 @@ async function begin(
   before: MembershipReply,
   endMs: number,
 ): Promise<MembershipReply> {
+  let reason: LedgerError | null = null
   for (let attempt = 1; ; attempt++) {
     try {
       const timeoutMs = Math.max(1, endMs - clock.monotonicMs())
@@ -68,7 +69,9 @@ async function begin(
           ? await group.membership(Math.max(pollMs, endMs - clock.monotonicMs()))
           : before
       if (hasBegun(request, before, now)) return now
-      if (isOver || error.stored !== 'unknown') throw error
+      // The last attempt may have had no time left to learn why it is in vain.
+      if (error.code !== 'DEADLINE_EXCEEDED') reason = error
+      if (isOver || error.stored !== 'unknown') throw reason ?? error
     }
     await sleep(clock, pollMs)
   }

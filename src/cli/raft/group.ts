@@ -35,11 +35,15 @@ export interface ReplicaView {
 const attemptMsMax = 5000
 const askMs = 2000
 const pauseMs = 100
+/** They say nothing of the group. */
+const silentCodes: ReadonlySet<string> = new Set(['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'SERVICE_NOT_AVAILABLE'])
 
 export class RaftGroup {
   readonly #ports: GroupPorts
   readonly #addresses = new Set<string>()
   readonly #channels = new Map<string, Channel>()
+  /** Who answered last, or was named as leader: asked first, so that a broker that is down costs one try at most. */
+  #leader: string | undefined
 
   constructor(ports: GroupPorts, addresses: readonly string[]) {
     this.#ports = ports
@@ -74,19 +78,24 @@ export class RaftGroup {
   ): Promise<Reply> {
     const { clock } = this.#ports
     const endMs = clock.monotonicMs() + options.timeoutMs
-    let hint: string | undefined
+    let reason: LedgerError | null = null
     for (let attempt = 0; ; attempt++) {
       const all = [...this.#addresses]
-      const address = hint ?? (all[attempt % all.length] as string)
+      const address = this.#leader ?? (all[attempt % all.length] as string)
       try {
         const timeoutMs = Math.max(1, Math.min(attemptMsMax, endMs - clock.monotonicMs()))
-        return await this.#channel(address).call(method, request, { timeoutMs })
+        const reply = await this.#channel(address).call(method, request, { timeoutMs })
+        this.#leader = address
+        return reply
       } catch (cause) {
         const error = toLedgerError(cause)
-        hint = error.facts.leader?.address || undefined
+        const hint = error.facts.leader?.address || undefined
+        this.#leader = hint
         if (hint !== undefined) this.#learn([hint])
         if (error.code !== 'NOT_LEADER' && !options.isSafe(error)) throw error
-        if (clock.monotonicMs() >= endMs) throw error
+        // What a member said explains more than a broker that is down or outside, or an attempt without time left.
+        if (reason === null || !silentCodes.has(error.code)) reason = error
+        if (clock.monotonicMs() >= endMs) throw reason
         // A hint is followed at once, but not for ever: two replicas may each believe in the other.
         if (hint === undefined || attempt > all.length) await sleep(clock, pauseMs)
       }
