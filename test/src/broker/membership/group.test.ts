@@ -1,6 +1,8 @@
 /** Membership as an operator changes it, on a whole group in memory: add, promote, remove, replace, and all of it under kills. */
 import { afterEach, expect, test } from 'vitest'
-import { adminMethods } from '../../../../src/rpc/methods.ts'
+import type { LedgerError } from '../../../../src/common/errors.ts'
+import { adminMethods, raftMethods } from '../../../../src/rpc/methods.ts'
+import { encodePeerFrame } from '../../../../src/rpc/peer-codec.ts'
 import { eventually } from '../../../support/eventually.ts'
 import { MemoryCluster } from '../../../support/memory-cluster.ts'
 import { createTopic, errorOf } from '../replica/support.ts'
@@ -97,6 +99,39 @@ test('a follower is removed: it knows, serves nobody, disturbs nobody, also afte
   expect(cluster.replica(leader).term).toBe(term)
 })
 
+test('a stream that was let in before the removal of its node is ended by the next word on it', async () => {
+  const leader = await start()
+  const gone = cluster.nodes.find((node) => node !== leader) as string
+  const { members } = await membership(cluster)
+  const diskOf = (node: string): string => members.find((member) => member.node === node)?.disk ?? ''
+  let closed: LedgerError | undefined
+  let isIn = false
+  const sink = cluster.network
+    .endpoint(gone)
+    .connect(`${leader}:30912`, 'control')
+    .open(raftMethods.control, {
+      onMessage: () => {
+        isIn = true
+      },
+      onClosed: (error) => {
+        closed = error
+      },
+    })
+  const { incarnation } = cluster.replica(leader)
+  const names = { cluster: 'RaftCluster', group: 'RaftNode00', incarnation, fromNode: gone, fromDisk: diskOf(gone) }
+  const rest = { fromAddress: '', protocolMin: 1, protocolMax: 1, build: '', featureLevel: 1, fromRaftAddress: '' }
+  const hello = { ...names, ...rest, toNode: leader, toDisk: diskOf(leader), membershipIndex: 0 }
+  sink.write(encodePeerFrame({ kind: 'hello', hello }))
+  await eventually('it is let in', () => isIn)
+  await change(cluster, 'remove', gone)
+  await voters(cluster, ...cluster.nodes.filter((node) => node !== gone))
+  const message = { kind: 'stepped_down', from: gone, to: leader, term: 99 } as const
+  sink.write(encodePeerFrame({ kind: 'message', message, wallMs: 1, frames: [] }))
+  await eventually('it is ended', () => closed)
+  expect(closed?.code).toBe('NOT_A_MEMBER')
+  expect(cluster.replica(leader).leading).toBe(true)
+})
+
 test('a leader that is removed hands over first, and the one after it removes it', async () => {
   const leader = await start()
   const rest = cluster.nodes.filter((node) => node !== leader)
@@ -153,6 +188,49 @@ test('a lone replica grows to three and shrinks to one again', async () => {
   await change(cluster, 'remove', 'n1')
   await voters(cluster, 'n2')
   await expectAlike(cluster, ['n2'], 'one')
+})
+
+test('a newcomer is found and answered by a leader that its list of addresses and the first configuration do not know', async () => {
+  await start('n0')
+  await startJoining('n1')
+  await change(cluster, 'add', 'n1')
+  await voters(cluster, 'n0', 'n1')
+  await change(cluster, 'remove', 'n0')
+  await voters(cluster, 'n1')
+  cluster.kill('n0')
+  // It asks n0 alone, and the configuration that the group began with names n0 alone.
+  await startJoining('n2')
+  await change(cluster, 'add', 'n2')
+  await voters(cluster, 'n1', 'n2')
+  await expectAlike(cluster, ['n1', 'n2'], 'after')
+})
+
+test('a membership that was never committed falls back with its entry, with its connections', async () => {
+  const old = await start()
+  const rest = cluster.nodes.filter((node) => node !== old)
+  const replica = cluster.replica(old)
+  for (const node of rest) cluster.network.cut(old, node)
+  const n9 = { node: 'n9', disk: 'nobody', raftAddress: 'n9:30912', promote: false }
+  const wanted = { ...replica.history.newest.membership, learners: [n9] }
+  const lost = errorOf(replica.proposeMembership(wanted, { timeoutMs: 5000 }))
+  await eventually('it counts at once', () => replica.history.newest.membership.learners.length === 1)
+  expect(
+    cluster
+      .broker(old)
+      .status()
+      .peers.map((peer) => peer.node),
+  ).toContain('n9')
+  await createTopic(cluster.replica(await cluster.leader(rest)), 'elsewhere')
+  cluster.network.heal()
+  await eventually('it is gone', () => replica.history.newest.index === 0)
+  expect(
+    cluster
+      .broker(old)
+      .status()
+      .peers.map((peer) => peer.node),
+  ).toEqual(rest)
+  expect((await lost).code).toMatch(/^(OUTCOME_UNKNOWN|ROLLED_BACK)$/)
+  await expectAlike(cluster, cluster.nodes, 'after')
 })
 
 test.each([
