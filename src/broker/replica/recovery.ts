@@ -70,10 +70,12 @@ export async function recover(
   const hardState = await openHardState(ports.disk, hardStatePath(directory))
   const machine = await openStateMachine(store)
   const saved = hardState.current
-  const first = machine.membership ?? { index: 0, membership: firstMembership(configuration) }
   const damage = saved ? null : 'HARD_STATE_LOST: its term and vote are gone; replace this member with an empty folder'
   const lostFront = findLostFront(log.firstIndex, machine, found.generations)
   const quarantine = saved && (await judge(found, { log, saved, lostFront }))
+  const applied = machine.membership ?? { index: 0, membership: firstMembership(configuration) }
+  // It stays in force when the log was cut before it: the leader sends its entry again.
+  const first = { ...applied, index: Math.min(applied.index, log.lastIndex) }
   const memberships = [first, ...membershipsIn(log, machine.appliedIndex)]
   const configurations = memberships.map(({ index, membership }) => ({
     index,

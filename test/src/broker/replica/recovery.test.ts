@@ -1,6 +1,9 @@
 /** What a folder is found to be, from files that were written before: no cluster, no time. */
 import { expect, test } from 'vitest'
+import { defaultRaftConfig, RaftCore } from '../../../../raft/index.ts'
+import { openStateMachine } from '../../../../src/broker/apply/state-machine.ts'
 import { encodeMembership } from '../../../../src/broker/membership/codec.ts'
+import { MembershipHistory } from '../../../../src/broker/membership/history.ts'
 import { firstMembership } from '../../../../src/broker/membership/membership.ts'
 import { defaultReplicaLimits } from '../../../../src/broker/options.ts'
 import { FolderRecords } from '../../../../src/broker/replica/identity.ts'
@@ -14,6 +17,7 @@ import {
   openCommitLog,
   openHardState,
   openStateStore,
+  type StateStoreApi,
 } from '../../../../store/index.ts'
 
 const segmentBytes = 64 * 1024
@@ -58,14 +62,13 @@ function rotHeader(disk: MemoryDisk, frame: Frame | undefined): void {
   disk.flipBit(`data/log/${'0'.repeat(20)}`, headerBytes + (frame?.header.position ?? 0) + 33, 2)
 }
 
-async function recoverFrom(disk: MemoryDisk): Promise<Recovered> {
-  const store = await openStateStore({
-    engine: new MemoryKeyValueEngine(),
-    disk,
-    directory: 'data/state',
-    trusted: true,
-    schema: 1,
-  })
+function openState(disk: MemoryDisk): Promise<StateStoreApi> {
+  const engine = new MemoryKeyValueEngine()
+  return openStateStore({ engine, disk, directory: 'data/state', trusted: true, schema: 1 })
+}
+
+async function recoverFrom(disk: MemoryDisk, given: StateStoreApi | null = null): Promise<Recovered> {
+  const store = given ?? (await openState(disk))
   const found = {
     directory: 'data',
     identity,
@@ -119,4 +122,24 @@ test('P6: damage below the commit, or whose terms are known, stays a hole', asyn
   const second = await recoverFrom(known.disk)
   expect(second.log.holes).toMatchObject([{ fromIndex: 4, toIndex: 4, termsKnown: true }])
   expect(second.boot.quarantine).toEqual({ untilLeaderReached: false })
+})
+
+test('P6: a membership that was applied stays in force when the log is cut before its entry', async () => {
+  const { disk, frames } = await folder([1, 1, 1, 2, 3, 3, 3], 7)
+  const store = await openState(disk)
+  const machine = await openStateMachine(store)
+  for (const { header, bytes } of frames) {
+    const body = bytes.subarray(64, 64 + header.bodyLength)
+    machine.apply({ ...header, body })
+  }
+  const changes = machine.takeChanges()
+  if (changes) await store.write(changes)
+  rotHeader(disk, frames[6])
+  const { log, boot, memberships } = await recoverFrom(disk, store)
+  expect(log.lastIndex).toBe(6)
+  // Its entry comes again.
+  new MembershipHistory(memberships, 6).appended(7, firstMembership(configuration))
+  expect(boot.configurations.map(({ index }) => index)).toEqual([6])
+  const core = new RaftCore({ ...defaultRaftConfig, id: 'n0' }, boot, () => 0.5, 0)
+  expect(core.status(0)).toMatchObject({ lastIndex: 6, configurationIndex: 6 })
 })
