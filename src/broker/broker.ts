@@ -267,6 +267,7 @@ class BrokerNode implements Broker {
     if (standing === 'removed' || standing === 'stranger') {
       this.#registrar?.close()
       this.#registrar = null
+      this.#routes.leave()
       return
     }
     if (this.#registrar) return

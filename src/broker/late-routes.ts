@@ -7,7 +7,15 @@
  */
 import type { LedgerError } from '../common/errors.ts'
 import { adminMethods, brokerMethods } from '../rpc/methods.ts'
-import type { ServerRoutes, StreamHandler, StreamMethod, UnaryHandler, UnaryMethod } from '../rpc/transport.ts'
+import type {
+  ServerRoutes,
+  StreamHandler,
+  StreamHandlers,
+  StreamMethod,
+  StreamSink,
+  UnaryHandler,
+  UnaryMethod,
+} from '../rpc/transport.ts'
 
 type AnyUnary = UnaryHandler<unknown, unknown>
 type AnyStream = StreamHandler<unknown, unknown>
@@ -17,6 +25,8 @@ export class LateRoutes {
   readonly #streams = new Map<string, AnyStream>()
   readonly #absent: () => LedgerError
   readonly #isOutside: () => boolean
+  /** Of the streams that are open and are none for a node outside its group: each ends one. */
+  readonly #open = new Set<() => void>()
 
   /**
    * `absent` makes the answer to calls that have no handler yet, and while `isOutside` to all but the calls that tell
@@ -45,6 +55,14 @@ export class LateRoutes {
     }
   }
 
+  /**
+   * This node is outside its group from now on: streams that began before end with the reason. Who pulls from it would
+   * else be told for ever that there is nothing new.
+   */
+  leave(): void {
+    for (const end of [...this.#open]) end()
+  }
+
   #isClosed(method: UnaryMethod<unknown, unknown> | StreamMethod<unknown, unknown>): boolean {
     return !alwaysOpen.has(keyOf(method)) && this.#isOutside()
   }
@@ -60,10 +78,26 @@ export class LateRoutes {
   #registerStream(server: ServerRoutes, method: StreamMethod<unknown, unknown>): void {
     server.stream(method, (sink, context) => {
       const handler = this.#streams.get(keyOf(method))
-      if (handler && !this.#isClosed(method)) return handler(sink, context)
+      if (handler && !this.#isClosed(method)) {
+        const handlers = handler(sink, context)
+        return alwaysOpen.has(keyOf(method)) ? handlers : this.#endable(sink, handlers)
+      }
       sink.cancel(this.#absent())
       return { onMessage: () => {}, onClosed: () => {} }
     })
+  }
+
+  #endable(sink: StreamSink<unknown>, handlers: StreamHandlers<unknown>): StreamHandlers<unknown> {
+    const end = (): void => sink.cancel(this.#absent())
+    this.#open.add(end)
+    return {
+      onMessage: (message) => handlers.onMessage(message),
+      onDrain: () => handlers.onDrain?.(),
+      onClosed: (error) => {
+        this.#open.delete(end)
+        handlers.onClosed(error)
+      },
+    }
   }
 }
 
