@@ -5,7 +5,7 @@
 import type { RaftConfig } from '../../raft/index.ts'
 import type { ReplicaLimits } from '../../src/broker/options.ts'
 import type { RetentionSettings } from '../../src/broker/retention/settings.ts'
-import { type FaultKind, faultKinds } from './fault.ts'
+import { type FaultKind, faultKinds, memberFaultKinds } from './fault.ts'
 import type { SimRandom } from './random.ts'
 import type { NetworkOptions } from './sim-network.ts'
 
@@ -15,6 +15,8 @@ export type Broken = 'dead' | 'paused' | 'isolated' | 'mute' | 'deaf'
 export interface SimConfiguration {
   /** Replicas of the group. */
   readonly nodes: number
+  /** Machines that an operator may add to the group. Absent: none. */
+  readonly spares?: number
   /** A minority that stays broken when everything else is mended; the others must go on without it. */
   readonly brokenForEver: { readonly how: Broken; readonly count: number } | null
   /** Length of the phase with faults. */
@@ -63,10 +65,28 @@ const messagesMax = 420
 /** Share of the runs whose log is trimmed. */
 const retentionShare = 0.35
 
+/** Share of the runs whose members change. */
+const membersShare = 0.3
+
 export function drawConfiguration(random: SimRandom): SimConfiguration {
   const configuration = drawUntrimmed(random)
   const retention = random.fork('retention')
-  return retention.chance(retentionShare) ? withRetention(configuration, retention) : configuration
+  const kept = retention.chance(retentionShare) ? withRetention(configuration, retention) : configuration
+  const members = random.fork('members')
+  return members.chance(membersShare) ? withOperator(kept, members) : kept
+}
+
+/** Members come and go, disks are lost. All that is broken is mended: a majority is needed for the changes. */
+function withOperator(configuration: SimConfiguration, random: SimRandom): SimConfiguration {
+  const faults = { ...configuration.faults }
+  for (const kind of memberFaultKinds) if (random.chance(0.6)) faults[kind] = random.spread(0.5, 4)
+  return {
+    ...configuration,
+    spares: 1 + random.below(2),
+    brokenForEver: null,
+    faults,
+    limits: { ...configuration.limits, copyFirstBytes: random.pick([1, 16, 65_536]) * kibibyte },
+  }
 }
 
 /** Small segments and larger messages, so that the log of a run is many segments long. */

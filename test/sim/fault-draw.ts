@@ -43,6 +43,7 @@ export class FaultDraw {
     const at = { atMs, node }
     switch (kind) {
       case 'process_kill':
+      case 'wipe':
       case 'graceful_stop':
         return { ...at, kind, downMs: this.#downMs(random) }
       case 'power_loss':
@@ -79,6 +80,9 @@ export class FaultDraw {
         return { ...at, kind, shiftMs: random.between(-1, 1) * random.spread(100, 3_600_000) }
       case 'sync_failure':
       case 'namesrv_restart':
+      case 'add_node':
+      case 'remove_node':
+      case 'transfer':
         return { ...at, kind }
     }
   }

@@ -22,7 +22,9 @@ export const faultKinds = [
   'clock_jump',
   'namesrv_restart',
 ] as const
-export type FaultKind = (typeof faultKinds)[number]
+/** What is done to the group, not only to its nodes; drawn apart. */
+export const memberFaultKinds = ['wipe', 'add_node', 'remove_node', 'transfer'] as const
+export type FaultKind = (typeof faultKinds)[number] | (typeof memberFaultKinds)[number]
 
 /** `crash`: chance decides about every un-synced page; `lose_all`: nothing un-synced is left. */
 export type PowerLoss = 'crash' | 'lose_all'
@@ -61,3 +63,6 @@ export type FaultEvent =
   | (At & { readonly kind: 'disk_full'; readonly forMs: number })
   | (At & { readonly kind: 'clock_jump'; readonly shiftMs: number })
   | (At & { readonly kind: 'namesrv_restart' })
+  /** The disk is lost, if the group can spare it; an operator replaces it. */
+  | (At & { readonly kind: 'wipe'; readonly downMs: number })
+  | (At & { readonly kind: 'add_node' | 'remove_node' | 'transfer' })

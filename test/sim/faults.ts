@@ -3,8 +3,10 @@
  * list; each that is injected is recorded, so that a run can be told again with some of them left out.
  */
 import type { SimConfiguration } from './configuration.ts'
+import type { Machine } from './electorate.ts'
 import type { FaultEvent, FaultKind, PowerLoss } from './fault.ts'
 import { FaultDraw } from './fault-draw.ts'
+import type { Task } from './operator.ts'
 import type { SimRandom } from './random.ts'
 import type { Scheduler } from './scheduler.ts'
 import type { Cut, SimNetwork } from './sim-network.ts'
@@ -22,6 +24,13 @@ export interface FaultPorts {
   /** The process is about to end. */
   ending(node: SimNode): void
   restartNamesrv(): void
+  /** The group can do without the disk of this node. */
+  maySpare(node: SimNode): boolean
+  /** This one is no voter, and nobody is about to make it one. */
+  isOutside(node: SimNode): boolean
+  lost(machine: Machine): void
+  /** An operator sees to it. */
+  ask(task: Task): void
   note(text: string): void
 }
 
@@ -90,7 +99,7 @@ export class Faults {
       if (broken.has(node)) continue
       node.resume()
       node.down = false
-      if (!node.running) void node.start()
+      if (!node.running && !node.dormant) void node.start()
     }
   }
 
@@ -124,7 +133,7 @@ export class Faults {
 
   #inject(event: FaultEvent): void {
     const node = this.#ports.nodes.find((candidate) => candidate.name === event.node)
-    if (!node) return
+    if (!node || (node.dormant && event.kind !== 'add_node')) return
     if (!this.#ended) this.recorded.push(event)
     this.total++
     this.counts[event.kind] = (this.counts[event.kind] ?? 0) + 1
@@ -159,10 +168,32 @@ export class Faults {
       node.wallOffsetMs += event.shiftMs
     },
     namesrv_restart: () => this.#ports.restartNamesrv(),
+    wipe: (node, event) => this.#wipe(node, event.downMs),
+    add_node: (node) => this.#add(node),
+    remove_node: (node) => this.#ports.ask({ kind: 'remove', node: node.name }),
+    transfer: (node) => this.#ports.ask({ kind: 'transfer', node: node.name }),
   }
 
   #each(action: (node: SimNode, at: number) => void): void {
-    for (const [at, node] of this.#ports.nodes.entries()) action(node, at)
+    for (const [at, node] of this.#ports.nodes.entries()) if (!node.dormant) action(node, at)
+  }
+
+  #wipe(node: SimNode, downMs: number): void {
+    if (!this.#ports.maySpare(node)) return
+    this.crashes++
+    this.#ports.note(`${node.name} loses its disk`)
+    this.#ports.lost(node.wipe())
+    this.#restartLater(node, downMs)
+    this.#ports.ask({ kind: 'replace', node: node.name })
+  }
+
+  /** This one, or another one that is outside. */
+  #add(wanted: SimNode): void {
+    const { nodes, isOutside, ask } = this.#ports
+    const node = [wanted, ...nodes].find((candidate) => isOutside(candidate))
+    if (!node) return
+    if (node.dormant) void node.start()
+    ask({ kind: 'add', node: node.name })
   }
 
   #setTrap(node: SimNode, event: EventOf<'power_loss_at_operation'>): void {

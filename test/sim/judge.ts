@@ -16,6 +16,7 @@ import { hardStateSlotBytes } from '../../store/hard-state.ts'
 import { type Frame, frameTypes } from '../../store/index.ts'
 import { segmentName } from '../../store/segment.ts'
 import { segmentHeaderBytes } from '../../store/segment-header.ts'
+import { Electorate, type Machine } from './electorate.ts'
 import type { SimNode } from './sim-node.ts'
 
 /** Thrown to end a run that has failed. */
@@ -25,6 +26,7 @@ export class Violation extends Error {
 
 /** Reasons to take no part that may be right; how long they last is a question of liveness. */
 const waitsRightly = /^(NOT_BOOTSTRAPPED|CATCHING_UP|RESTARTING)/
+const isOutside = /^(WIPED|NOT_A_MEMBER)/
 const nothing = Buffer.alloc(0)
 
 /** What lies at one index of the log for ever. */
@@ -49,6 +51,8 @@ interface Progress {
 
 export interface JudgeOptions {
   readonly nodes: () => readonly SimNode[]
+  /** Those that make the group. */
+  readonly initial: readonly string[]
   readonly segmentBytes: number
   readonly topic: string
   readonly group: string
@@ -78,11 +82,13 @@ export class Judge {
   trimmedBefore = 0
   trims = 0
   copies = 0
+  readonly electorate: Electorate
   elections = 0
   violation: Violation | null = null
 
   constructor(options: JudgeOptions) {
     this.#options = options
+    this.electorate = new Electorate(options.nodes, options.initial)
   }
 
   get lastCommitted(): number {
@@ -108,7 +114,7 @@ export class Judge {
     if (broker.replica) return
     // Stopped or still waiting for the others to make the group: whether it ever joins is a question of liveness.
     const { reason } = broker.status()
-    if (node.sick || waitsRightly.test(reason)) return
+    if (node.sick || waitsRightly.test(reason) || (node.mayBeOutside && isOutside.test(reason))) return
     this.fail(`P6: ${node.name} takes no part: ${reason}`)
   }
 
@@ -120,6 +126,31 @@ export class Judge {
     // What lies behind the own commit may be of a deposed leader and not what the group has committed.
     while (promised > 0 && !this.isDurableOn(node, this.#committed[promised - 1] as Committed)) promised--
     this.#promised.set(node.name, Math.max(promised, this.#promised.get(node.name) ?? 0))
+  }
+
+  /** A disk is gone for good, and with it all that was promised on it. */
+  wiped(lost: Machine): void {
+    this.electorate.lost(lost)
+    this.#promised.delete(lost.name)
+    this.#progress.delete(lost.name)
+    this.#watched.delete(lost.name)
+  }
+
+  /**
+   * Whether this voter may lose its disk: all others hold everything that was committed, nothing of the membership is
+   * under way, and a majority is left to bring it back.
+   */
+  maySpare(node: SimNode): boolean {
+    const { electorate, lastCommitted } = this
+    const last = this.committedAt(lastCommitted)
+    const { voters } = electorate
+    if (!last || !electorate.isSimple || !electorate.isVoter(node) || voters.length < 3) return false
+    return this.#options.nodes().every((other) => {
+      if (other === node || !voters.includes(other.name)) return true
+      const history = other.broker?.replica?.history
+      if (history?.newest.index !== electorate.current.index) return false
+      return electorate.isVoter(other) && this.isDurableOn(other, last)
+    })
   }
 
   /** Cheap look at every node, after every event or so. */
@@ -210,18 +241,18 @@ export class Judge {
    * Whether the disk of this node would still hold the entry after a power cut, or its log begins behind it by a
    * decision of the group.
    */
-  isDurableOn(node: SimNode, entry: Pick<Committed, 'index' | 'position' | 'bytes'>): boolean {
+  isDurableOn(node: Machine, entry: Pick<Committed, 'index' | 'position' | 'bytes'>): boolean {
     if (!this.#options.looksAtDisks || this.#isOnDisk(node, entry)) return true
     return entry.index < this.trimmedBefore && this.#beginsBehind(node, entry.position)
   }
 
-  #isOnDisk(node: SimNode, { position, bytes }: Pick<Committed, 'position' | 'bytes'>): boolean {
+  #isOnDisk(node: Machine, { position, bytes }: Pick<Committed, 'position' | 'bytes'>): boolean {
     const base = this.#baseOf(position)
     return node.disk.isDurable(this.#segmentPath(node, base), segmentHeaderBytes + position - base, bytes)
   }
 
   /** The first segment of the log that would survive lies behind this position. */
-  #beginsBehind(node: SimNode, position: number): boolean {
+  #beginsBehind(node: Machine, position: number): boolean {
     const end = this.#committed.at(-1)?.position ?? 0
     for (let base = 0; base <= end; base += this.#options.segmentBytes) {
       if (node.disk.isDurable(this.#segmentPath(node, base), 0, nothing)) return base > position
@@ -233,7 +264,7 @@ export class Judge {
     return position - (position % this.#options.segmentBytes)
   }
 
-  #segmentPath(node: SimNode, base: number): string {
+  #segmentPath(node: Machine, base: number): string {
     const directory = node.logDirectory
     let paths = this.#paths.get(directory)
     if (!paths) {
@@ -249,12 +280,12 @@ export class Judge {
   }
 
   #checkMajority(entry: Committed, what: string): void {
-    const nodes = this.#options.nodes()
-    const holders = nodes.filter((node) => this.isDurableOn(node, entry)).map((node) => node.name)
-    this.check(
-      holders.length * 2 > nodes.length,
-      () => `${what}, but entry ${entry.index} is durable only on: ${holders.join(' ') || 'none'}`,
-    )
+    const holds = (machine: Machine): boolean => this.isDurableOn(machine, entry)
+    this.check(this.electorate.isMajority(entry.index, holds), () => {
+      const holders = this.#options.nodes().filter(holds)
+      const names = holders.map(({ name }) => name).join(' ') || 'none'
+      return `${what}, but entry ${entry.index} is durable only on: ${names}, of the voters ${this.electorate.voters.join(' ')}`
+    })
   }
 
   #onEvent(node: SimNode, event: NodeEvent): void {
@@ -345,7 +376,7 @@ export class Judge {
       this.#isVoteDurable(node, term, candidate),
       () => `R1: the vote of ${voter} for ${candidate} in term ${term} leaves before it is on its disk`,
     )
-    const key = `${term} ${voter}`
+    const key = `${term} ${voter} ${node.diskId}`
     const known = this.#votes.get(key)
     this.check(
       known === undefined || known === candidate,
@@ -403,6 +434,7 @@ export class Judge {
   /** The first time that this entry is applied anywhere. */
   #learn({ machine }: Replica, entry: CommittedEntry, result: ApplyResult): void {
     if (result.kind === 'stored' && !result.duplicate) this.#learnBatch(entry, result)
+    if (result.kind === 'membership') this.electorate.applied(entry.index, result.membership)
     if (result.kind === 'trimmed') this.#learnTrim(machine)
     if (result.kind !== 'offsets') return
     const topic = machine.topic(this.#options.topic)

@@ -11,6 +11,7 @@ import { type DiskOperation, randomCrash } from '../../store/memory-disk.ts'
 import { loseAllUnsyncedBatches, randomBatchCrash } from '../../store/memory-key-value.ts'
 import type { DiskOptions } from './configuration.ts'
 import type { Digest } from './digest.ts'
+import type { Machine } from './electorate.ts'
 import type { SimRandom } from './random.ts'
 import type { Scheduler } from './scheduler.ts'
 import type { SimNetwork } from './sim-network.ts'
@@ -53,16 +54,15 @@ export class SimNode {
   down = false
   /** It was a member of the group once. */
   joined = false
+  /** It has to be brought into the group: it came later, or lost its disk. */
+  mayBeOutside: boolean
   /** Nothing will ever mend it. */
   brokenForEver = false
   #engine: MemoryKeyValueEngine
   #process: SimProcess | null = null
   #bootId = 1
   #full = false
-  #generation: { readonly record: Buffer; readonly logDirectory: string } = {
-    record: Buffer.alloc(0),
-    logDirectory: '',
-  }
+  readonly #records = new Map<string, { readonly bytes: Buffer; readonly value: unknown }>()
   /** All that ever ran here: see `remembered` in simulation.ts. */
   readonly #brokers: Broker[] = []
   #trap: { left: number; spring: () => void } | null = null
@@ -81,9 +81,9 @@ export class SimNode {
     this.#crashes = this.#random.fork('crashes')
     this.#latency = this.#random.fork('disk')
     this.wallOffsetMs = this.#random.between(-2000, 2000)
-    const schedule = (operation: DiskOperation): Promise<void> => this.#onDisk(operation)
-    this.disk = new MemoryDisk({ schedule: schedule, lyingSync: ports.disk.lyingSync })
-    this.#engine = new MemoryKeyValueEngine({ schedule: () => this.#onState() })
+    this.mayBeOutside = options.join !== undefined
+    this.disk = this.#newDisk()
+    this.#engine = this.#newEngine()
   }
 
   get running(): boolean {
@@ -100,13 +100,18 @@ export class SimNode {
 
   /** Of the log that is in force, as a power cut would leave it: a copy takes the place of the first one. */
   get logDirectory(): string {
-    const { directory } = this.#options
-    const record = this.disk.durableRangeOf(`${directory}/generation`, 0, recordBytesMax)
-    const known = this.#generation
-    if (known.logDirectory !== '' && record.equals(known.record)) return known.logDirectory
-    const { log } = record.length === 0 ? firstGenerations : decodeGenerations(record)
-    this.#generation = { record, logDirectory: logDirectory(directory, log) }
-    return this.#generation.logDirectory
+    const { log } = this.#record<Generations>('generation') ?? firstGenerations
+    return logDirectory(this.#options.directory, log)
+  }
+
+  /** Which disk this is; empty before anything was put on it. */
+  get diskId(): string {
+    return this.#record<{ readonly disk: string }>('identity')?.disk ?? ''
+  }
+
+  /** Nobody has started it yet. */
+  get dormant(): boolean {
+    return this.starts === 0
   }
 
   async start(): Promise<void> {
@@ -211,6 +216,41 @@ export class SimNode {
     this.#trap = null
   }
 
+  /** The machine comes back with an empty disk. Returns the one that is lost, as it was. */
+  wipe(): Machine {
+    const { name, logDirectory, diskId } = this
+    this.#end(true)
+    const lost = { name, logDirectory, diskId, disk: this.disk.crash(loseAllUnsynced) }
+    this.#engine.kill()
+    this.disk = this.#newDisk()
+    this.#engine = this.#newEngine()
+    this.#bootId++
+    this.#full = false
+    this.sick = false
+    this.mayBeOutside = true
+    return lost
+  }
+
+  #newDisk(): MemoryDisk {
+    const schedule = (operation: DiskOperation): Promise<void> => this.#onDisk(operation)
+    return new MemoryDisk({ schedule, lyingSync: this.#ports.disk.lyingSync })
+  }
+
+  #newEngine(): MemoryKeyValueEngine {
+    return new MemoryKeyValueEngine({ schedule: () => this.#onState() })
+  }
+
+  /** What a power cut would leave of a small record of the folder. */
+  #record<Value>(name: string): Value | null {
+    const bytes = this.disk.durableRangeOf(`${this.#options.directory}/${name}`, 0, recordBytesMax)
+    if (bytes.length === 0) return null
+    const known = this.#records.get(name)
+    if (known && bytes.equals(known.bytes)) return known.value as Value
+    const value: unknown = JSON.parse(bytes.toString('utf8', recordHeaderBytes))
+    this.#records.set(name, { bytes, value })
+    return value as Value
+  }
+
   #end(silent: boolean): boolean {
     const process = this.#process
     this.#trap = null
@@ -261,7 +301,3 @@ const settled: Promise<void> = Promise.resolve()
 const recordBytesMax = 4096
 /** Of a record file (`store/folder.ts`). */
 const recordHeaderBytes = 16
-
-function decodeGenerations(record: Buffer): Generations {
-  return JSON.parse(record.toString('utf8', recordHeaderBytes)) as Generations
-}

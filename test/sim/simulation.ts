@@ -14,6 +14,7 @@ import type { FaultEvent, FaultKind } from './fault.ts'
 import { both, Faults, oneWay } from './faults.ts'
 import { checkAgreement, hasConverged } from './final-checks.ts'
 import { Judge } from './judge.ts'
+import { Operator } from './operator.ts'
 import { SimRandom } from './random.ts'
 import { Scheduler } from './scheduler.ts'
 import { SimNetwork } from './sim-network.ts'
@@ -53,6 +54,8 @@ export interface RunResult {
   /** Times that the group gave up the beginning of its log, and copies that took its place. */
   readonly trims: number
   readonly copies: number
+  /** Configuration entries. */
+  readonly changes: number
   readonly faults: number
   /** What can be told again as a story. */
   readonly faultList: readonly FaultEvent[]
@@ -71,6 +74,7 @@ const convergenceMsMax = 30_000
 const lastMessages = 10
 const clientHosts = ['client', 'client-2'] as const
 const namesrvHost = 'ns'
+const operatorHost = 'operator'
 
 /**
  * V8 keeps the optimised code of a closure only as long as such a closure lives. Runs that were forgotten at once would
@@ -109,6 +113,8 @@ class Simulation {
   readonly #network: SimNetwork
   readonly #nodes: readonly SimNode[]
   readonly #judge: Judge
+  readonly #operatorProcess: SimProcess
+  readonly #operator: Operator
   readonly #faults: Faults
   readonly #workload: Workload
   readonly #clients: readonly [SimProcess, SimProcess]
@@ -127,7 +133,8 @@ class Simulation {
     const drawn = this.#story?.configuration ?? drawConfiguration(this.#random.fork('configuration'))
     this.#configuration = options.change ? options.change(drawn) : drawn
     this.#leaderDiesAtEnd = this.#story?.leaderDiesAtEnd ?? false
-    this.#names = Array.from({ length: this.#configuration.nodes }, (_, at) => `n${at}`)
+    const { nodes, spares = 0 } = this.#configuration
+    this.#names = Array.from({ length: nodes + spares }, (_, at) => `n${at}`)
     this.#trace = options.trace ?? (() => {})
     this.#network = new SimNetwork(
       this.#scheduler,
@@ -139,6 +146,7 @@ class Simulation {
     const { segmentBytes, looksAtDisks } = this.#configuration
     this.#judge = new Judge({
       nodes: () => this.#nodes,
+      initial: this.#initial,
       segmentBytes,
       topic,
       group: consumerGroup,
@@ -146,7 +154,9 @@ class Simulation {
     })
     const [first, second] = clientHosts
     this.#clients = [this.#process(first), this.#process(second)]
+    this.#operatorProcess = this.#process(operatorHost)
     this.#network.onSent = (from, to, purpose, message) => this.#onSent(from, to, purpose, message)
+    this.#operator = this.#makeOperator()
     this.#faults = this.#makeFaults()
     this.#workload = new Workload({
       process: this.#clients[0],
@@ -160,7 +170,7 @@ class Simulation {
 
   async run(): Promise<RunResult> {
     this.#startNamesrv()
-    for (const node of this.#nodes) void node.start()
+    for (const node of this.#nodes) if (this.#initial.includes(node.name)) void node.start()
     void this.#workload.start()
     if (!this.#configuration.faultsAtBirth)
       await this.#until(progressMsMax, () => this.#workload.acknowledged.length > 0)
@@ -189,6 +199,8 @@ class Simulation {
       })
     }
     this.#workload.stop()
+    this.#operator.finish()
+    await this.#must(progressMsMax, 'what the operator wants is done', () => this.#operator.idle)
     let acknowledged = false
     void this.#workload.sendLast(lastMessages).then(() => {
       acknowledged = true
@@ -200,15 +212,20 @@ class Simulation {
     await this.#checkAll()
   }
 
+  /** Members that work. */
   get #healthy(): readonly SimNode[] {
-    return this.#nodes.filter((node) => !this.#broken.has(node))
+    return this.#nodes.filter((node) => !this.#broken.has(node) && this.#judge.electorate.isMember(node))
+  }
+
+  get #initial(): readonly string[] {
+    return this.#names.slice(0, this.#configuration.nodes)
   }
 
   /** A minority is left as it is, or worse, for the rest of the run. Cuts come after the mending, which ends all. */
   #breakForEver(): void {
     const { brokenForEver } = this.#configuration
     // The initial voters make their group together: before that none can be spared.
-    if (!brokenForEver || this.#nodes.some((node) => !node.joined)) return
+    if (!brokenForEver || this.#healthy.some((node) => !node.joined)) return
     const random = this.#random.fork('for-ever')
     while (this.#broken.size < brokenForEver.count) this.#broken.add(random.pick(this.#nodes))
     for (const node of this.#broken) {
@@ -260,7 +277,9 @@ class Simulation {
   async #must(withinMs: number, what: string, isDone: () => boolean): Promise<void> {
     if (await this.#until(withinMs, isDone)) return
     if (this.#judge.violation) return
-    this.#judge.fail(`P8: not reached within ${withinMs} ms: ${what}; ${JSON.stringify(this.#state())}`)
+    this.#judge.fail(
+      `P8: not reached within ${withinMs} ms: ${what}; operator ${this.#operator.status}; ${JSON.stringify(this.#state())}`,
+    )
   }
 
   async #until(withinMs: number, isDone: () => boolean): Promise<boolean> {
@@ -297,14 +316,18 @@ class Simulation {
 
   #brokerOptions(node: string): BrokerOptions {
     const { raft, limits, segmentBytes, retention } = this.#configuration
+    const members = this.#initial.map((member) => ({ node: member, raftAddress: `${member}:30912` }))
+    const join = members.map(({ raftAddress }) => raftAddress)
+    const place = this.#initial.includes(node)
+      ? { members, bootstrap: true }
+      : { members: [], bootstrap: false, join, raftListen: `${node}:30912` }
     return {
       cluster: 'RaftCluster',
       group: 'RaftNode00',
       node,
       directory: `data/${node}`,
       listen: `${node}:30911`,
-      members: this.#names.map((member) => ({ node: member, raftAddress: `${member}:30912` })),
-      bootstrap: true,
+      ...place,
       namesrv: [namesrvAddress],
       segmentBytes,
       registerIntervalMs: 2000,
@@ -325,6 +348,21 @@ class Simulation {
       list: this.#story?.faults ?? null,
       ending: (node) => this.#judge.ending(node),
       restartNamesrv: () => this.#startNamesrv(),
+      maySpare: (node) => this.#operator.idle && this.#judge.maySpare(node),
+      isOutside: (node) => this.#operator.idle && !this.#judge.electorate.isMember(node),
+      lost: (machine) => this.#judge.wiped(machine),
+      ask: (task) => this.#operator.ask(task),
+      note: (text) => this.#note(text),
+    })
+  }
+
+  #makeOperator(): Operator {
+    return new Operator({
+      process: this.#operatorProcess,
+      network: this.#network,
+      nodes: this.#nodes,
+      electorate: this.#judge.electorate,
+      judge: this.#judge,
       note: (text) => this.#note(text),
     })
   }
@@ -373,6 +411,7 @@ class Simulation {
   #end(): void {
     for (const node of this.#nodes) node.kill()
     for (const client of this.#clients) client.kill()
+    this.#operatorProcess.kill()
     this.#namesrvProcess?.kill()
   }
 
@@ -396,6 +435,7 @@ class Simulation {
       commits: this.#workload.commits,
       trims: this.#judge.trims,
       copies: this.#judge.copies,
+      changes: this.#judge.electorate.changes,
       faults: this.#faults.total,
       faultList: this.#faults.recorded,
       leaderDiesAtEnd: this.#leaderDiesAtEnd,

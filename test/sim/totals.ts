@@ -13,6 +13,7 @@ export class Totals {
   commits = 0
   trims = 0
   copies = 0
+  changes = 0
   events = 0
   virtualMs = 0
   repeated = 0
@@ -31,6 +32,7 @@ export class Totals {
     this.commits += result.commits
     this.trims += result.trims
     this.copies += result.copies
+    this.changes += result.changes
     this.events += result.events
     this.virtualMs += result.virtualMs
     for (const [kind, count] of Object.entries(result.faultsByKind)) {
@@ -40,7 +42,7 @@ export class Totals {
 
   summary(seconds: number): object {
     const { seeds, failed, elections, crashes, acknowledged, faults } = this
-    const { unknown, consumed, commits, trims, copies, events, repeated, faultsByKind } = this
+    const { unknown, consumed, commits, trims, copies, changes, events, repeated, faultsByKind } = this
     const virtualSeconds = Math.round(this.virtualMs / 1000)
     return {
       seeds,
@@ -55,6 +57,7 @@ export class Totals {
       commits,
       trims,
       copies,
+      changes,
       events,
       virtualSeconds,
       repeated,
