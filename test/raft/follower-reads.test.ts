@@ -56,6 +56,15 @@ describe('a follower', () => {
     expect(node.reads).toHaveLength(1)
   })
 
+  test('takes no answer of a node that it does not follow', () => {
+    const node = follower()
+    const onWire = ask(node, 7)
+    node.receive(response(onWire, 3, { from: 'n2' }))
+    expect(node.reads).toEqual([])
+    node.receive(response(onWire, 42))
+    expect(node.reads).toEqual([{ context: 7, index: 42 }])
+  })
+
   test('drops the read when the leader refuses', () => {
     const node = follower()
     node.receive(response(ask(node, 7), null))

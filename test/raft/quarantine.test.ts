@@ -132,6 +132,7 @@ describe('the quarantine of a cut log ends', () => {
     node.receive(heartbeat({ lastIndex: 5, session }))
     expect(node.status.quarantine).toEqual({ hasHoles: false, awaitsLeader: true, target: 5 })
     node.receive(append(2, [3, 3, 3]))
+    node.receive(heartbeat({ lastIndex: 5, session }))
     expect(isQuarantined(node)).toBe(true)
     node.persist()
     expect(isQuarantined(node)).toBe(false)
