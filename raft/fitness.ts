@@ -56,7 +56,7 @@ function handOver(replica: Replica): void {
   const { now, config } = replica
   const isAlive = ({ heardAt }: Progress) => heardAt !== null && now - heardAt < config.electionTimeoutMinMs
   const [heir] = [...leadership.followers]
-    .filter(([id, progress]) => replica.otherVoters.includes(id) && isAlive(progress))
+    .filter(([id, progress]) => replica.configuration.voters.includes(id) && isAlive(progress))
     .sort(([, a], [, b]) => b.match - a.match)
   if (heir !== undefined) startTransfer(replica, heir[0])
   if (leadership.transfer === null) stepDown(replica, 'sick')

@@ -26,7 +26,7 @@ function reconfigureLeader(replica: Replica): void {
   replica.leading().silenceFrom = replica.now
   serveMembers(replica)
   // Raft section 6: it managed the group without being part of it only until this was committed.
-  if (!replica.mayStand) stepDown(replica, 'removed')
+  if (!replica.log.configurations.mayStand) stepDown(replica, 'removed')
   else beat(replica)
 }
 
