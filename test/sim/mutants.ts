@@ -214,4 +214,16 @@ export const mutants: readonly Mutant[] = [
     replace: 'this.#appliedIndex = Math.max(0, store.appliedIndex - 1);',
     quick: true,
   },
+  {
+    name: 'segments are given up before they are applied',
+    file: 'src/broker/retention/choose-trim.js',
+    find: ', appliedCount(facts))',
+    replace: ')',
+  },
+  {
+    name: 'replicas that are as far behind wait for each other',
+    file: 'src/broker/replica/catch-up/planner.js',
+    find: 'if (!giving && sources.some(',
+    replace: 'if (!giving && sources.every(',
+  },
 ]
