@@ -113,8 +113,13 @@ test('when all disks are full somebody still leads, votes go on, and the oldest 
   await eventually('all have space again', () =>
     cluster.nodes.every((node) => !cluster.replica(node).log.diskFull && reserveOf(node) === testReserveBytes),
   )
-  const now = await cluster.leader()
-  await send(now)
+  // The last hand-over between replicas that were all unfit may still be under way.
+  const sent = async (): Promise<string> =>
+    send(await cluster.leader()).then(
+      () => 'acknowledged',
+      (error: Error) => error.message,
+    )
+  await expect.poll(sent, { timeout: 10_000 }).toBe('acknowledged')
   await cluster.settled()
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
   expect(cluster.failures.size).toBe(0)
