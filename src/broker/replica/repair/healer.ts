@@ -90,7 +90,10 @@ export class Healer {
     if (this.#stop.signal.aborted) return
     this.#running ??= this.#heal(this.#stop.signal)
       .catch((error: unknown) => {
-        if (!this.#stop.signal.aborted) this.#ports.failed(error)
+        if (this.#stop.signal.aborted) return
+        // The node stops soon; until then another run would only fail the same way, as fast as it can.
+        this.#stop.abort()
+        this.#ports.failed(error)
       })
       .finally(() => {
         this.#running = null
