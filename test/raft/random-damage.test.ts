@@ -3,6 +3,7 @@
  * while everyone reads. Whatever was committed stays, every read is current, and in the end all vote again.
  */
 import { expect, test } from 'vitest'
+import { smallLimits } from './random-support.ts'
 import { Cluster } from './support.ts'
 
 const seeds = Array.from({ length: Number(process.env['RAFT_SEEDS'] ?? 80) }, (_, i) => i + 1)
@@ -50,15 +51,7 @@ function make(seed: number): Cluster {
     seed,
     learners: seed % 7 === 0 ? ['l0'] : [],
     priorities: seed % 4 === 0 ? [['n2', 9]] : [],
-    config: {
-      appendEntriesMax: 3,
-      appendBytesMax: 60,
-      inflightMessagesMax: 4,
-      uncommittedEntriesMax: 40,
-      heartbeatMs: 50,
-      electionTimeoutMinMs: 150,
-      electionTimeoutMaxMs: 300,
-    },
+    config: smallLimits,
     fsyncMs: (random) => (random() < 0.1 ? random() * 100 : random() * 3),
     // What an earlier run was told may arrive in a later one.
     delayMs: (random) => (random() < 0.15 ? random() * 400 : random() * 4),

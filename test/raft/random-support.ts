@@ -1,20 +1,23 @@
 /** Random faults for a `Cluster` of tests: what may happen, and how all of it ends. */
 import { Cluster, type ClusterOptions } from './support.ts'
 
-/** Small limits, so that all of them are met; a disk and a network that are slow now and then. */
+/** So small that all of them are met in a short run. */
+export const smallLimits = {
+  appendEntriesMax: 3,
+  appendBytesMax: 60,
+  inflightMessagesMax: 4,
+  uncommittedEntriesMax: 40,
+  heartbeatMs: 50,
+  electionTimeoutMinMs: 150,
+  electionTimeoutMaxMs: 300,
+} as const
+
+/** Small limits; a disk and a network that are slow now and then. */
 export function makeFaulty(seed: number, members: Pick<ClusterOptions, 'nodes' | 'learners' | 'spares'>): Cluster {
   return new Cluster({
     ...members,
     seed,
-    config: {
-      appendEntriesMax: 3,
-      appendBytesMax: 60,
-      inflightMessagesMax: 4,
-      uncommittedEntriesMax: 40,
-      heartbeatMs: 50,
-      electionTimeoutMinMs: 150,
-      electionTimeoutMaxMs: 300,
-    },
+    config: smallLimits,
     fsyncMs: (random) => (random() < 0.1 ? random() * 150 : random() * 5),
     delayMs: (random) => (random() < 0.1 ? random() * 200 : random() * 4),
   })
