@@ -13,7 +13,7 @@ async function run({ seeds, repeat, control }: Slice): Promise<void> {
   for (const seed of seeds) {
     const answer = await runChecked({ seed, ...changeOf(control) }, repeat)
     if (!process.connected) return
-    // The parent may have seen enough and be gone.
-    process.send?.(answer, undefined, undefined, () => {})
+    // The next seed may never give the loop a turn, and would take this answer with it. The parent may be gone.
+    await new Promise<void>((resolve) => process.send?.(answer, undefined, undefined, () => resolve()))
   }
 }

@@ -185,13 +185,12 @@ export const mutants: readonly Mutant[] = [
     name: 'a leader that may have been paused answers reads without asking',
     file: 'raft/leader.js',
     find: 'leadership.reads.start(leadership.round + 1, replica.log.commit);',
-    replace:
-      'leadership.reads.start(leadership.round, replica.log.commit); replica.outbox.answerReads(leadership.reads.confirm(leadership.round));',
+    replace: 'leadership.reads.start(leadership.round, replica.log.commit); answerReads(replica, leadership.round);',
     also: [
       {
         file: 'raft/stall.js',
         find: 'if (lateMs <= replica.config.electionTimeoutMinMs / 2)',
-        replace: 'if (lateMs > 0)',
+        replace: 'if (lateMs < Number.POSITIVE_INFINITY)',
       },
     ],
   },

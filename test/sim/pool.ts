@@ -1,6 +1,6 @@
 /**
  * Runs seeds in child processes, a slice at a time. A child that dies or hangs costs the seed it was at, which counts
- * as failed, and nothing else: another child goes on behind it.
+ * as failed, and nothing else: another child goes on behind it, unless enough was seen.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -25,11 +25,15 @@ export interface PoolOptions {
   /** The child died or hung at this seed. */
   onLost(seed: string, why: string): void
   stopped(): boolean
+  /** No answer for so long means that the seed hangs. Default: a minute. */
+  readonly seedMsMax?: number
+  /** What the children run. Default: `child.js`. */
+  readonly program?: string
 }
 
 const sliceSeeds = 25
-/** No seed takes a tenth of that. */
-const seedMsMax = 120_000
+/** No seed takes a tenth of that, also where four processes share a core. */
+const seedMsMaxDefault = 60_000
 
 export async function runPool(options: PoolOptions): Promise<void> {
   const left = [...options.seeds]
@@ -41,13 +45,14 @@ async function runJob(options: PoolOptions, take: () => readonly string[]): Prom
   let child: ChildProcess | null = null
   let seeds = take()
   while (seeds.length > 0) {
-    child ??= fork(fileURLToPath(new URL('./child.js', import.meta.url)))
+    child ??= fork(options.program ?? fileURLToPath(new URL('./child.js', import.meta.url)))
     const done = await runSlice(child, seeds, options)
     let rest: readonly string[] = []
     if (done.lost !== null) {
       child = null
       options.onLost(seeds[done.count] ?? '', done.lost)
-      rest = seeds.slice(done.count + 1)
+      // The rest may hang as well, a minute each: nobody waits for that who wanted to stop.
+      if (!options.stopped()) rest = seeds.slice(done.count + 1)
     }
     seeds = rest.length > 0 ? rest : take()
   }
@@ -60,6 +65,7 @@ function runSlice(
   seeds: readonly string[],
   options: PoolOptions,
 ): Promise<{ readonly count: number; readonly lost: string | null }> {
+  const { seedMsMax = seedMsMaxDefault } = options
   return new Promise((resolve) => {
     let count = 0
     let timer: NodeJS.Timeout

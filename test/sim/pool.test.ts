@@ -1,0 +1,55 @@
+/** Seeds that never end or end their process: reported with their number, in bounded time, and the others still run. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { runPool } from './pool.ts'
+
+const child = `
+process.on('message', async ({ seeds }) => {
+  for (const seed of seeds) {
+    if (seed.startsWith('hangs')) for (;;) await null
+    if (seed.startsWith('dies')) process.exit(3)
+    await new Promise((resolve) => process.send({ result: { seed }, repeated: false }, undefined, undefined, resolve))
+  }
+})
+`
+let directory = ''
+
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'ledgermq-pool-'))
+  writeFileSync(join(directory, 'child.mjs'), child)
+})
+
+afterAll(() => rmSync(directory, { recursive: true }))
+
+async function run(
+  seeds: readonly string[],
+  stopsAtFirst: boolean,
+): Promise<{ readonly answered: readonly string[]; readonly lost: readonly string[] }> {
+  const [answered, lost]: [string[], string[]] = [[], []]
+  await runPool({
+    jobs: 1,
+    seeds,
+    repeat: false,
+    control: null,
+    seedMsMax: 500,
+    program: join(directory, 'child.mjs'),
+    onResult: ({ result }) => answered.push(result.seed),
+    onLost: (seed, why) => lost.push(`${seed}: ${why}`),
+    stopped: () => stopsAtFirst && lost.length > 0,
+  })
+  return { answered, lost }
+}
+
+test('a seed that hangs in promises is given up with its number, and the others run', async () => {
+  const { answered, lost } = await run(['1', '2', 'hangs', '3', 'dies', '4'], false)
+  expect(answered).toEqual(['1', '2', '3', '4'])
+  expect(lost).toEqual(['hangs: it took longer than 500 ms', 'dies: its process ended with code 3'])
+})
+
+test('who wants to stop at the first failure does not wait for the seeds behind one that hangs', async () => {
+  const { answered, lost } = await run(['1', 'hangs', 'hangs too', '2'], true)
+  expect(answered).toEqual(['1'])
+  expect(lost).toEqual(['hangs: it took longer than 500 ms'])
+})
