@@ -204,7 +204,7 @@ export const errorTable = {
     family: 'response',
     retryable: false,
     stored: 'no',
-    hint: 'The node at this address is not one that was started to join this broker group; check address, node and group.',
+    hint: 'Who has this address is no part of the broker group that is meant, and was not started to join it; check address, node and group.',
   },
 
   INVALID_REQUEST: {

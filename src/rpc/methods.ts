@@ -298,6 +298,8 @@ export interface MembershipReply {
   readonly lastIndex: number
   /** Nodes that come back with another disk once their old selves are out. */
   readonly returning: readonly Member[]
+  /** Which group of this name it is; absent from brokers that do not tell. */
+  readonly incarnation?: string
 }
 
 export interface ChangeMembershipRequest {
@@ -311,11 +313,15 @@ export interface ChangeMembershipRequest {
   readonly priority: number
   /** Go on although the group may be left without a majority of reachable voters. */
   readonly force: boolean
+  /** The group that is meant: any other one answers FOREIGN_GROUP. Absent: whoever has the address. */
+  readonly incarnation?: string
 }
 
 export interface TransferLeadershipRequest {
   /** Empty: the voter that holds most of the log. */
   readonly to: string
+  /** As of `ChangeMembershipRequest`. */
+  readonly incarnation?: string
 }
 
 export interface TransferLeadershipReply {

@@ -38,13 +38,15 @@ export function registerMembershipHandlers(routes: ServerRoutes, parts: Membersh
   routes.unary(adminMethods.getMembership, async (_request, context) => replyOf(await leading(parts, context)))
   routes.unary(adminMethods.changeMembership, async (request, context) => {
     checkRequest(request)
+    checkIncarnation(parts, request.incarnation)
     try {
       return await change(parts, request, context)
     } catch (error) {
       throw failureOf(error)
     }
   })
-  routes.unary(adminMethods.transferLeadership, async ({ to }, context) => {
+  routes.unary(adminMethods.transferLeadership, async ({ to, incarnation }, context) => {
+    checkIncarnation(parts, incarnation)
     const replica = await leading(parts, context)
     if (to !== replica.node) await transfer(replica, to, context)
     const leader = replica.leader()
@@ -180,7 +182,18 @@ function replyOf(replica: Replica): MembershipReply {
     underWay: underWay(membership, committed) ?? '',
     lastIndex: raft.lastIndex,
     returning: membership.returning,
+    incarnation: replica.incarnation,
   }
+}
+
+/**
+ * An address outlives its broker: another group may have it by now, of the same name and with the same node names.
+ * Asked before who leads, so that the operator learns this rather than the way to a foreign leader.
+ */
+function checkIncarnation({ api }: MembershipHandlerParts, meant: string | undefined): void {
+  if (meant === undefined || meant === api.incarnation) return
+  const own = `incarnation ${api.incarnation} of group ${api.group} in cluster ${api.cluster}`
+  throw new LedgerError('FOREIGN_GROUP', `this broker belongs to ${own}, not to ${meant}`)
 }
 
 function checkRequest({ kind, node, raftAddress, priority }: ChangeMembershipRequest): void {

@@ -4,10 +4,9 @@
  */
 import { type Command, Option } from 'commander'
 import { systemClock } from '../../common/clock.ts'
-import type { LedgerError } from '../../common/errors.ts'
 import { silentLogger } from '../../common/logger.ts'
 import { createGrpcTransport } from '../../rpc/grpc-transport.ts'
-import { adminMethods, type ChangeMembershipRequest, type MembershipReply } from '../../rpc/methods.ts'
+import type { ChangeMembershipRequest, MembershipReply } from '../../rpc/methods.ts'
 import { formatTable, printData, printJson, printTalk } from '../output.ts'
 import { addressList, positiveInteger, wholeNumber } from '../parse.ts'
 import { runChange } from '../raft/change.ts'
@@ -118,12 +117,7 @@ async function change(
 }
 
 async function transferLeader(group: RaftGroup, to: string, flags: Flags): Promise<void> {
-  // Finds the leader, past brokers that are down: that may be repeated.
-  await group.membership(flags.timeout)
-  // Asked again it would find another leader, and move leadership once more.
-  const isSafe = (error: LedgerError): boolean =>
-    error.code === 'NO_QUORUM' || (to !== '' && error.code === 'UNAVAILABLE')
-  const reply = await group.call(adminMethods.transferLeadership, { to }, { timeoutMs: flags.timeout, isSafe })
+  const reply = await group.transferLeadership(to, flags.timeout)
   if (flags.json) printJson(reply)
   else printData(`${reply.leader} leads in term ${reply.term}`)
 }

@@ -34,7 +34,10 @@ export async function runChange(
 ): Promise<MembershipReply> {
   const endMs = clock.monotonicMs() + options.timeoutMs
   const before = await group.membership(options.timeoutMs)
-  let now = await begin(group, clock, request, before, endMs)
+  // The group whose members were just read, whoever has the addresses by now.
+  const { incarnation } = before
+  const meant = incarnation === undefined ? request : { ...request, incarnation }
+  let now = await begin(group, clock, meant, before, endMs)
   for (let told = ''; options.wait && !isDone(request, before, now); ) {
     const text = progressOf(now)
     if (text !== told) options.say(text)

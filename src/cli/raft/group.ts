@@ -10,6 +10,7 @@ import {
   type MembershipReply,
   namesrvMethods,
   type ReplicaStatusReply,
+  type TransferLeadershipReply,
 } from '../../rpc/methods.ts'
 import type { Channel, Transport, UnaryMethod } from '../../rpc/transport.ts'
 
@@ -44,6 +45,8 @@ export class RaftGroup {
   readonly #channels = new Map<string, Channel>()
   /** Who answered last, or was named as leader: asked first, so that a broker that is down costs one try at most. */
   #leader: string | undefined
+  /** Which group of its name answered first: an address that changes hands must not take a command with it. */
+  #incarnation: string | undefined
 
   constructor(ports: GroupPorts, addresses: readonly string[]) {
     this.#ports = ports
@@ -102,10 +105,27 @@ export class RaftGroup {
     }
   }
 
+  /** Rejects with FOREIGN_GROUP when another group than the first time has the addresses. */
   async membership(timeoutMs: number): Promise<MembershipReply> {
     const reply = await this.call(adminMethods.getMembership, {}, { timeoutMs, isSafe: (error) => error.retryable })
+    this.#incarnation ??= reply.incarnation
+    if (reply.incarnation !== this.#incarnation) {
+      const found = `incarnation ${reply.incarnation} of group ${reply.group} answers now`
+      throw new LedgerError('FOREIGN_GROUP', `${found}, not ${this.#incarnation} as before`)
+    }
     this.#learn(reply.members.map((member) => member.address))
     return reply
+  }
+
+  /** Resolves when `to` leads, or with an empty `to` whoever took over. NOT_A_MEMBER, WOULD_LOSE_QUORUM: it cannot. */
+  async transferLeadership(to: string, timeoutMs: number): Promise<TransferLeadershipReply> {
+    // Finds the leader, past brokers that are down: that may be repeated.
+    const { incarnation } = await this.membership(timeoutMs)
+    // Asked again it would find another leader, and move leadership once more.
+    const isSafe = (error: LedgerError): boolean =>
+      error.code === 'NO_QUORUM' || (to !== '' && error.code === 'UNAVAILABLE')
+    const request = { to, ...(incarnation === undefined ? {} : { incarnation }) }
+    return this.call(adminMethods.transferLeadership, request, { timeoutMs, isSafe })
   }
 
   /** Every replica that is known, asked directly; one that does not answer is part of the answer. */

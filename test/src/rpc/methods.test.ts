@@ -72,6 +72,7 @@ const membership = {
   underWay: 'u',
   lastIndex: 7,
   returning: [member],
+  incarnation: 'i',
 }
 
 const hello: methods.Hello = {
@@ -187,10 +188,10 @@ const adminSamples: Samples<typeof methods.adminMethods> = {
   },
   getMembership: { request: {}, reply: membership },
   changeMembership: {
-    request: { kind: 'add', node: 'n3', raftAddress: 'a:3', learner: true, priority: 4, force: true },
+    request: { kind: 'add', node: 'n3', raftAddress: 'a:3', learner: true, priority: 4, force: true, incarnation: 'i' },
     reply: membership,
   },
-  transferLeadership: { request: { to: 'n1' }, reply: { leader: 'n1', term: 5 } },
+  transferLeadership: { request: { to: 'n1', incarnation: 'i' }, reply: { leader: 'n1', term: 5 } },
   watchEvents: {
     request: { fromSequence: 3 },
     reply: {

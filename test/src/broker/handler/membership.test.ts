@@ -70,3 +70,18 @@ test('leadership goes to the voter that is named, or to the best one; not to a s
     code: 'NOT_A_MEMBER',
   })
 })
+
+test('an operator who means another incarnation of the group changes nothing and moves no leadership', async () => {
+  const leader = await start()
+  const { index, incarnation } = await membership(cluster)
+  expect(incarnation).toBe(cluster.replica(leader).incarnation)
+  const [follower] = cluster.nodes.filter((node) => node !== leader)
+  const foreign = { code: 'FOREIGN_GROUP', message: expect.stringContaining(`incarnation ${incarnation}`) }
+  const other = { incarnation: 'another' }
+  expect(await errorOf(change(cluster, 'priority', 'n1', { priority: 7, ...other }))).toMatchObject(foreign)
+  const transfer = { to: follower as string, ...other }
+  expect(await errorOf(callLeader(cluster, adminMethods.transferLeadership, transfer))).toMatchObject(foreign)
+  expect(await membership(cluster)).toMatchObject({ index, leader })
+  const own = { priority: 7, incarnation: incarnation as string }
+  expect((await change(cluster, 'priority', 'n1', own)).index).toBeGreaterThan(index)
+})

@@ -1,0 +1,75 @@
+/** A change as the command line carries it out, while brokers of another group of the same name take over the addresses. */
+import { afterEach, expect, test } from 'vitest'
+import { runChange } from '../../../../src/cli/raft/change.ts'
+import { RaftGroup } from '../../../../src/cli/raft/group.ts'
+import { systemClock } from '../../../../src/common/clock.ts'
+import type { Channel, Transport } from '../../../../src/rpc/transport.ts'
+import { MemoryCluster } from '../../../support/memory-cluster.ts'
+import { errorOf } from '../../broker/replica/support.ts'
+
+const clusters: MemoryCluster[] = []
+
+afterEach(() => {
+  for (const cluster of clusters.splice(0)) cluster.end()
+})
+
+async function started(): Promise<{ readonly cluster: MemoryCluster; readonly leader: string }> {
+  const cluster = new MemoryCluster()
+  clusters.push(cluster)
+  await cluster.start()
+  return { cluster, leader: await cluster.leader() }
+}
+
+/** Calls reach the cluster that has the addresses at that moment. */
+function moving(owner: (method: string) => MemoryCluster): Transport {
+  return {
+    connect: (address, purpose): Channel => ({
+      address,
+      call: async (method, request, options) => {
+        const channel = owner(method.name).network.endpoint('operator').connect(address, purpose)
+        try {
+          return await channel.call(method, request, options)
+        } finally {
+          channel.close()
+        }
+      },
+      open: () => {
+        throw new Error('no streams here')
+      },
+      close: () => {},
+    }),
+    listen: () => Promise.reject(new Error('listens to nobody')),
+  }
+}
+
+const request = { kind: 'priority', node: 'n1', raftAddress: '', learner: false, priority: 7, force: false }
+
+test('a change is made only in the group whose members were read before it', async () => {
+  const [mine, other] = await Promise.all([started(), started()])
+  const transport = moving((method) => (method === 'GetMembership' ? mine.cluster : other.cluster))
+  const group = new RaftGroup({ clock: systemClock, transport }, [`${mine.leader}:30911`])
+  const options = { timeoutMs: 5000, wait: true, say: () => {} }
+  expect(await errorOf(runChange(group, systemClock, request, options))).toMatchObject({ code: 'FOREIGN_GROUP' })
+  expect(await errorOf(group.transferLeadership('n1', 5000))).toMatchObject({ code: 'FOREIGN_GROUP' })
+  expect(other.cluster.replica(other.leader).history.newest.index).toBe(0)
+  expect(await other.cluster.leader()).toBe(other.leader)
+})
+
+test('the members of another group that has taken over the addresses are not taken for those of the first', async () => {
+  const [mine, other] = await Promise.all([started(), started()])
+  let owner = mine.cluster
+  const group = new RaftGroup({ clock: systemClock, transport: moving(() => owner) }, [`${mine.leader}:30911`])
+  const { incarnation } = await group.membership(5000)
+  owner = other.cluster
+  expect(await errorOf(group.membership(5000))).toMatchObject({
+    code: 'FOREIGN_GROUP',
+    message: expect.stringContaining(`not ${incarnation} as before`),
+  })
+})
+
+test('a change that is followed to its end is done when its own group says so', async () => {
+  const { cluster, leader } = await started()
+  const group = new RaftGroup({ clock: systemClock, transport: moving(() => cluster) }, [`${leader}:30911`])
+  const reply = await runChange(group, systemClock, request, { timeoutMs: 5000, wait: true, say: () => {} })
+  expect(reply.members.find(({ node }) => node === 'n1')?.priority).toBe(7)
+})
