@@ -5,6 +5,7 @@
  */
 import { Command, CommanderError } from 'commander'
 import { printTalk, reportError } from './output.ts'
+import { outputOf } from './output-option.ts'
 
 interface Entry {
   readonly name: string
@@ -83,17 +84,12 @@ async function main(argv: readonly string[]): Promise<void> {
     }
     // Commander has told the user already; help and version are no failures.
     process.exitCode =
-      error instanceof CommanderError ? (error.exitCode === 0 ? 0 : usageExitCode) : reportError(error, formatOf(argv))
+      error instanceof CommanderError ? (error.exitCode === 0 ? 0 : usageExitCode) : reportError(error, outputOf(argv))
   }
 }
 
 function everyCommand(command: Command): readonly Command[] {
   return command.commands.flatMap((child) => [child, ...everyCommand(child)])
-}
-
-function formatOf(argv: readonly string[]): 'json' | 'table' {
-  const index = argv.findIndex((word) => word === '-o' || word === '--output')
-  return argv.includes('--json') || argv.includes('-ojson') || argv[index + 1] === 'json' ? 'json' : 'table'
 }
 
 process.on('unhandledRejection', (reason) => {

@@ -1,19 +1,18 @@
 /** Options that several commands share, and the client that they connect. */
 import { type Command, Option } from 'commander'
 import { type Client, connect } from '../client/mod.ts'
-import type { OutputFormat } from './output.ts'
+import { type OutputFlags, withOutput } from './output-option.ts'
 import { addressList, positiveInteger } from './parse.ts'
 
-export interface ClientFlags {
+export interface ClientFlags extends OutputFlags {
   readonly namesrv: readonly string[]
   readonly timeout: number
-  readonly output: OutputFormat
 }
 
 const defaultNamesrv = '127.0.0.1:9876'
 
 export function withClientOptions(command: Command): Command {
-  return command
+  const connecting = command
     .addOption(
       new Option('-n, --namesrv <addresses>', 'namesrvs as host:port,…')
         .env('LEDGERMQ_NAMESRV')
@@ -21,7 +20,7 @@ export function withClientOptions(command: Command): Command {
         .default([defaultNamesrv], defaultNamesrv),
     )
     .option('--timeout <ms>', 'total time of one request in milliseconds', positiveInteger, 10_000)
-    .addOption(new Option('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table'))
+  return withOutput(connecting)
 }
 
 /** Connects, uses, and always closes: a command that is done leaves no handle behind. */

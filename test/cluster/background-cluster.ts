@@ -79,9 +79,9 @@ export class BackgroundCluster {
     return cli('raft', ...args, '--address', addresses.join(','))
   }
 
-  /** The same with `--json`, which must succeed. */
+  /** The same with `-o json`, which must succeed. */
   async raftJson<Reply>(...args: readonly string[]): Promise<Reply> {
-    const result = await this.raft(...args, '--json')
+    const result = await this.raft(...args, '-o', 'json')
     expect(result, args.join(' ')).toMatchObject({ code: 0 })
     return JSON.parse(result.stdout) as Reply
   }

@@ -38,7 +38,7 @@ async function withBackground(nodes: number, use: (cluster: Background) => Promi
   const plan = (): ClusterPlan => loadPlan(data) as ClusterPlan
   const raft = (...words: readonly string[]): Promise<CliResult> =>
     cli('raft', ...words, '--namesrv', namesrvAddresses(plan()).join(','))
-  const members = async (): Promise<MembershipReply> => JSON.parse((await good(raft('members', '--json'))).stdout)
+  const members = async (): Promise<MembershipReply> => JSON.parse((await good(raft('members', '-o', 'json'))).stdout)
   try {
     await fastTry('start', '--nodes', String(nodes))
     await use({ data, plan, fastTry, raft, members })
@@ -127,7 +127,7 @@ test.each([3, 4, 5])(
       const initial = Array.from({ length: nodes }, (_, number) => `n${number}`)
       const added = `n${nodes}`
       expect(voters(await cluster.members())).toBe(initial.join(' '))
-      const { stdout } = await good(cluster.raft('status', '--json'))
+      const { stdout } = await good(cluster.raft('status', '-o', 'json'))
       const rows = JSON.parse(stdout) as readonly { readonly node: string; readonly status: ReplicaStatusReply }[]
       expect(rows.map((row) => row.node).sort()).toEqual(initial)
       expect(rows.filter((row) => row.status.role === 'leader')).toHaveLength(1)

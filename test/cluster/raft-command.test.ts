@@ -128,7 +128,7 @@ describe('--nodes 3', () => {
         expect(result, args.join(' ')).toMatchObject({ code, stdout: '' })
         expect(result.stderr).not.toMatch(/^\s+at /m)
       }
-      const json = await cluster.raft('remove', 'n9', '--json')
+      const json = await cluster.raft('remove', 'n9', '-o', 'json')
       expect(json).toMatchObject({ code: notFound, stderr: '' })
       expect(JSON.parse(json.stdout)).toMatchObject({ error: { code: 'NOT_A_MEMBER' } })
       const away = await cli('raft', 'members', '--address', nobody, '--timeout', '1000')
@@ -179,7 +179,7 @@ describe('--nodes 3', () => {
       const removed = await cluster.raftJson<MembershipReply>('remove', 'n3')
       expect(rolesOf(removed)).toEqual({ n0: 'voter', n1: 'voter', n2: 'voter' })
       await cluster.until('n3 has learnt it', async () => {
-        const rows = JSON.parse((await cluster.raft('status', '--json')).stdout) as readonly StatusRow[]
+        const rows = JSON.parse((await cluster.raft('status', '-o', 'json')).stdout) as readonly StatusRow[]
         return rows.find((row) => row.status?.node === 'n3')?.status?.role === 'removed'
       })
     },
@@ -241,7 +241,7 @@ describe('a cluster of its own', () => {
       expect(wish).toMatchObject({ code: refused, stderr: expect.stringMatching(/^WOULD_LOSE_QUORUM: /) })
       expect(wish.stderr).toMatch(new RegExp(`${[first, second].sort().join(', ')} cannot be reached$`, 'm'))
       // Whoever is down may be the first one asked.
-      const gone = await cluster.raftVia([first, 'n5'], 'remove', first, '--json')
+      const gone = await cluster.raftVia([first, 'n5'], 'remove', first, '-o', 'json')
       expect(gone).toMatchObject({ code: 0 })
       expect(Object.keys(rolesOf(JSON.parse(gone.stdout) as MembershipReply))).toEqual(
         cluster.names().filter((name) => name !== old && name !== first),

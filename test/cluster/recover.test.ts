@@ -20,7 +20,7 @@ test('a majority is lost for good: one survivor goes on with all it holds, after
     expect((await cli('raft', 'recover', '--data', folder)).stderr).toContain('FOLDER_IN_USE')
     await kill(session, nodeNames(session))
 
-    const looked = await cli('raft', 'recover', '--data', folder, '--json')
+    const looked = await cli('raft', 'recover', '--data', folder, '-o', 'json')
     const [found] = JSON.parse(looked.stdout) as Survivor[]
     expect(found).toMatchObject({ node: survivor, problem: null, voters: nodeNames(session) })
     const refused = await cli('raft', 'recover', '--data', folder, '--confirm', 'yes')

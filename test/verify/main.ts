@@ -57,7 +57,7 @@ function script(name: ScriptName, runs: number): Step {
   return {
     name: `${name} --runs ${runs}`,
     run: async () => {
-      const args = ['fast-try', '--script', name, '--runs', String(runs), '--json']
+      const args = ['fast-try', '--script', name, '--runs', String(runs), '-o', 'json']
       const finished = await runNode(['dist/src/cli/main.js', ...args])
       const report = parseLine<ScriptReport>(finished.stdout)
       if (!report) return { facts: 'no report', broken: endOf(finished) }

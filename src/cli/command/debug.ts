@@ -1,22 +1,20 @@
 /** `ledgermq debug`: looks into the data of stopped brokers. */
 import { resolve } from 'node:path'
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import { LevelKeyValueEngine, NodeDisk } from '../../../store/index.ts'
 import { verifyReplicas } from '../../broker/verify.ts'
-import { formatTable, type OutputFormat, printData, printJson } from '../output.ts'
+import { formatTable, printData, printJson } from '../output.ts'
+import { type OutputFlags, withOutput } from '../output-option.ts'
 
-interface Flags {
+interface Flags extends OutputFlags {
   readonly data: readonly string[]
-  readonly output: OutputFormat
 }
 
 export function registerDebug(program: Command): void {
   const debug = program.command('debug').description('look into the data of stopped brokers')
-  debug
-    .command('verify')
+  withOutput(debug.command('verify'))
     .description('compare the logs of stopped replicas of one broker group byte by byte; exit code 1 if they differ')
     .requiredOption('--data <folders...>', 'data folders of the replicas')
-    .addOption(new Option('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table'))
     .action(async (flags: Flags) => {
       const ports = { disk: new NodeDisk('/'), engine: new LevelKeyValueEngine() }
       const result = await verifyReplicas(

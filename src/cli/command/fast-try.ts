@@ -17,10 +17,11 @@ import { Load } from '../fast-try/load.ts'
 import { Processes } from '../fast-try/processes.ts'
 import { type ScriptName, scriptNames } from '../fast-try/scripts.ts'
 import { type Session, withSession } from '../fast-try/session.ts'
-import { formatTable, type OutputFormat, printData, printJson, printTalk } from '../output.ts'
+import { formatTable, printData, printJson, printTalk } from '../output.ts'
+import { type OutputFlags, withOutput } from '../output-option.ts'
 import { atLeast, positiveInteger } from '../parse.ts'
 
-interface AttachedFlags {
+interface AttachedFlags extends OutputFlags {
   readonly data?: string
   readonly nodes: number
   readonly groups: number
@@ -30,7 +31,6 @@ interface AttachedFlags {
   readonly runs: number
   readonly rate: number
   readonly input?: string
-  readonly json?: boolean
   readonly demonstration?: boolean
 }
 
@@ -44,8 +44,7 @@ const addTimeoutMs = 5 * 60_000
 const routeTimeoutMs = 5000
 
 export function registerFastTry(program: Command): void {
-  const fastTry = program
-    .command('fast-try')
+  const fastTry = withOutput(program.command('fast-try'), 'table or json, the result as one line of it on stdout')
     .description('start a local cluster of real processes, break its leader, watch it recover')
     .option('--data <folder>', 'keep the data in this folder (default: a temporary one, thrown away)')
     .option('--nodes <n>', 'replicas in a broker group', positiveInteger, 3)
@@ -56,7 +55,6 @@ export function registerFastTry(program: Command): void {
     .option('--runs <n>', 'how often', positiveInteger, 1)
     .option('--rate <n>', 'messages per second of the load', positiveInteger, 1000)
     .option('--input <file>', 'file whose lines are sent')
-    .option('--json', 'print the result as one line of JSON on stdout')
     .option('--demonstration', 'run the demonstration and end, also on a terminal')
     .action(async (flags: AttachedFlags) => {
       const interactive = process.stdin.isTTY && process.stdout.isTTY && !flags.script && !flags.demonstration
@@ -66,7 +64,7 @@ export function registerFastTry(program: Command): void {
 }
 
 async function runDemonstration(flags: AttachedFlags): Promise<void> {
-  const say = flags.json ? printTalk : printData
+  const say = flags.output === 'json' ? printTalk : printData
   const good = await withSession(sessionOptions(flags), systemClock, async (session) => {
     say(await bannerOf(session, false))
     const result = await demonstrate(session, systemClock, {
@@ -79,7 +77,7 @@ async function runDemonstration(flags: AttachedFlags): Promise<void> {
       say,
     })
     say(verdict(result))
-    if (flags.json) printJson(result.report)
+    if (flags.output === 'json') printJson(result.report)
     return result.good
   })
   if (!good) process.exitCode = 1
@@ -122,13 +120,12 @@ function leadersOf(view: readonly NodeView[]): readonly string[] {
   return view.filter((node) => node.status?.role === 'leader').map((node) => node.plan.name)
 }
 
-interface BackgroundFlags {
+interface BackgroundFlags extends OutputFlags {
   readonly data: string
   readonly nodes: number
   readonly groups: number
   readonly namesrvs: number
   readonly anyPorts?: boolean
-  readonly output: OutputFormat
 }
 
 function registerBackground(fastTry: Command): void {
@@ -143,9 +140,9 @@ function registerBackground(fastTry: Command): void {
     .option('--namesrvs <n>', 'namesrv processes', positiveInteger, 1)
     .option('--any-ports', anyPortsText)
     .action(async (_flags: unknown, command: Command) => startBackground(command.optsWithGlobals()))
-  verb('status', 'processes and replicas of the background cluster')
-    .addOption(new Option('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table'))
-    .action(async (_flags: unknown, command: Command) => printStatus(command.optsWithGlobals()))
+  withOutput(verb('status', 'processes and replicas of the background cluster')).action(
+    async (_flags: unknown, command: Command) => printStatus(command.optsWithGlobals()),
+  )
   verb('kill', 'kill -9 a process: n0, n1, …, namesrv, or leader')
     .argument('<name>')
     .action(async (name: string, _flags: unknown, command: Command) => {

@@ -10,20 +10,18 @@ import { forceRecovery, inspectSurvivor, type RecoveryPorts, type Survivor } fro
 import { systemClock, systemRandom } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
 import { formatTable, printData, printJson } from '../output.ts'
+import { type OutputFlags, withOutput } from '../output-option.ts'
 
-interface Flags {
+interface Flags extends OutputFlags {
   readonly data: readonly string[]
   readonly confirm?: string
-  readonly json?: boolean
 }
 
 export function registerRaftRecover(raft: Command): void {
-  raft
-    .command('recover')
+  withOutput(raft.command('recover'))
     .description('last resort: go on with one survivor after a majority was lost for good (may lose messages)')
     .requiredOption('--data <folders...>', 'data folders of the stopped survivors (<data>/groups/<group>)')
     .option('--confirm <text>', 'do it: the text that was printed for the one replica to recover')
-    .option('--json', 'print JSON')
     .action(async (flags: Flags) => {
       const ports: RecoveryPorts = {
         disk: new NodeDisk('/'),
@@ -32,8 +30,8 @@ export function registerRaftRecover(raft: Command): void {
         random: systemRandom,
       }
       const folders = flags.data.map((folder) => resolve(folder))
-      if (flags.confirm === undefined) await look(folders, ports, flags.json ?? false)
-      else await act(folders, ports, flags.confirm, flags.json ?? false)
+      if (flags.confirm === undefined) await look(folders, ports, flags.output === 'json')
+      else await act(folders, ports, flags.confirm, flags.output === 'json')
     })
 }
 

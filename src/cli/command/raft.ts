@@ -8,17 +8,17 @@ import { silentLogger } from '../../common/logger.ts'
 import { createGrpcTransport } from '../../rpc/grpc-transport.ts'
 import type { ChangeMembershipRequest, MembershipReply } from '../../rpc/methods.ts'
 import { formatTable, printData, printJson, printTalk } from '../output.ts'
+import { type OutputFlags, withOutput } from '../output-option.ts'
 import { addressList, positiveInteger, wholeNumber } from '../parse.ts'
 import { runChange } from '../raft/change.ts'
 import { RaftGroup, type ReplicaView } from '../raft/group.ts'
 import { registerRaftRecover } from './raft-recover.ts'
 
-interface Flags {
+interface Flags extends OutputFlags {
   readonly address?: readonly string[]
   readonly namesrv: readonly string[]
   readonly group?: string
   readonly timeout: number
-  readonly json?: boolean
 }
 
 interface ChangeFlags extends Flags {
@@ -35,8 +35,7 @@ const changeTimeoutMs = 10 * 60_000
 export function registerRaft(program: Command): void {
   const raft = program.command('raft').description('members and leadership of a broker group')
   const verb = (name: string, description: string, timeoutMs: number): Command =>
-    raft
-      .command(name)
+    withOutput(raft.command(name))
       .description(description)
       .addOption(new Option('-a, --address <addresses>', 'any broker of the group, host:port,…').argParser(addressList))
       .addOption(
@@ -47,7 +46,6 @@ export function registerRaft(program: Command): void {
       )
       .option('-g, --group <name>', 'broker group, when the namesrv knows several')
       .option('--timeout <ms>', 'total time in milliseconds', positiveInteger, timeoutMs)
-      .option('--json', 'print JSON')
   const changing = (name: string, description: string): Command =>
     verb(name, description, changeTimeoutMs)
       .option('--no-wait', 'answer as soon as the change has begun')
@@ -110,7 +108,7 @@ async function change(
   await withGroup(flags, async (group) => {
     const options = { timeoutMs: flags.timeout, wait: flags.wait, say: printTalk }
     const reply = await runChange(group, systemClock, request, options)
-    if (!flags.json)
+    if (flags.output !== 'json')
       printTalk(flags.wait ? `done: ${request.kind} ${request.node}` : `begun: ${request.kind} ${request.node}`)
     printMembers(reply, flags)
   })
@@ -118,12 +116,12 @@ async function change(
 
 async function transferLeader(group: RaftGroup, to: string, flags: Flags): Promise<void> {
   const reply = await group.transferLeadership(to, flags.timeout)
-  if (flags.json) printJson(reply)
+  if (flags.output === 'json') printJson(reply)
   else printData(`${reply.leader} leads in term ${reply.term}`)
 }
 
 function printMembers(reply: MembershipReply, flags: Flags): void {
-  if (flags.json) {
+  if (flags.output === 'json') {
     printJson(reply)
     return
   }
@@ -149,7 +147,7 @@ async function printStatus(group: RaftGroup, flags: Flags): Promise<void> {
   const membership = await group.membership(Math.min(flags.timeout, statusLeaderMs)).catch(() => null)
   const views = await group.statuses()
   const rows = views.map((view) => ({ ...view, node: view.status?.node ?? nodeAt(membership, view.address) }))
-  if (flags.json) printJson(rows.map(({ error, ...row }) => ({ ...row, error: error?.message ?? null })))
+  if (flags.output === 'json') printJson(rows.map(({ error, ...row }) => ({ ...row, error: error?.message ?? null })))
   else
     printData(
       formatTable(rows, [
