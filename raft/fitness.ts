@@ -50,13 +50,14 @@ export function changeHealth(replica: Replica, canLead: boolean): void {
   }
 }
 
-/** To whoever holds most; if that fails the next tick steps down (`leader.ts`). */
+/** To whoever can lead and holds most; if that fails the next tick steps down (`leader.ts`). */
 function handOver(replica: Replica): void {
   const leadership = replica.leading()
   const { now, config } = replica
   const isAlive = ({ heardAt }: Progress) => heardAt !== null && now - heardAt < config.electionTimeoutMinMs
+  const isFit = (progress: Progress) => progress.canLead && isAlive(progress)
   const [heir] = [...leadership.followers]
-    .filter(([id, progress]) => replica.configuration.voters.includes(id) && isAlive(progress))
+    .filter(([id, progress]) => replica.configuration.voters.includes(id) && isFit(progress))
     .sort(([, a], [, b]) => b.match - a.match)
   if (heir !== undefined) startTransfer(replica, heir[0])
   if (leadership.transfer === null) stepDown(replica, 'sick')

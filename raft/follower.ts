@@ -45,6 +45,7 @@ export function onHeartbeat(replica: Replica, heartbeat: Heartbeat): void {
     term: replica.term,
     round: heartbeat.round,
     session: replica.session,
+    canLead: replica.isWell,
   })
 }
 
@@ -60,7 +61,8 @@ export function onCatchUp(replica: Replica, message: CatchUp): void {
 export function answerOldLeader(replica: Replica, message: Append | Heartbeat): void {
   const envelope = { from: replica.id, to: message.from, term: replica.term }
   if (message.kind === 'heartbeat') {
-    answer(replica, { ...envelope, kind: 'heartbeat_response', round: 0, session: replica.session })
+    const { session, isWell: canLead } = replica
+    answer(replica, { ...envelope, kind: 'heartbeat_response', round: 0, session, canLead })
     return
   }
   const rejected = { rejectedIndex: message.prevIndex, hintIndex: 0, hintTerm: 0, hasLost: false }

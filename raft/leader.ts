@@ -111,6 +111,8 @@ export function onHeartbeatResponse(replica: Replica, response: HeartbeatRespons
   const { now, log, config } = replica
   progress.heardAt = now
   progress.session = response.session
+  progress.canLead = response.canLead
+  if (!response.canLead && leadership.transfer?.to === response.from) endTransfer(replica, 'refused')
   progress.ackedRound = Math.max(progress.ackedRound, Math.min(response.round, leadership.round))
   if (progress.lacks(log.lastIndex)) progress.suspectLoss(now, config.heartbeatMs)
   confirmRounds(replica)

@@ -65,6 +65,8 @@ export interface HeartbeatResponse extends Envelope {
   readonly kind: 'heartbeat_response'
   readonly round: number
   readonly session: number
+  /** False: the sender would not follow a `timeout_now`, so that a handover to it is in vain. */
+  readonly canLead: boolean
 }
 
 /**

@@ -23,6 +23,8 @@ export class Progress {
   ackedRound = 0
   /** Newest session of the follower, 0 before it told one. */
   session = 0
+  /** Would the follower lead? What it said last. */
+  canLead = true
   /** Highest commit index told and coverable by what was sent. */
   sentCommit: LogIndex = 0
   /** Nothing beyond this is sent; Infinity unless the peer is on its way out of the group. */

@@ -59,6 +59,8 @@ export type Refusal =
   | { readonly kind: 'unconfirmed' }
   | { readonly kind: 'storage_failed' }
   | { readonly kind: 'unknown_peer'; readonly peer: NodeId }
+  /** Of a transfer: the peer said that it is not well enough to lead. */
+  | { readonly kind: 'cannot_lead'; readonly peer: NodeId }
   | { readonly kind: 'change_refused'; readonly reason: ChangeRefusal }
 
 /** `accepted` answers `propose`: the entries got the indexes first, first + 1, … in `term`. */
@@ -111,7 +113,7 @@ export type RaftEvent =
   | { readonly kind: 'term_started'; readonly term: Term; readonly index: LogIndex }
   | { readonly kind: 'vote_cast'; readonly candidate: NodeId; readonly term: Term; readonly refusal: string | null }
   | { readonly kind: 'stalled'; readonly lateMs: Millis }
-  | { readonly kind: 'transfer_ended'; readonly to: NodeId; readonly outcome: 'done' | 'timed_out' | 'lost' }
+  | { readonly kind: 'transfer_ended'; readonly to: NodeId; readonly outcome: TransferOutcome }
   /**
    * Another configuration is the newest of the log: appended, or back in force because newer ones were cut. Also
    * emitted when the newest one is known to be committed.
@@ -127,6 +129,9 @@ export type RaftEvent =
   | { readonly kind: 'quarantine_ended' }
   /** ReadIndex requests that will never be answered because the leader or its quorum was lost, or it did not answer. */
   | { readonly kind: 'reads_dropped'; readonly contexts: readonly number[] }
+
+/** `refused`: the target said that it cannot lead. */
+export type TransferOutcome = 'done' | 'timed_out' | 'lost' | 'refused'
 
 export interface Ready {
   /** Strictly increasing from 1. */
@@ -169,6 +174,8 @@ export interface PeerStatus {
   readonly state: 'probe' | 'replicate' | 'snapshot'
   readonly inflightMessages: number
   readonly inflightBytes: number
+  /** False: it said that it is not well enough to lead. */
+  readonly canLead: boolean
   /** Milliseconds since the last answer, null if never. */
   readonly silentMs: Millis | null
 }

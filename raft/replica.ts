@@ -113,6 +113,11 @@ export class Replica {
     return this.quarantine === null && this.log.configurations.mayStand
   }
 
+  /** False: it would not lead if it could. */
+  get isWell(): boolean {
+    return this.canLead && this.quarantine === null
+  }
+
   /** The leadership of a node that must be leader here. */
   leading(): Leadership {
     invariant(this.leadership !== null, 'R1: not the leader')

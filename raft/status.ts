@@ -29,9 +29,10 @@ export function statusOf(replica: Replica, now: Millis): RaftStatus {
   }
 }
 
-function ownStatus({ id, log }: Replica): PeerStatus {
+function ownStatus({ id, log, isWell }: Replica): PeerStatus {
   return {
     id,
+    canLead: isWell,
     match: log.stable,
     next: log.lastIndex + 1,
     state: 'replicate',
@@ -45,6 +46,7 @@ function followerStatus({ leadership }: Replica, now: Millis): PeerStatus[] {
   if (leadership === null) return []
   return [...leadership.followers].map(([id, progress]) => ({
     id,
+    canLead: progress.canLead,
     match: progress.match,
     next: progress.next,
     state: progress.state,

@@ -1,14 +1,12 @@
 /**
  * Handing leadership over (thesis 3.10): take no proposals, let the target catch up, tell it to stand at once.
  *
- * Used by `core.ts` and `leader.ts`. Ends when someone else leads, when the target is lost, or by timeout; until then
- * the order is repeated with every heartbeat.
+ * Used by `core.ts` and `leader.ts`. Ends when someone else leads, when the target is lost or says that it cannot lead, or
+ * by timeout; until then the order is repeated with every heartbeat.
  */
-import type { RaftEvent, Refusal } from './ready.ts'
+import type { Refusal, TransferOutcome } from './ready.ts'
 import type { Replica } from './replica.ts'
 import type { NodeId } from './types.ts'
-
-type TransferOutcome = Extract<RaftEvent, { kind: 'transfer_ended' }>['outcome']
 
 export function startTransfer(replica: Replica, to: NodeId): Refusal | null {
   const { leadership, config, now } = replica
@@ -17,6 +15,7 @@ export function startTransfer(replica: Replica, to: NodeId): Refusal | null {
   if (leadership.transfer !== null) return { kind: 'transferring', to: leadership.transfer.to }
   // Not to one that is on its way out either: it could not lead for long.
   if (!replica.configuration.voters.includes(to)) return { kind: 'unknown_peer', peer: to }
+  if (leadership.followers.get(to)?.canLead === false) return { kind: 'cannot_lead', peer: to }
   leadership.transfer = { to, deadline: now + config.transferTimeoutMs }
   offerTransfer(replica)
   return null

@@ -80,6 +80,7 @@ function writeMessage(to: FieldSink, message: PeerMessage): void {
     case 'heartbeat_response':
       to.uint(8, message.round)
       to.uint(16, message.session)
+      to.flag(18, !message.canLead)
       return
     case 'append':
       to.uint(5, message.prevIndex)
@@ -131,6 +132,7 @@ interface MessageFields {
   rejectedIndex: number
   session: number
   context: number
+  cannotLead: boolean
   frames: Buffer
 }
 
@@ -150,6 +152,7 @@ const noFields: Readonly<MessageFields> = {
   rejectedIndex: 0,
   session: 0,
   context: 0,
+  cannotLead: false,
   frames: Buffer.alloc(0),
 }
 
@@ -170,6 +173,7 @@ function readField(reader: WireReader, fields: MessageFields): void {
   else if (reader.field === 15) fields.frames = reader.bytes()
   else if (reader.field === 16) fields.session = reader.uint()
   else if (reader.field === 17) fields.context = reader.uint()
+  else if (reader.field === 18) fields.cannotLead = reader.flag()
   else reader.skip()
 }
 
@@ -187,7 +191,7 @@ function toMessage(envelope: { from: string; to: string; term: number }, fields:
     case 'heartbeat':
       return { kind: 'heartbeat', ...envelope, commit, round, lastIndex: index, session }
     case 'heartbeat_response':
-      return { kind: 'heartbeat_response', ...envelope, round, session }
+      return { kind: 'heartbeat_response', ...envelope, round, session, canLead: !fields.cannotLead }
     case 'append':
       return { kind: 'append', ...envelope, prevIndex: index, prevTerm: indexTerm, entries: [], commit }
     case 'append_response':

@@ -24,7 +24,15 @@ function leader(): ManualNode {
 }
 
 const stateOf = (node: ManualNode) => node.status.peers.find(({ id }) => id === 'n1')?.state
-const answer: PeerMessage = { kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 2, round: 0, session: 1 }
+const answer: PeerMessage = {
+  kind: 'heartbeat_response',
+  from: 'n1',
+  to: 'n0',
+  term: 2,
+  round: 0,
+  session: 1,
+  canLead: true,
+}
 
 describe('the leader', () => {
   test('tells a follower behind its log with every heartbeat where the log begins', () => {

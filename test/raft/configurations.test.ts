@@ -119,7 +119,7 @@ describe('a leader in a joint configuration', () => {
   }
 
   const answer = (node: ManualNode, from: string, round: number) =>
-    node.receive({ kind: 'heartbeat_response', from, to: 'n0', term: 1, round, session: 1 })
+    node.receive({ kind: 'heartbeat_response', from, to: 'n0', term: 1, round, session: 1, canLead: true })
 
   test.each([
     ['the new majority', ['n3', 'n4'], 'n1'],

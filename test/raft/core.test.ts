@@ -133,6 +133,7 @@ describe('implausible input changes nothing', () => {
       term: 4,
       round: 0,
       session: 0,
+      canLead: true,
     })
     expect(unknown).toEqual({ kind: 'refused', refusal: { kind: 'unknown_peer', peer: 'nx' } })
     expect(
@@ -163,7 +164,7 @@ describe('reads', () => {
     for (let context = 1; context <= 100; context++) node.core.step({ kind: 'read_index', context }, node.now)
     node.drain()
     expect(node.take('heartbeat')).toHaveLength(2)
-    node.receive({ kind: 'heartbeat_response', from: 'n2', to: 'n0', term: 1, round: 1, session: 0 })
+    node.receive({ kind: 'heartbeat_response', from: 'n2', to: 'n0', term: 1, round: 1, session: 0, canLead: true })
     expect(node.reads).toHaveLength(100)
   })
 
@@ -221,7 +222,7 @@ describe('transfer', () => {
     expect(node.step({ kind: 'transfer', to: 'n2' })).toMatchObject({ refusal: { kind: 'transferring', to: 'n1' } })
     for (let i = 0; i < 5; i++) {
       node.wait(200)
-      node.receive({ kind: 'heartbeat_response', from: 'n2', to: 'n0', term: 1, round: 0, session: 0 })
+      node.receive({ kind: 'heartbeat_response', from: 'n2', to: 'n0', term: 1, round: 0, session: 0, canLead: true })
     }
     expect(node.eventsOf('transfer_ended')).toMatchObject([{ to: 'n1', outcome: 'timed_out' }])
     expect(node.propose(1)).toMatchObject({ kind: 'accepted' })
@@ -232,6 +233,24 @@ describe('transfer', () => {
     node.step({ kind: 'transfer', to: 'n1' })
     node.step({ kind: 'peer_lost', peer: 'n1' })
     expect(node.eventsOf('transfer_ended')).toMatchObject([{ outcome: 'lost' }])
+    expect(node.propose(1)).toMatchObject({ kind: 'accepted' })
+  })
+
+  test('to a node that said that it cannot lead is refused, and ends at once when it says so later', () => {
+    const node = leaderOf3()
+    const word = { kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: 0, session: 0 } as const
+    node.receive({ ...word, canLead: false })
+    expect(node.step({ kind: 'transfer', to: 'n1' })).toMatchObject({ refusal: { kind: 'cannot_lead', peer: 'n1' } })
+    expect(node.status.peers.map(({ canLead }) => canLead)).toEqual([true, false, true])
+    node.receive({ ...word, canLead: true })
+    node.propose(1)
+    expect(node.step({ kind: 'transfer', to: 'n1' })).toEqual({ kind: 'done' })
+    node.receive({ ...word, from: 'n2', canLead: false })
+    expect(node.eventsOf('transfer_ended')).toEqual([])
+    node.receive({ ...word, canLead: false })
+    expect(node.eventsOf('transfer_ended')).toMatchObject([{ to: 'n1', outcome: 'refused' }])
+    acknowledge(node, 'n1')
+    expect(node.take('timeout_now')).toEqual([])
     expect(node.propose(1)).toMatchObject({ kind: 'accepted' })
   })
 

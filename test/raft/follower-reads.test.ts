@@ -153,7 +153,7 @@ describe('a follower', () => {
 describe('the leader', () => {
   const request = (context: number): PeerMessage => ({ kind: 'read_request', from: 'n1', to: 'n0', term: 1, context })
   const answerRound = (node: ManualNode, round: number) =>
-    node.receive({ kind: 'heartbeat_response', from: 'n2', to: 'n0', term: 1, round, session: 1 })
+    node.receive({ kind: 'heartbeat_response', from: 'n2', to: 'n0', term: 1, round, session: 1, canLead: true })
 
   function leader(commit = true): ManualNode {
     const node = new ManualNode()

@@ -117,7 +117,7 @@ describe('Raft 5.1 and 5.2: terms and elections', () => {
 
   test('5.1: a leader that hears of a higher term follows at once', () => {
     const node = leaderOf3()
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 9, round: 0, session: 0 })
+    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 9, round: 0, session: 0, canLead: true })
     expect(node.status).toMatchObject({ role: 'follower', term: 9, leader: null })
     expect(node.eventsOf('role_changed').at(-1)).toMatchObject({ reason: 'higher_term' })
   })
@@ -493,6 +493,7 @@ describe('thesis 4.2.3 and 9.6: disruptive servers', () => {
         term: 1,
         round: 0,
         session: 0,
+        canLead: true,
       })
     }
     expect(node.status.role).toBe('leader')
@@ -504,9 +505,17 @@ describe('thesis 6.4: reads', () => {
     const node = leaderOf3()
     node.step({ kind: 'read_index', context: 42 })
     const round = node.take('heartbeat')[0]?.round as number
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: round - 1, session: 0 })
+    node.receive({
+      kind: 'heartbeat_response',
+      from: 'n1',
+      to: 'n0',
+      term: 1,
+      round: round - 1,
+      session: 0,
+      canLead: true,
+    })
     expect(node.reads).toEqual([])
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round, session: 0 })
+    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round, session: 0, canLead: true })
     expect(node.reads).toEqual([{ context: 42, index: 1 }])
   })
 
@@ -520,7 +529,7 @@ describe('thesis 6.4: reads', () => {
     acknowledge(node, 'n1')
     const heartbeats = node.take('heartbeat')
     expect(heartbeats.map(({ round }) => round)).toEqual([1, 1])
-    node.receive({ kind: 'heartbeat_response', from: 'n2', to: 'n0', term: 2, round: 1, session: 0 })
+    node.receive({ kind: 'heartbeat_response', from: 'n2', to: 'n0', term: 2, round: 1, session: 0, canLead: true })
     expect(node.reads).toEqual([{ context: 1, index: 3 }])
   })
 })

@@ -226,7 +226,7 @@ describe('the leader of a follower that lost acknowledged entries', () => {
 
   test('echoes the newest session of each follower', () => {
     const node = leader()
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: 0, session: 77 })
+    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: 0, session: 77, canLead: true })
     node.wait(75)
     expect(node.take('heartbeat').map(({ to, session, lastIndex }) => [to, session, lastIndex])).toEqual([
       ['n1', 77, 4],
@@ -262,14 +262,30 @@ describe('rot found on a running node', () => {
     expect(node.propose(1)).toMatchObject({ refusal: { kind: 'transferring', to: 'n2' } })
   })
 
+  test('makes a leader hand over to one that can lead, though it holds less than one that cannot', () => {
+    const node = new ManualNode()
+    electByHand(node, ['n1', 'n2'])
+    node.propose(1)
+    node.persist()
+    acknowledge(node, 'n2')
+    const word = { kind: 'heartbeat_response', to: 'n0', term: 1, round: 0, session: 1 } as const
+    node.receive({ ...word, from: 'n1', canLead: true })
+    node.receive({ ...word, from: 'n2', canLead: false })
+    node.step({ kind: 'quarantine' })
+    expect(node.status.transferringTo).toBe('n1')
+    node.receive({ ...word, from: 'n1', canLead: false })
+    node.wait(75)
+    expect(node.eventsOf('role_changed').at(-1)).toMatchObject({ to: 'follower', reason: 'sick' })
+  })
+
   test('makes a leader step down when nobody takes over', () => {
     const node = new ManualNode()
     electByHand(node, ['n1', 'n2'])
     node.step({ kind: 'quarantine' })
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: 0, session: 1 })
+    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: 0, session: 1, canLead: true })
     for (let beat = 0; beat < 20 && node.status.role === 'leader'; beat++) {
       node.wait(75)
-      node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: 0, session: 1 })
+      node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: 0, session: 1, canLead: true })
     }
     expect(node.eventsOf('role_changed').at(-1)).toMatchObject({ from: 'leader', to: 'follower', reason: 'sick' })
     expect(node.take('stepped_down')).toHaveLength(2)

@@ -118,7 +118,7 @@ describe('the window', () => {
     node.propose(1)
     node.wait(75)
     node.take()
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: 0, session: 0 })
+    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: 0, session: 0, canLead: true })
     const [check] = appendsTo(node, 'n1')
     expect(check).toMatchObject({ prevIndex: 2, entries: [] })
     const rejected = { rejectedIndex: 2, hintIndex: 1, hintTerm: 1, hasLost: false }
@@ -246,7 +246,7 @@ describe('entries from before the start', () => {
     expect(appendsTo(node, 'n1')).toEqual([])
     node.wait(75)
     node.take()
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 2, round: 0, session: 0 })
+    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 2, round: 0, session: 0, canLead: true })
     expect(appendsTo(node, 'n1')).toMatchObject([{ prevIndex: 3, entries: [] }])
     acknowledge(node, 'n1', 3)
     expect(appendsTo(node, 'n1').map(indexes)).toEqual([[4, 5]])

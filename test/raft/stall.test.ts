@@ -19,9 +19,17 @@ describe('a stalled leader', () => {
     expect(node.eventsOf('stalled')).toEqual([{ kind: 'stalled', lateMs: 251 }])
     const round = node.take('heartbeat')[0]?.round as number
     expect(round).toBeGreaterThan(roundBefore)
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round: roundBefore, session: 0 })
+    node.receive({
+      kind: 'heartbeat_response',
+      from: 'n1',
+      to: 'n0',
+      term: 1,
+      round: roundBefore,
+      session: 0,
+      canLead: true,
+    })
     expect(node.status.unconfirmed).toBe(true)
-    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round, session: 0 })
+    node.receive({ kind: 'heartbeat_response', from: 'n1', to: 'n0', term: 1, round, session: 0, canLead: true })
     expect(node.status.unconfirmed).toBe(false)
     expect(node.propose(1)).toMatchObject({ kind: 'accepted' })
   })

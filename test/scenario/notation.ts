@@ -66,7 +66,7 @@ export function messageText(message: PeerMessage): string {
     case 'heartbeat':
       return `${head} commit ${message.commit}${message.round === 0 ? '' : ` round ${message.round}`}`
     case 'heartbeat_response':
-      return `${head}${message.round === 0 ? '' : ` round ${message.round}`}`
+      return `${head}${message.round === 0 ? '' : ` round ${message.round}`}${message.canLead ? '' : ', cannot lead'}`
     case 'append': {
       const previous = entryName(message.prevIndex, message.prevTerm)
       return `${head} after ${previous}: ${entriesText(message.entries)}; commit ${message.commit}`

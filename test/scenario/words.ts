@@ -62,7 +62,7 @@ const harmless: Readonly<Record<string, object>> = {
   vote_request: { transfer: false },
   vote_response: { refusal: null },
   heartbeat: { commit: 0, round: 0, lastIndex: 0, session: 0 },
-  heartbeat_response: { round: 0, session: 0 },
+  heartbeat_response: { round: 0, session: 0, canLead: true },
   append: { prevIndex: 0, prevTerm: 0, entries: [], commit: 0 },
   append_response: { matchIndex: 0, rejected: null },
 }

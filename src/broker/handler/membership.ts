@@ -149,7 +149,7 @@ async function leaveFirst(replica: Replica, context: CallContext): Promise<void>
 async function transfer(replica: Replica, to: string, context: CallContext): Promise<void> {
   if (to !== '') replica.leadership.transferTo(to)
   else if (!replica.leadership.transferAway())
-    throw new LedgerError('WOULD_LOSE_QUORUM', 'no other voter can be reached')
+    throw new LedgerError('WOULD_LOSE_QUORUM', 'no other voter that could lead can be reached')
   await replica.leadership.handedOver(waitOptions(context))
 }
 

@@ -230,6 +230,8 @@ export class Admission {
         return new LedgerError('SERVICE_NOT_AVAILABLE', 'the storage of this replica failed')
       case 'unknown_peer':
         return new LedgerError('INVALID_PARAMETER', `${refusal.peer} is no member of the group`)
+      case 'cannot_lead':
+        return new LedgerError('SERVICE_NOT_AVAILABLE', `${refusal.peer} is not well enough to lead`)
       case 'change_refused':
         return new LedgerError('CHANGE_IN_PROGRESS', changeRefusals[refusal.reason])
       default:

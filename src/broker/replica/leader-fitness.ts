@@ -3,8 +3,8 @@
  * disk, a slow one, a busy process), and again when it is over.
  *
  * A replica that is not well does not stand for election. As a leader it hands over to a voter that takes it, the one
- * with most of the log first; one that is not well either does not answer, and the next one is asked. But a bad leader
- * is better than none: when all were asked in vain it leads on for a while, and when nobody has led for some time it
+ * with most of the log first; one that turns out to be unwell, too, does not answer, and the next one is asked. But a bad
+ * leader is better than none: when all were asked in vain it leads on for a while, and when nobody has led for some time it
  * stands all the same. Nobody else could make space on a group of full disks.
  */
 import { defaultRaftConfig, type Input, type RaftConfig, type StepResult } from '../../../raft/index.ts'
@@ -25,7 +25,7 @@ export interface LeaderFitnessPorts {
   isLeader(): boolean
   /** There is one, and it is reachable: the core does not look for one while it must not stand. */
   hasLeader(): boolean
-  /** Voters that are reachable and not known to be unfit for the same reasons, those with most of the log first. */
+  /** Voters that are reachable and not known to be unfit, those with most of the log first. */
   successors(reasons: ReadonlySet<Unfitness>): readonly string[]
 }
 
@@ -102,8 +102,9 @@ export class LeaderFitness {
     }
     const next = successors(this.#unfit).find((node) => !this.#asked.has(node))
     if (next === undefined) {
+      // Nobody was there to be asked: looking again costs nothing, and the first one that can lead is better.
+      this.#lookIn(this.#asked.size === 0 ? patienceMs : patienceMs * pauseFactor)
       this.#asked.clear()
-      this.#lookIn(patienceMs * pauseFactor)
       return
     }
     if (this.#asked.size === 0) this.#askedAtMs = clock.monotonicMs()

@@ -117,7 +117,8 @@ export class Leadership {
     this.#fitness.stop()
   }
 
-  /** Begins to hand leadership to this voter. Throws NOT_LEADER, NOT_A_MEMBER or CHANGE_IN_PROGRESS. */
+  /** Begins to hand leadership to this voter. Throws NOT_LEADER, NOT_A_MEMBER, CHANGE_IN_PROGRESS, or
+   * SERVICE_NOT_AVAILABLE for one that said that it cannot lead. */
   transferTo(node: string): void {
     const { history, group, step, leader } = this.#ports
     if (!named(history.newest.membership.voters, node))
@@ -126,10 +127,11 @@ export class Leadership {
     if (result.kind !== 'refused') return
     const { refusal } = result
     if (refusal.kind === 'not_leader') throw notLeader(leader(), refusal.leader ?? '', refusal.term)
+    if (refusal.kind === 'cannot_lead') throw new LedgerError('SERVICE_NOT_AVAILABLE', unwell(node))
     throw new LedgerError('CHANGE_IN_PROGRESS', `leadership cannot be handed over now: ${refusal.kind}`)
   }
 
-  /** Hands leadership to the peer that holds most of the log; false when this node does not lead or has no peer. */
+  /** Hands leadership to the voter that can lead and holds most of the log; false when this node does not lead, or alone. */
   transferAway(): boolean {
     const { raftStatus, step } = this.#ports
     if (raftStatus().role !== 'leader') return false
@@ -182,8 +184,14 @@ export class Leadership {
   }
 }
 
+function unwell(node: string): string {
+  return `${node} is not well enough to lead now`
+}
+
 function notTaken(to: string | null, raft: RaftStatus): LedgerError {
-  const lag = raft.lastIndex - (raft.peers.find(({ id }) => id === to)?.match ?? 0)
+  const heir = raft.peers.find(({ id }) => id === to)
+  if (heir?.canLead === false) return new LedgerError('SERVICE_NOT_AVAILABLE', unwell(heir.id))
+  const lag = raft.lastIndex - (heir?.match ?? 0)
   if (lag > 0) return new LedgerError('NOT_CAUGHT_UP', `${to} lacks ${lag} entries, so it could not take over`)
   return new LedgerError('SERVICE_NOT_AVAILABLE', `${to} did not take over in time`)
 }

@@ -109,7 +109,8 @@ const messages: PeerMessage[] = [
   { kind: 'vote_response', ...envelope, refusal: 'not_a_voter' },
   { kind: 'vote_response', ...envelope, refusal: null },
   { kind: 'heartbeat', ...envelope, commit: 8, round: 4, lastIndex: 9, session: large },
-  { kind: 'heartbeat_response', ...envelope, round: 4, session: large },
+  { kind: 'heartbeat_response', ...envelope, round: 4, session: large, canLead: true },
+  { kind: 'heartbeat_response', ...envelope, round: 4, session: large, canLead: false },
   { kind: 'append', ...envelope, prevIndex: 5, prevTerm: 2, entries: [], commit: 4 },
   { kind: 'append_response', ...envelope, matchIndex: 6, rejected: null },
   {

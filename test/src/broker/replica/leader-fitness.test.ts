@@ -91,6 +91,17 @@ describe('an unfit leader', () => {
     expect(inputs.slice(3)).toEqual([{ kind: 'transfer', to: 'n1' }])
   })
 
+  test('that has nobody to ask hands over as soon as somebody can lead', async () => {
+    state.isLeader = true
+    state.successors = []
+    fitness.set('disk_full', true)
+    await clock.advance(3000)
+    expect(inputs).toEqual([cannot])
+    state.successors = ['n2']
+    await clock.advance(1000)
+    expect(inputs).toEqual([cannot, { kind: 'transfer', to: 'n2' }])
+  })
+
   test('that was succeeded asks nobody any more', async () => {
     state.isLeader = true
     fitness.set('disk_full', true)

@@ -17,7 +17,7 @@ const ownRequest: PeerMessage = {
   lastTerm: 3,
   transfer: false,
 }
-const alive: PeerMessage = { ...envelope, kind: 'heartbeat_response', term: 5, round: 1, session: 0 }
+const alive: PeerMessage = { ...envelope, kind: 'heartbeat_response', term: 5, round: 1, session: 0, canLead: true }
 
 function readyOf(number: number, fields: Partial<Ready>): Ready {
   const nothing = { append: [], sendNow: [], sendAfterPersist: [], readStates: [], events: [] }
