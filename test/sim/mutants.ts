@@ -195,6 +195,39 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
+    name: 'a follower answers a read by the commit that it has heard of',
+    file: 'raft/reads.js',
+    find: 'const onWire = reads.add(context, now + config.electionTimeoutMaxMs);',
+    replace:
+      'if (now > 0) { replica.outbox.answerReads([{ context, index: replica.log.commit }]); return null; } const onWire = reads.add(context, now + config.electionTimeoutMaxMs);',
+  },
+  {
+    name: 'the token of a reader is ignored',
+    file: 'src/broker/handler/pull-read.js',
+    find: 'if (afterIndex > machine.appliedIndex) {',
+    replace: 'if (afterIndex < 0) {',
+    also: [
+      {
+        file: 'src/client/consumer/queue-reader.js',
+        find: 'Math.max(this.#endReadAt, reply.appliedIndex)',
+        replace: 'Math.max(this.#afterIndex, reply.appliedIndex)',
+      },
+    ],
+  },
+  {
+    name: 'a replica counts as applied what it knows to be committed when a reader has a token',
+    file: 'src/broker/handler/pull-read.js',
+    find: 'if (afterIndex > machine.appliedIndex) {',
+    replace: 'if (afterIndex > replica.commitIndex) {',
+    also: [
+      {
+        file: 'src/broker/handler/pull-read.js',
+        find: 'appliedIndex: machine.appliedIndex,',
+        replace: 'appliedIndex: replica.commitIndex,',
+      },
+    ],
+  },
+  {
     name: 'the checksum of a body is ignored',
     file: 'store/frame.js',
     find: 'return crc32(bytes.subarray(frameHeaderBytes, header.frameLength)) === header.bodyChecksum;',

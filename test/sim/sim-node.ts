@@ -119,10 +119,12 @@ export class SimNode {
     this.starts++
     const { scheduler, network } = this.#ports
     const lateness = this.#latency.fork(`late.${this.starts}`)
+    const wake = this.#latency.fork(`wake.${this.starts}`)
     const process = new SimProcess(this.name, {
       scheduler,
       wallMs: () => Math.floor(1_700_000_000_000 + scheduler.nowMs + this.wallOffsetMs),
       latenessMs: () => lateness.next() * 0.5,
+      wakeOrder: () => wake.next(),
       crashed: (error) => this.#ports.failed(this, error),
     })
     this.#process = process

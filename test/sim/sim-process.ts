@@ -2,7 +2,8 @@
  * One process under virtual time: a clock, and a guard around everything that wants to act in it.
  *
  * After `kill` nothing of it ever acts again: no timer, no message, no completion of the disk. While it is paused
- * (SIGSTOP) everything waits and comes at once when it goes on. What it throws outside of any promise is a bug.
+ * (SIGSTOP) everything waits and comes at once when it goes on: the sockets first, in any order, each with all that came
+ * on it, then the timers. What it throws outside of any promise is a bug.
  */
 import type { Cancel, Clock } from '../../src/common/clock.ts'
 import type { Scheduler } from './scheduler.ts'
@@ -13,8 +14,15 @@ export interface ProcessPorts {
   wallMs(): number
   /** Timers fire this much too late, as real ones do. */
   latenessMs(): number
+  /** Sorts the sockets of a process that was paused. */
+  wakeOrder(): number
   /** Thrown to the top of the process, which would have died of it. */
   crashed(error: unknown): void
+}
+
+interface Waiting {
+  readonly action: () => void
+  readonly socket: object | null
 }
 
 export class SimProcess implements Clock {
@@ -22,7 +30,7 @@ export class SimProcess implements Clock {
   readonly #ports: ProcessPorts
   readonly #startedMs: number
   #alive = true
-  #backlog: (() => void)[] | null = null
+  #backlog: Waiting[] | null = null
 
   constructor(name: string, ports: ProcessPorts) {
     this.name = name
@@ -38,11 +46,11 @@ export class SimProcess implements Clock {
     return this.#backlog !== null
   }
 
-  /** Acts inside the process: now, when it goes on, or never. */
-  run(action: () => void): void {
+  /** Acts inside the process: now, when it goes on, or never. What comes on one socket stays in order. */
+  run(action: () => void, socket: object | null = null): void {
     if (!this.#alive) return
     if (this.#backlog !== null) {
-      this.#backlog.push(action)
+      this.#backlog.push({ action, socket })
       return
     }
     try {
@@ -57,9 +65,16 @@ export class SimProcess implements Clock {
   }
 
   resume(): void {
-    const backlog = this.#backlog
+    const backlog = this.#backlog ?? []
     this.#backlog = null
-    for (const action of backlog ?? []) this.#ports.scheduler.after(0, () => this.run(action))
+    const order = new Map<object | null, number>([[null, Number.POSITIVE_INFINITY]])
+    for (const { socket } of backlog) if (!order.has(socket)) order.set(socket, this.#ports.wakeOrder())
+    const orderOf = ({ socket }: Waiting): number => order.get(socket) as number
+    for (const { action, socket } of backlog.sort((a, b) =>
+      orderOf(a) < orderOf(b) ? -1 : orderOf(a) > orderOf(b) ? 1 : 0,
+    )) {
+      this.#ports.scheduler.after(0, () => this.run(action, socket))
+    }
   }
 
   kill(): void {

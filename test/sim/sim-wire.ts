@@ -75,7 +75,7 @@ export class Wire {
       this.#process(other(from)).run(() => {
         if (!this.#told[other(from)]) deliver()
         this.#arrived(from, bytes)
-      })
+      }, this)
     })
     return !way.full
   }
@@ -178,7 +178,7 @@ export class Wire {
     way.full = false
     this.#process(from).run(() => {
       if (!this.#told[from]) this.#ends[from]?.onDrain()
-    })
+    }, this)
   }
 
   #remove(): void {
@@ -192,7 +192,7 @@ export class Wire {
       if (this.#told[side]) return
       this.#told[side] = true
       this.#ends[side]?.onClosed(error)
-    })
+    }, this)
   }
 
   #process(side: Side): SimProcess {

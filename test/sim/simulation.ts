@@ -165,6 +165,7 @@ class Simulation {
       random: this.#random.fork('workload'),
       configuration: this.#configuration,
       judge: this.#judge,
+      nodes: this.#nodes,
     })
   }
 
@@ -384,6 +385,7 @@ class Simulation {
       scheduler: this.#scheduler,
       wallMs: () => Math.floor(1_700_000_000_000 + this.#scheduler.nowMs),
       latenessMs: () => lateness.next() * 0.5,
+      wakeOrder: () => 0,
       crashed: (error) => this.bug(name, error),
     })
   }

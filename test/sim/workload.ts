@@ -1,6 +1,7 @@
 /**
  * What the users of a run do, with the production SDK: senders that wait for every acknowledgement, a reader that
- * follows all queues, and a consumer group that commits, goes away and comes back.
+ * follows all queues, and a consumer group that commits, goes away and comes back. Others, in files of their own, read
+ * what they must see by now.
  *
  * Everything that they are told goes to the judge. An error that no user should ever see fails the run.
  */
@@ -13,9 +14,13 @@ import { sleep } from '../../src/common/clock.ts'
 import { LedgerError, toLedgerError } from '../../src/common/errors.ts'
 import type { SimConfiguration } from './configuration.ts'
 import { type Judge, valueIn } from './judge.ts'
+import { Prober } from './prober.ts'
 import type { SimRandom } from './random.ts'
 import type { SimNetwork } from './sim-network.ts'
+import type { SimNode } from './sim-node.ts'
 import type { SimProcess } from './sim-process.ts'
+import { TokenReader } from './token-reader.ts'
+import { type Acknowledged, Told } from './told.ts'
 
 export const topic = 'sim'
 export const consumerGroup = 'sim-group'
@@ -23,13 +28,6 @@ export const namesrvAddress = 'ns:9876'
 
 /** Sends that have less time than their neighbours in the same batch. */
 const hastyShare = 0.2
-
-export interface Acknowledged {
-  readonly value: string
-  readonly queue: number
-  readonly offset: number
-  readonly index: number
-}
 
 export class Workload {
   readonly acknowledged: Acknowledged[] = []
@@ -45,8 +43,8 @@ export class Workload {
   readonly #configuration: SimConfiguration
   readonly #judge: Judge
   readonly #errors = new Map<string, number>()
-  /** By queue: what the group was told to be committed. */
-  readonly #committed = new Map<number, number>()
+  readonly #told = new Told()
+  readonly #nodes: readonly SimNode[]
   /** By queue: how far the reader has come. */
   readonly #position = new Map<number, number>()
   readonly #filling = Buffer.alloc(64 * 1024, '.').toString('latin1')
@@ -65,6 +63,7 @@ export class Workload {
     readonly random: SimRandom
     readonly configuration: SimConfiguration
     readonly judge: Judge
+    readonly nodes: readonly SimNode[]
   }) {
     this.#process = parts.process
     this.#second = parts.second
@@ -72,6 +71,7 @@ export class Workload {
     this.#random = parts.random
     this.#configuration = parts.configuration
     this.#judge = parts.judge
+    this.#nodes = parts.nodes
   }
 
   /** Errors that senders and consumers got, by code. */
@@ -104,6 +104,7 @@ export class Workload {
     for (let sender = 0; sender < senders; sender++) this.#guard(this.#runSender(sender))
     this.#guard(this.#runReader())
     for (let member = 0; member < groupMembers; member++) this.#guard(this.#startMember(member))
+    this.#guard(this.#startReadChecks())
   }
 
   /** Senders finish what they have begun. */
@@ -127,14 +128,14 @@ export class Workload {
       const isStored = this.#judge.isStored(value)
       this.#judge.check(!isStored, () => `P3: ${value} is stored, but its sender was told: ${describe(error)}`)
     }
-    for (const [queue, offset] of this.#committed) {
+    for (const [queue, offset] of this.#told.committed) {
       const now = this.#judge.groupOffset(queue) ?? 0
       this.#judge.check(now >= offset, () => `B5: offset ${offset} of queue ${queue} was committed, now it is ${now}`)
     }
   }
 
-  async #connect(process: SimProcess): Promise<Client> {
-    const random = this.#random.fork(`sdk.${process.name}`)
+  async #connect(process: SimProcess, name: string = process.name): Promise<Client> {
+    const random = this.#random.fork(`sdk.${name}`)
     const ports = { transport: this.#network.endpoint(process), clock: process, random }
     for (;;) {
       try {
@@ -149,6 +150,26 @@ export class Workload {
   async #startMember(member: number): Promise<void> {
     if (member === 0) return this.#runGroup(member, this.#client as Client)
     return this.#runGroup(member, await this.#connect(this.#second))
+  }
+
+  /** Those who read what they must see by now. */
+  async #startReadChecks(): Promise<void> {
+    const client = await this.#connect(this.#second, 'reads')
+    const ports = {
+      process: this.#second,
+      network: this.#network,
+      nodes: this.#nodes,
+      client,
+      judge: this.#judge,
+      told: this.#told,
+      topic,
+      group: consumerGroup,
+      note: (error: unknown) => this.#note(error),
+      onBatch: (batch: ConsumedBatch) => this.#onBatch(batch),
+      stopping: () => this.#stopping,
+    }
+    this.#guard(new Prober({ ...ports, random: this.#random.fork('prober') }).run())
+    this.#guard(new TokenReader({ ...ports, random: this.#random.fork('token reader') }).run())
   }
 
   async #runSender(sender: number): Promise<void> {
@@ -187,6 +208,7 @@ export class Workload {
   #onResult(value: string, result: SendResult): void {
     const entry = { value, queue: result.queue.queue, offset: result.offset, index: result.index }
     this.acknowledged.push(entry)
+    this.#told.sent(entry)
     this.#judge.onAcknowledged(value, entry)
   }
 
@@ -239,7 +261,7 @@ export class Workload {
     while (!this.#stopping) {
       const consumer = open(client, { group: consumerGroup, longPollMs: 300 })
       // A read that begins now must see at least what was committed by now, whatever replica leads (thesis 6.4).
-      const before = new Map(this.#committed)
+      const before = this.#told.before().committed
       const queues = await this.#assign(consumer)
       let mayCommit = true
       for (const queue of queues) this.#checkStart(consumer, queue, before.get(queue.queue) ?? 0)
@@ -283,9 +305,7 @@ export class Workload {
       return
     }
     this.commits++
-    for (const [queue, offset] of positions) {
-      if (offset > (this.#committed.get(queue) ?? 0)) this.#committed.set(queue, offset)
-    }
+    for (const [queue, offset] of positions) this.#told.commit(queue, offset)
   }
 
   #onBatch(batch: ConsumedBatch): void {
