@@ -63,7 +63,8 @@ function askLeader(replica: Replica, context: number): Refusal | null {
   // Through a broken connection the request would not arrive; who asks waits better for the next leader.
   const to = leader === replica.lostLeader ? null : leader
   if (to === null) return { kind: 'not_leader', leader: null, term }
-  if (reads.size >= config.pendingReadsMax) return { kind: 'full', uncommittedBytes: 0 }
+  const { pendingReadsMax: readsMax } = config
+  if (reads.size >= readsMax) return { kind: 'reads_full', readsMax }
   const onWire = reads.add(context, now + config.electionTimeoutMaxMs)
   replica.outbox.sendNow({ kind: 'read_request', from, to, term, context: onWire })
   return null
@@ -72,6 +73,6 @@ function askLeader(replica: Replica, context: number): Refusal | null {
 function refusalToRead({ leadership, config, leader, term }: Replica): Refusal | null {
   if (leadership === null) return { kind: 'not_leader', leader, term }
   if (leadership.confirmingRound !== null) return { kind: 'unconfirmed' }
-  if (leadership.reads.size < config.pendingReadsMax) return null
-  return { kind: 'full', uncommittedBytes: leadership.uncommittedBytes }
+  const { pendingReadsMax: readsMax } = config
+  return leadership.reads.size < readsMax ? null : { kind: 'reads_full', readsMax }
 }

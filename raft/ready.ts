@@ -55,6 +55,8 @@ export type Refusal =
   | { readonly kind: 'transferring'; readonly to: NodeId }
   /** Uncommitted entries or bytes are at their limit. */
   | { readonly kind: 'full'; readonly uncommittedBytes: number }
+  /** As many reads wait for their index as may. */
+  | { readonly kind: 'reads_full'; readonly readsMax: number }
   /** This leader was paused and has not heard a quorum since. */
   | { readonly kind: 'unconfirmed' }
   | { readonly kind: 'storage_failed' }

@@ -189,7 +189,9 @@ describe('reads', () => {
     const node = new ManualNode({ config: { pendingReadsMax: 2 } })
     electByHand(node, ['n1', 'n2'])
     for (const context of [1, 2]) node.step({ kind: 'read_index', context })
-    expect(node.step({ kind: 'read_index', context: 3 })).toMatchObject({ refusal: { kind: 'full' } })
+    expect(node.step({ kind: 'read_index', context: 3 })).toMatchObject({
+      refusal: { kind: 'reads_full', readsMax: 2 },
+    })
   })
 
   test('of a leader that was cut off are never answered', () => {

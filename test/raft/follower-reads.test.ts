@@ -140,7 +140,9 @@ describe('a follower', () => {
     const node = follower({ config: { pendingReadsMax: 2 } })
     ask(node, 1)
     ask(node, 2)
-    expect(node.step({ kind: 'read_index', context: 3 })).toMatchObject({ refusal: { kind: 'full' } })
+    expect(node.step({ kind: 'read_index', context: 3 })).toMatchObject({
+      refusal: { kind: 'reads_full', readsMax: 2 },
+    })
   })
 
   test('may be a learner', () => {

@@ -226,6 +226,8 @@ export class Admission {
         return null
       case 'full':
         return this.#full(`${refusal.uncommittedBytes} bytes wait to be committed`)
+      case 'reads_full':
+        return this.#full(`${refusal.readsMax} rounds of reads wait for a quorum to confirm the leader`)
       case 'storage_failed':
         return new LedgerError('SERVICE_NOT_AVAILABLE', 'the storage of this replica failed')
       case 'unknown_peer':

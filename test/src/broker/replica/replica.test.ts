@@ -1,6 +1,7 @@
 /** A broker group of three in one process: elections, replication, failover, what survives, what callers are told. */
 import { afterEach, expect, test } from 'vitest'
 import { systemClock } from '../../../../src/common/clock.ts'
+import type { LedgerError } from '../../../../src/common/errors.ts'
 import { eventually } from '../../../support/eventually.ts'
 import { MemoryCluster, type MemoryClusterOptions } from '../../../support/memory-cluster.ts'
 import { codeOf, createTopic, errorOf, logBytes, losePower } from './support.ts'
@@ -184,6 +185,21 @@ test('too many proposals are refused with FLOW_CONTROL and a time to come back',
   expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected'])
   const [, , third] = outcomes
   expect(third).toMatchObject({ reason: { code: 'FLOW_CONTROL', facts: { retryAfterMs: 7 } } })
+})
+
+test('too many reads are refused with FLOW_CONTROL, and it is the reads that are told to be too many', async () => {
+  const leader = await started({ broker: { raft: { pendingReadsMax: 2 } } })
+  cluster.network.isolate(leader)
+  let refusal: LedgerError | null = null
+  // Each of its own turn, and no quorum to confirm any of them.
+  await eventually('one read too many', () => {
+    const read = cluster.replica(leader).readCurrent({ timeoutMs: 5000 })
+    read.catch((error: LedgerError) => {
+      refusal ??= error
+    })
+    return refusal
+  })
+  expect(refusal).toMatchObject({ code: 'FLOW_CONTROL', message: expect.stringMatching(/^2 rounds of reads wait/) })
 })
 
 test('a restarted replica goes on behind what its state store holds and ends with the same state', async () => {
