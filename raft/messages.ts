@@ -24,7 +24,6 @@ export type VoteRefusal =
   | 'log_behind'
   | 'voted_for_other'
   | 'old_term'
-  | 'not_a_voter'
   /** The voter may lack what it once acknowledged. */
   | 'quarantined'
 

@@ -222,7 +222,6 @@ const refusals: Readonly<Record<VoteRefusal, true>> = {
   log_behind: true,
   voted_for_other: true,
   old_term: true,
-  not_a_voter: true,
   quarantined: true,
 }
 

@@ -106,7 +106,7 @@ const messages: PeerMessage[] = [
   { kind: 'pre_vote_response', ...envelope, refusal: 'leader_seen' },
   { kind: 'vote_request', ...envelope, lastIndex: 11, lastTerm: 3, transfer: true },
   { kind: 'vote_request', ...envelope, lastIndex: 0, lastTerm: 0, transfer: false },
-  { kind: 'vote_response', ...envelope, refusal: 'not_a_voter' },
+  { kind: 'vote_response', ...envelope, refusal: 'voted_for_other' },
   { kind: 'vote_response', ...envelope, refusal: null },
   { kind: 'heartbeat', ...envelope, commit: 8, round: 4, lastIndex: 9, session: large },
   { kind: 'heartbeat_response', ...envelope, round: 4, session: large, canLead: true },
