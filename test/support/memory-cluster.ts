@@ -36,7 +36,7 @@ interface Process {
 }
 
 /** Short times, so that tests are quick; the relations are those of production. */
-const quickRaft = {
+export const quickRaft = {
   heartbeatMs: 30,
   electionTimeoutMinMs: 250,
   electionTimeoutMaxMs: 500,

@@ -1,9 +1,10 @@
 /** What a replica does when its disk fails, fills up, or has lost what it once held. */
 import { afterEach, expect, test } from 'vitest'
 import { findDamage } from '../../../../src/broker/replica/repair/damage.ts'
+import { systemClock } from '../../../../src/common/clock.ts'
 import type { LedgerError } from '../../../../src/common/errors.ts'
 import { eventually } from '../../../support/eventually.ts'
-import { MemoryCluster } from '../../../support/memory-cluster.ts'
+import { MemoryCluster, quickRaft } from '../../../support/memory-cluster.ts'
 import { codeOf, createTopic, losePower } from './support.ts'
 
 let cluster: MemoryCluster
@@ -98,9 +99,16 @@ test('a full follower casts its vote and lets a leader stand; what waited is sto
   await eventually('it is elected', () => cluster.replica(healthy).role === 'leader')
   const { term } = cluster.replica(healthy)
   await eventually('its leader is known there', () => cluster.replica(full).leader()?.node === healthy)
-  // Longer than its quorum may be silent.
-  await new Promise((resolve) => setTimeout(resolve, 600))
-  expect(cluster.replica(healthy)).toMatchObject({ role: 'leader', term, leading: false })
+  const knownMs = systemClock.monotonicMs()
+  await eventually('it was answered for longer than its quorum may be silent', () => {
+    expect(cluster.replica(healthy)).toMatchObject({ role: 'leader', term, leading: false })
+    const heard = cluster
+      .replica(healthy)
+      .raftStatus()
+      .peers.find(({ id }) => id === full)
+    const heardMs = systemClock.monotonicMs() - (heard?.silentMs ?? Number.POSITIVE_INFINITY)
+    return heardMs - knownMs > 2 * quickRaft.electionTimeoutMinMs
+  })
 
   disk.capacityBytes = Number.POSITIVE_INFINITY
   await eventually('it leads', () => cluster.replica(healthy).leading)
