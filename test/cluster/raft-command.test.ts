@@ -182,6 +182,13 @@ describe('--nodes 3', () => {
         const rows = JSON.parse((await cluster.raft('status', '-o', 'json')).stdout) as readonly StatusRow[]
         return rows.find((row) => row.status?.node === 'n3')?.status?.role === 'removed'
       })
+      await cluster.kill('n3')
+      expect(await cluster.fastTry('status')).toMatchObject({ code: 0 })
+      expect(await cluster.raft('status')).toMatchObject({ code: 0 })
+      await cluster.fastTry('stop')
+      // Also those who are outside are started again, and not waited for.
+      expect(await cluster.fastTry('start')).toMatchObject({ code: 0 })
+      expect(await cluster.fastTry('status')).toMatchObject({ code: 0 })
     },
     timeoutMs,
   )

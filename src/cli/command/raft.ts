@@ -6,7 +6,7 @@ import { type Command, Option } from 'commander'
 import { systemClock } from '../../common/clock.ts'
 import { silentLogger } from '../../common/logger.ts'
 import { createGrpcTransport } from '../../rpc/grpc-transport.ts'
-import type { ChangeMembershipRequest, MembershipReply } from '../../rpc/methods.ts'
+import type { ChangeMembershipRequest, GroupMember, MembershipReply } from '../../rpc/methods.ts'
 import { formatTable, printData, printJson, printTalk } from '../output.ts'
 import { type OutputFlags, withOutput } from '../output-option.ts'
 import { addressList, positiveInteger, wholeNumber } from '../parse.ts'
@@ -164,7 +164,9 @@ async function printStatus(group: RaftGroup, flags: Flags): Promise<void> {
         { head: 'REASON', cell: (row) => row.status?.reason ?? row.error?.message },
       ]),
     )
-  if (!membership || views.some((view) => !view.status)) process.exitCode = unhealthyExitCode
+  // Whoever was asked besides the members, and may be gone by now, does not count.
+  const isThere = ({ node }: GroupMember): boolean => rows.some((row) => row.status !== null && row.node === node)
+  if (!membership?.members.every(isThere)) process.exitCode = unhealthyExitCode
 }
 
 /** How long to look for a leader before the status is told without one. */

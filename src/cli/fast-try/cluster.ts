@@ -69,7 +69,9 @@ export class LocalCluster {
    * same name, whose own namesrv is gone, register with whoever takes its port. Rejects with WRONG_CLUSTER.
    */
   async waitRouted(timeoutMs: number): Promise<void> {
-    const expected = this.plan.nodes.map((node) => `127.0.0.1:${node.advertisedPort ?? node.clientPort}`)
+    const view = await this.view()
+    const members = view.filter((node) => isMember(node, view)).map((node) => node.plan)
+    const expected = members.map((node) => `127.0.0.1:${node.advertisedPort ?? node.clientPort}`)
     const routed = async (): Promise<ReadonlySet<string>> =>
       new Set((await this.client.admin().clusterStatus()).map((replica) => replica.address))
     const end = this.#clock.monotonicMs() + timeoutMs
@@ -134,12 +136,26 @@ export class LocalCluster {
   }
 }
 
+/** Every member of every group follows its leader. Who is outside, taken out or not yet in, does not count. */
 export function isHealthy(view: readonly NodeView[]): boolean {
   return view.every((node) => {
-    const leader = view.find((other) => other.plan.group === node.plan.group && other.status?.role === 'leader')
-    if (!node.status || !leader?.status) return false
+    const leader = leaderOf(node, view)
+    if (!leader?.status) return false
+    if (!isMember(node, view)) return true
+    if (!node.status) return false
     return node.status.leader === leader.plan.node && node.status.appliedIndex >= leader.status.commitIndex - lagAllowed
   })
+}
+
+/** As the leader of its group sees it; everyone belongs to a group that has none. */
+function isMember(node: NodeView, view: readonly NodeView[]): boolean {
+  const leader = leaderOf(node, view)
+  if (!leader?.status || leader === node) return true
+  return leader.status.peers.some((peer) => peer.node === node.plan.node)
+}
+
+function leaderOf({ plan }: NodeView, view: readonly NodeView[]): NodeView | undefined {
+  return view.find((other) => other.plan.group === plan.group && other.status?.role === 'leader')
 }
 
 /** Entries a replica may be behind while a load runs and still count as caught up. */
