@@ -206,6 +206,13 @@ export const errorTable = {
     stored: 'no',
     hint: 'Who has this address is no part of the broker group that is meant, and was not started to join it; check address, node and group.',
   },
+  NODE_UNREACHABLE: {
+    number: 517,
+    family: 'response',
+    retryable: true,
+    stored: 'no',
+    hint: 'The leader got no answer from the node, so nothing was changed: start it (a new one with --join), or correct its raft address.',
+  },
 
   INVALID_REQUEST: {
     number: 600,

@@ -62,7 +62,12 @@ export function fromGrpcStatus(status: StatusObject, address: string): LedgerErr
       // Broken trailers: what follows judges by the gRPC code alone.
     }
   }
-  return new LedgerError(ledgerCodeOf(status), `${address}: ${status.details}`)
+  return new LedgerError(ledgerCodeOf(status), `${address}: ${plainDetails(status.details)}`)
+}
+
+/** Without what the library appends for addresses that had to be resolved by name. */
+function plainDetails(details: string): string {
+  return details.replace(/ Resolution note: $/, '').replace('Last error: Error: ', '')
 }
 
 function ledgerCodeOf(status: StatusObject): ErrorCode {

@@ -114,7 +114,7 @@ describe('--nodes 3', () => {
         [['replace', 'n9'], notFound, /^NOT_A_MEMBER: n9 is no member/],
         [['add', 'n0', cluster.raftAddress('n0')], refused, /^ALREADY_A_MEMBER: n0 is a member already$/m],
         [['add', 'n9', cluster.raftAddress('n0')], refused, /^FOREIGN_GROUP: .* is node n0, not n9$/m],
-        [['add', 'n9', nobody], 1, new RegExp(`^UNAVAILABLE: n9 at ${nobody} could not be asked: `)],
+        [['add', 'n9', nobody], 1, new RegExp(`^NODE_UNREACHABLE: n9 does not answer at ${nobody}: .*ECONNREFUSED`)],
         [['add', 'n 9', nobody], usage, /^INVALID_PARAMETER: node must be a name/],
         [['add', 'n9', 'nowhere'], usage, /^INVALID_PARAMETER: raftAddress is no host:port$/m],
         [['priority', 'n0', '1001'], usage, /^INVALID_PARAMETER: priority must be at most 1000$/m],
@@ -215,7 +215,7 @@ describe('a cluster of its own', () => {
       await cluster.destroy(lost)
       expect(await cluster.raft('status')).toMatchObject({ code: unhealthy })
       const early = await cluster.raft('replace', lost, '--timeout', '1000')
-      expect(early).toMatchObject({ code: 1, stderr: expect.stringMatching(/^UNAVAILABLE: /) })
+      expect(early).toMatchObject({ code: 1, stderr: expect.stringMatching(/^NODE_UNREACHABLE: /) })
       await cluster.restart(lost)
       const again = await cluster.raft('add', lost, cluster.raftAddress(lost))
       expect(again).toMatchObject({

@@ -119,7 +119,7 @@ async function whoIs(
   } catch (cause) {
     const { code, message } = toLedgerError(cause)
     if (code === 'WRONG_CLUSTER') throw new LedgerError('FOREIGN_GROUP', `${raftAddress} says: ${message}`)
-    throw new LedgerError('UNAVAILABLE', `${node} at ${raftAddress} could not be asked: ${message}`, {}, { cause })
+    throw new LedgerError('NODE_UNREACHABLE', `${node} does not answer at ${raftAddress}: ${message}`, {}, { cause })
   }
   if (found.node !== node) throw new LedgerError('FOREIGN_GROUP', `${raftAddress} is node ${found.node}, not ${node}`)
   const incarnation = found.configuration?.incarnation

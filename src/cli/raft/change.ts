@@ -25,6 +25,8 @@ export interface ChangeOptions {
 
 const pollMs = 200
 const beginAttemptsMax = 20
+/** So long a node that was just started may take until it answers its leader. */
+const unreachableMsMax = 3000
 
 export async function runChange(
   group: RaftGroup,
@@ -58,6 +60,7 @@ async function begin(
   before: MembershipReply,
   endMs: number,
 ): Promise<MembershipReply> {
+  const startMs = clock.monotonicMs()
   let reason: LedgerError | null = null
   for (let attempt = 1; ; attempt++) {
     try {
@@ -74,17 +77,19 @@ async function begin(
       if (hasBegun(request, before, now)) return now
       // The last attempt may have had no time left to learn why it is in vain.
       if (error.code !== 'DEADLINE_EXCEEDED') reason = error
-      if (isOver || error.stored !== 'unknown') throw reason ?? error
+      const mayCome = error.code === 'NODE_UNREACHABLE' && clock.monotonicMs() - startMs < unreachableMsMax
+      if (isOver || !(mayCome || error.stored === 'unknown')) throw reason ?? error
     }
     await sleep(clock, pollMs)
   }
 }
 
+/** What the leader found out about the change itself; asked again it would say the same for a while. */
+const judgedCodes: ReadonlySet<string> = new Set(['CHANGE_IN_PROGRESS', 'NOT_CAUGHT_UP', 'NODE_UNREACHABLE'])
+
 /** Refused before anything was proposed, for a reason that passes. */
 function isNotBegun(error: LedgerError): boolean {
-  return (
-    error.retryable && error.stored === 'no' && error.code !== 'CHANGE_IN_PROGRESS' && error.code !== 'NOT_CAUGHT_UP'
-  )
+  return error.retryable && error.stored === 'no' && !judgedCodes.has(error.code)
 }
 
 function hasBegun(request: ChangeMembershipRequest, before: MembershipReply, now: MembershipReply): boolean {

@@ -2,7 +2,7 @@
 import { afterEach, expect, test } from 'vitest'
 import { runChange } from '../../../../src/cli/raft/change.ts'
 import { RaftGroup } from '../../../../src/cli/raft/group.ts'
-import { systemClock } from '../../../../src/common/clock.ts'
+import { type Clock, systemClock } from '../../../../src/common/clock.ts'
 import type { Channel, Transport } from '../../../../src/rpc/transport.ts'
 import { MemoryCluster } from '../../../support/memory-cluster.ts'
 import { errorOf } from '../../broker/replica/support.ts'
@@ -21,12 +21,12 @@ async function started(): Promise<{ readonly cluster: MemoryCluster; readonly le
 }
 
 /** Calls reach the cluster that has the addresses at that moment. */
-function moving(owner: (method: string) => MemoryCluster): Transport {
+function moving(owner: (method: string) => MemoryCluster | Promise<MemoryCluster>): Transport {
   return {
     connect: (address, purpose): Channel => ({
       address,
       call: async (method, request, options) => {
-        const channel = owner(method.name).network.endpoint('operator').connect(address, purpose)
+        const channel = (await owner(method.name)).network.endpoint('operator').connect(address, purpose)
         try {
           return await channel.call(method, request, options)
         } finally {
@@ -65,6 +65,53 @@ test('the members of another group that has taken over the addresses are not tak
     code: 'FOREIGN_GROUP',
     message: expect.stringContaining(`not ${incarnation} as before`),
   })
+})
+
+/** A clock on which every wait is over at the next turn. */
+function hasty(): Clock {
+  let nowMs = 0
+  const after: Clock['after'] = (ms, callback) => {
+    nowMs += ms
+    return systemClock.after(0, callback)
+  }
+  return { ...systemClock, monotonicMs: () => nowMs, after }
+}
+
+const add = { kind: 'add', node: 'n3', raftAddress: 'n3:30912', learner: false, priority: 0, force: false }
+
+test('a node that does not answer is told as such, once, with what to do, and changes nothing', async () => {
+  const { cluster, leader } = await started()
+  let asked = 0
+  const transport = moving((method) => {
+    if (method === 'ChangeMembership') asked++
+    return cluster
+  })
+  const clock = hasty()
+  const group = new RaftGroup({ clock, transport }, [`${leader}:30911`])
+  const error = await errorOf(runChange(group, clock, add, { timeoutMs: 60_000, wait: true, say: () => {} }))
+  expect(error).toMatchObject({ code: 'NODE_UNREACHABLE', stored: 'no' })
+  expect(error.message).toMatch(/^n3 does not answer at n3:30912: /)
+  expect(error.hint).toContain('--join')
+  // It might just be starting: seconds, not minutes.
+  expect(asked).toBeGreaterThan(5)
+  expect(clock.monotonicMs()).toBeLessThan(4000)
+  expect(cluster.replica(leader).history.newest.index).toBe(0)
+})
+
+test('a node that begins to answer a moment later is added', async () => {
+  const { cluster, leader } = await started()
+  let asked = 0
+  const transport = moving(async (method) => {
+    if (method === 'ChangeMembership' && ++asked === 2) {
+      cluster.addMachine('n3')
+      await cluster.startWith('n3', cluster.joining('n3'))
+    }
+    return cluster
+  })
+  const group = new RaftGroup({ clock: systemClock, transport }, [`${leader}:30911`])
+  const reply = await runChange(group, systemClock, add, { timeoutMs: 10_000, wait: true, say: () => {} })
+  expect(reply.members.find(({ node }) => node === 'n3')?.role).toBe('voter')
+  expect(asked).toBe(2)
 })
 
 test('a change that is followed to its end is done when its own group says so', async () => {
