@@ -99,6 +99,17 @@ export class MemoryKeyValueEngine implements KeyValueEngine {
     return this.clone()
   }
 
+  /** The row as a power cut would leave it that loses everything that was not synced. For tests. */
+  durableRow(directory: string, key: Buffer): Buffer | undefined {
+    const database = this.#databases.get(directory)
+    if (!database) return undefined
+    for (const { synced, operations } of database.log.toReversed()) {
+      const last = synced ? operations.findLast((operation) => operation.key.equals(key)) : undefined
+      if (last) return last.kind === 'put' ? last.value : undefined
+    }
+    return database.durable.get(key)
+  }
+
   /** An independent copy of everything, synced or not, open nowhere. This engine lives on. */
   clone(): MemoryKeyValueEngine {
     const copy = this.#successor()

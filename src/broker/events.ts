@@ -31,6 +31,7 @@ export type EventKind =
   | 'disk_space_back'
   | 'log_recovered'
   | 'state_rebuilt'
+  | 'trim_proposed'
   | 'log_trimmed'
   | 'follower_left_behind'
   | 'client_joined'

@@ -16,8 +16,12 @@ import { hardStateSlotBytes } from '../../store/hard-state.ts'
 import { type Frame, frameTypes } from '../../store/index.ts'
 import { segmentName } from '../../store/segment.ts'
 import { segmentHeaderBytes } from '../../store/segment-header.ts'
+import { Ballots } from './ballots.ts'
+import { watchSteps } from './configuration-steps.ts'
 import { Electorate, type Machine } from './electorate.ts'
+import { KeptPromises } from './kept-promises.ts'
 import type { SimNode } from './sim-node.ts'
+import { Trims, wrongBeginning, wrongTrim } from './trim-checks.ts'
 
 /** Thrown to end a run that has failed. */
 export class Violation extends Error {
@@ -57,19 +61,20 @@ export interface JudgeOptions {
   readonly topic: string
   readonly group: string
   readonly looksAtDisks: boolean
+  /** A follower that is behind by no more is waited for. */
+  readonly followerLagBytesMax: number
 }
 
 export class Judge {
   readonly #options: JudgeOptions
   readonly #committed: Committed[] = []
   readonly #leaders = new Map<number, string>()
-  readonly #votes = new Map<string, string>()
+  readonly #ballots = new Ballots()
   /** Committed messages of the topic, by queue and offset. */
   readonly queues: string[][] = []
   readonly #stored = new Set<string>()
   readonly #groupOffsets = new Map<number, number>()
-  /** By node: what it may never fall behind again. */
-  readonly #promised = new Map<string, number>()
+  readonly #promises = new KeptPromises((index) => this.committedAt(index))
   readonly #progress = new Map<string, Progress>()
   /** By node: the replica that is watched. A copy that is put in force brings a new one. */
   readonly #watched = new Map<string, Replica>()
@@ -81,6 +86,7 @@ export class Judge {
   /** Entries before it are given up by the group. */
   trimmedBefore = 0
   trims = 0
+  readonly #trimmed = new Trims()
   copies = 0
   readonly electorate: Electorate
   elections = 0
@@ -125,13 +131,13 @@ export class Judge {
     let promised = Math.min(replica.log.durableIndex, this.lastCommitted)
     // What lies behind the own commit may be of a deposed leader and not what the group has committed.
     while (promised > 0 && !this.isDurableOn(node, this.#committed[promised - 1] as Committed)) promised--
-    this.#promised.set(node.name, Math.max(promised, this.#promised.get(node.name) ?? 0))
+    this.#promises.holds(node.name, promised)
   }
 
   /** A disk is gone for good, and with it all that was promised on it. */
   wiped(lost: Machine): void {
     this.electorate.lost(lost)
-    this.#promised.delete(lost.name)
+    this.#promises.forget(lost.name)
     this.#progress.delete(lost.name)
     this.#watched.delete(lost.name)
   }
@@ -172,6 +178,10 @@ export class Judge {
         () =>
           `P1: the log of ${node.name} begins at ${first}, the group has given up what is before ${this.trimmedBefore}`,
       )
+      if (first !== before?.first && first > 1 && this.#options.looksAtDisks) {
+        const problem = before ? this.#trimmed.wrongDeletion(node, first) : wrongBeginning(node, first)
+        if (problem !== null) this.fail(`S4: ${problem}`)
+      }
       this.check(commit <= replica.log.lastIndex, () => `R4: ${node.name} has commit ${commit} beyond its log`)
       this.check(applied <= commit, () => `S4: ${node.name} applied ${applied} with commit ${commit}`)
       if (!before) continue
@@ -290,6 +300,7 @@ export class Judge {
 
   #onEvent(node: SimNode, event: NodeEvent): void {
     if (event.kind === 'catch_up_finished') this.copies++
+    if (event.kind === 'trim_proposed') this.#checkTrim(node, Number(event.details['firstIndex']))
     if (event.kind !== 'leader_elected') return
     this.elections++
     const known = this.#leaders.get(event.term)
@@ -298,7 +309,24 @@ export class Judge {
       () => `R1: ${known} and ${node.name} lead term ${event.term}`,
     )
     this.#leaders.set(event.term, node.name)
+    this.#checkVotes(node, event.term)
     this.#checkCompleteness(node, event.term)
+  }
+
+  #checkTrim(node: SimNode, firstIndex: number): void {
+    const replica = node.broker?.replica
+    const problem = replica ? wrongTrim(replica, firstIndex, this.#options.followerLagBytesMax) : null
+    if (problem !== null) this.fail(`P1: ${problem}`)
+  }
+
+  #checkVotes(node: SimNode, term: number): void {
+    const replica = node.broker?.replica
+    if (!replica) return
+    // The only voter asks nobody, so no vote was seen.
+    if (this.#isVoteDurable(node, term, node.name))
+      this.#ballots.cast(term, { node: node.name, disk: node.diskId }, node.name)
+    const problem = this.#ballots.elected(term, node.name, replica.history.newest.membership)
+    if (problem !== null) this.fail(`R1: ${problem}`)
   }
 
   /** The chain of checksums makes one equal frame prove everything before it. */
@@ -316,9 +344,11 @@ export class Judge {
   /** A replica begins: after a start, or with a copy. */
   #watch(node: SimNode, replica: Replica): void {
     this.#watched.set(node.name, replica)
+    this.#promises.holds(node.name, this.#progress.get(node.name)?.applied ?? 0)
     this.#progress.delete(node.name)
     this.#checkRecovery(node, replica)
     this.#checkState(node, replica)
+    watchSteps(replica, (text) => this.fail(`R1: ${text}`))
     replica.onApplied((entry, result) => this.#onApplied(node, replica, entry, result))
   }
 
@@ -337,7 +367,7 @@ export class Judge {
 
   /** Nothing that was durable and committed is gone after a restart. */
   #checkRecovery(node: SimNode, { log }: Replica): void {
-    const promised = this.#promised.get(node.name) ?? 0
+    const promised = this.#promises.of(node.name)
     this.check(
       log.lastIndex >= promised,
       () => `S1: ${node.name} came back with ${log.lastIndex} entries, ${promised} were durable and committed`,
@@ -376,13 +406,8 @@ export class Judge {
       this.#isVoteDurable(node, term, candidate),
       () => `R1: the vote of ${voter} for ${candidate} in term ${term} leaves before it is on its disk`,
     )
-    const key = `${term} ${voter} ${node.diskId}`
-    const known = this.#votes.get(key)
-    this.check(
-      known === undefined || known === candidate,
-      () => `R1: ${voter} voted for ${known} and for ${candidate} in term ${term}`,
-    )
-    this.#votes.set(key, candidate)
+    const problem = this.#ballots.cast(term, { node: voter, disk: node.diskId }, candidate)
+    if (problem !== null) this.fail(`R1: ${problem}`)
   }
 
   /** The newest slot of the hard state as a power cut would leave it; a later term has forgotten the vote. */
@@ -401,6 +426,7 @@ export class Judge {
     if (index === 0 || node.broker?.replica?.term !== term) return
     const frame = this.#cachedFrame(node, index)
     if (!frame) return
+    this.#promises.acknowledges(node.name, frame.header)
     this.check(
       !this.#options.looksAtDisks || this.#isOnDisk(node, { position: frame.header.position, bytes: frame.bytes }),
       () => `S1: ${node.name} acknowledges entry ${index} before it is on its disk`,
@@ -454,6 +480,7 @@ export class Judge {
     this.check(firstIndex >= this.trimmedBefore, () => `P1: what was given up comes back before ${firstIndex}`)
     if (firstIndex > this.trimmedBefore) this.trims++
     this.trimmedBefore = firstIndex
+    this.#trimmed.decided(machine.trimmed)
     const topic = machine.topic(this.#options.topic)
     for (let queue = 0; topic && queue < this.queues.length; queue++) {
       const min = machine.queueRange(topic.topicId, queue)?.min ?? 0

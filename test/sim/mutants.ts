@@ -258,4 +258,92 @@ export const mutants: readonly Mutant[] = [
     find: 'if (!giving && sources.some(',
     replace: 'if (!giving && sources.every(',
   },
+  {
+    name: 'a configuration is begun before an entry of the own term is committed',
+    file: 'raft/leader.js',
+    find: "if (!leadership?.isTermStarted)\n        return 'term_not_started';",
+    replace: '',
+    also: [
+      {
+        file: 'src/broker/membership/driver.js',
+        find: 'if (!replica?.leading || !isBusy(replica))',
+        replace: "if (replica?.role !== 'leader' || !isBusy(replica))",
+      },
+      {
+        file: 'src/broker/membership/driver.js',
+        find: 'this.#ports.replica() !== replica || !replica.leading)',
+        replace: "this.#ports.replica() !== replica || replica.role !== 'leader')",
+      },
+    ],
+  },
+  {
+    name: 'a second configuration is begun before the first is committed',
+    file: 'raft/leader.js',
+    find: "if (!log.configurations.isCommitted)\n        return 'change_under_way';",
+    replace: '',
+    also: [
+      {
+        file: 'src/broker/membership/driver.js',
+        find: 'isCommitted: raft.configurationCommitted && replica.history.isCommitted,',
+        replace: 'isCommitted: true,',
+      },
+    ],
+  },
+  {
+    name: 'voters are exchanged without a joint configuration',
+    file: 'raft/membership.js',
+    find: 'return isSameSet(next.voters, current.voters);',
+    replace: 'return true;',
+    also: [
+      {
+        file: 'src/broker/membership/change.js',
+        find: 'return { ...membership, voters, outgoing: membership.voters, learners };',
+        replace: 'return { ...membership, voters, outgoing: [], learners };',
+      },
+    ],
+  },
+  {
+    name: 'in a joint configuration the new voters alone decide',
+    file: 'raft/quorum.js',
+    find: 'return Math.min(majorityValue(configuration.voters, reachedBy), majorityValue(configuration.outgoing, reachedBy));',
+    replace: 'return majorityValue(configuration.voters, reachedBy);',
+  },
+  {
+    name: 'in a joint configuration the old voters alone decide',
+    file: 'raft/quorum.js',
+    find: 'return Math.min(majorityValue(configuration.voters, reachedBy), majorityValue(configuration.outgoing, reachedBy));',
+    replace:
+      'return majorityValue(configuration.outgoing.length > 0 ? configuration.outgoing : configuration.voters, reachedBy);',
+  },
+  {
+    name: 'learners count for the majority',
+    file: 'raft/quorum.js',
+    find: 'majorityValue(configuration.voters, reachedBy)',
+    replace: 'majorityValue([...configuration.voters, ...configuration.learners], reachedBy)',
+  },
+  {
+    name: 'the log is trimmed before the state that follows it is on disk',
+    file: 'src/broker/replica/trimmer.js',
+    find: '|| storedIndex() < index)',
+    replace: ')',
+  },
+  {
+    name: 'a follower within its bound is not waited for',
+    file: 'src/broker/retention/choose-trim.js',
+    find: ', neededFrom(facts), ',
+    replace: ', ',
+  },
+  {
+    name: 'a copy takes the place of a log that has outgrown it',
+    file: 'src/broker/replica/catch-up/planner.js',
+    find: 'if (log.lastIndex >= own.lastIndex || !own.agrees)',
+    replace: 'if (true)',
+    also: [
+      {
+        file: 'src/broker/replica/catch-up/planner.js',
+        find: 'if (copyEnd >= now.lastIndex)',
+        replace: 'if (true)',
+      },
+    ],
+  },
 ]

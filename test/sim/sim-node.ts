@@ -2,9 +2,17 @@
  * One machine with a broker: its disk and state database outlive its processes. Starts the production broker on
  * simulated ports, and ends it in all the ways in which processes and machines end.
  */
+
+import { metaKey } from '../../src/broker/apply/keys.ts'
+import { decodeMeta } from '../../src/broker/apply/meta.ts'
 import { type Broker, startBroker } from '../../src/broker/broker.ts'
 import type { BrokerOptions } from '../../src/broker/options.ts'
-import { firstGenerations, type Generations, logDirectory } from '../../src/broker/replica/generations.ts'
+import {
+  firstGenerations,
+  type Generations,
+  logDirectory,
+  stateDirectory,
+} from '../../src/broker/replica/generations.ts'
 import { silentLogger } from '../../src/common/logger.ts'
 import { loseAllUnsynced, MemoryDisk, MemoryKeyValueEngine } from '../../store/index.ts'
 import { type DiskOperation, randomCrash } from '../../store/memory-disk.ts'
@@ -100,8 +108,18 @@ export class SimNode {
 
   /** Of the log that is in force, as a power cut would leave it: a copy takes the place of the first one. */
   get logDirectory(): string {
-    const { log } = this.#record<Generations>('generation') ?? firstGenerations
-    return logDirectory(this.#options.directory, log)
+    return logDirectory(this.#options.directory, this.#generations.log)
+  }
+
+  /** Index of the state that is in force, as a power cut would leave it. */
+  get storedIndex(): number {
+    const directory = stateDirectory(this.#options.directory, this.#generations.state)
+    const row = this.#engine.durableRow(`${directory}/database`, metaKey)
+    return row ? decodeMeta(row).appliedIndex : 0
+  }
+
+  get #generations(): Generations {
+    return this.#record<Generations>('generation') ?? firstGenerations
   }
 
   /** Which disk this is; empty before anything was put on it. */

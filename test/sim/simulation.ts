@@ -143,7 +143,7 @@ class Simulation {
       this.#configuration.network,
     )
     this.#nodes = this.#names.map((name) => this.#makeNode(name))
-    const { segmentBytes, looksAtDisks } = this.#configuration
+    const { segmentBytes, looksAtDisks, retention } = this.#configuration
     this.#judge = new Judge({
       nodes: () => this.#nodes,
       initial: this.#initial,
@@ -151,6 +151,7 @@ class Simulation {
       topic,
       group: consumerGroup,
       looksAtDisks,
+      followerLagBytesMax: retention?.followerLagBytesMax ?? Number.POSITIVE_INFINITY,
     })
     const [first, second] = clientHosts
     this.#clients = [this.#process(first), this.#process(second)]

@@ -30,6 +30,22 @@ describe('crash model of the memory key-value store', () => {
     expect(await keysOf(engine.kill())).toEqual([1, 2, 3, 4, 5])
   })
 
+  test('a durable row is that of the last synced batch, or of the last flush', async () => {
+    const engine = new MemoryKeyValueEngine()
+    const keyValue = await engine.open(directory)
+    const key = Buffer.from([7])
+    const put = (value: number, sync: boolean): Promise<void> =>
+      keyValue.write([{ kind: 'put', key, value: Buffer.from([value]) }], { sync })
+    await put(1, false)
+    expect(engine.durableRow(directory, key)).toBeUndefined()
+    await keyValue.flush()
+    await put(2, false)
+    expect(engine.durableRow(directory, key)).toEqual(Buffer.from([1]))
+    await put(3, true)
+    await put(4, false)
+    expect(engine.durableRow(directory, key)).toEqual(Buffer.from([3]))
+  })
+
   test('a power cut loses exactly the un-synced batches that the choice names', async () => {
     const engine = new MemoryKeyValueEngine()
     const keyValue = await engine.open(directory)

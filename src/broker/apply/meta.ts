@@ -37,7 +37,7 @@ export async function loadMeta(store: StateStoreApi): Promise<Meta> {
   return meta
 }
 
-function decodeMeta(row: Buffer): Meta {
+export function decodeMeta(row: Buffer): Meta {
   const reader = new ProtobufReader(row)
   const version = reader.next() === 1 ? reader.uint() : 0
   if (version !== stateFormatVersion) throw new StateFormatError(`state format ${version} is not known to this build`)

@@ -89,6 +89,8 @@ export class ReplicaSpace {
       settings: retentionOf(options),
       roundMs: limitsOf(options).retentionRoundMs,
       followers: this.#ports.reachablePeers,
+      chosen: ({ firstIndex, reason, leftBehind }) =>
+        events.emit('trim_proposed', this.#ports.term(), { firstIndex, reason, leftBehind: leftBehind.join(' ') }),
       leftBehind: (nodes) => events.emit('follower_left_behind', this.#ports.term(), { nodes: nodes.join(' ') }),
       storedIndex: () => store.appliedIndex,
       trimmed: (firstIndex) => this.#onTrimmed(firstIndex),

@@ -32,6 +32,8 @@ export interface LogRetentionPorts {
   /** Reachable members of the group besides this one. */
   followers(): readonly { readonly node: string; readonly matchIndex: number }[]
   propose(body: readonly Uint8Array[], options: ProposeOptions): Promise<unknown>
+  /** About to be proposed, by what the leader knows at this moment. */
+  chosen(choice: TrimChoice): void
   /** The group agreed: these followers lose what they still need. */
   leftBehind(nodes: readonly string[]): void
 }
@@ -105,9 +107,11 @@ export class LogRetention {
     return chooseTrim({ settings, segments, expiredCount, endPosition, appliedIndex, space, followers })
   }
 
-  async #propose({ firstIndex, reason, leftBehind }: TrimChoice): Promise<void> {
+  async #propose(choice: TrimChoice): Promise<void> {
+    const { firstIndex, reason, leftBehind } = choice
     const { machine, propose, logger } = this.#ports
     logger.info('the beginning of the log is given up', { firstIndex, reason })
+    this.#ports.chosen(choice)
     for (const command of await planTrim(machine, firstIndex)) {
       if (this.#stopped || !this.#ports.leading()) return
       await propose([encodeCommand(command)], { timeoutMs: proposeTimeoutMs })

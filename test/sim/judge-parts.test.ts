@@ -1,0 +1,56 @@
+/** What the judge leaves to others: votes, steps of the configuration, promises of disks. */
+import { expect, test } from 'vitest'
+import type { Membership } from '../../src/broker/membership/membership.ts'
+import { Ballots } from './ballots.ts'
+import { wrongStep } from './configuration-steps.ts'
+import type { Committed } from './judge.ts'
+import { KeptPromises } from './kept-promises.ts'
+
+const none: Membership = { voters: [], outgoing: [], learners: [], returning: [], priorities: [] }
+
+function member(node: string): { node: string; disk: string; raftAddress: string } {
+  return { node, disk: `disk of ${node}`, raftAddress: '' }
+}
+
+function members(text: string): ReturnType<typeof member>[] {
+  return [...text].map((node) => member(node))
+}
+
+test('R1: a leader needs a majority of the new and of the old voters, each by its own disk', () => {
+  const ballots = new Ballots()
+  const joint = { ...none, voters: members('abd'), outgoing: members('abc') }
+  for (const node of ['a', 'd']) expect(ballots.cast(3, member(node), 'a')).toBeNull()
+  expect(ballots.cast(3, { node: 'b', disk: 'another' }, 'a')).toBeNull()
+  expect(ballots.elected(3, 'a', joint)).toContain('by the votes of a, of the voters a b c')
+  expect(ballots.cast(3, member('c'), 'a')).toBeNull()
+  expect(ballots.elected(3, 'a', joint)).toBeNull()
+  expect(ballots.elected(4, 'a', joint)).toContain('nobody')
+  expect(ballots.cast(3, member('c'), 'd')).toContain('voted for a and for d')
+})
+
+test('R1: a configuration is begun from a committed one, in a term that has started, voters by a joint step', () => {
+  const simple = { index: 4, membership: { ...none, voters: members('abc') } }
+  const joint = { index: 9, membership: { ...none, voters: members('abcd'), outgoing: members('abc') } }
+  const left = { index: 12, membership: { ...none, voters: members('abcd') } }
+  const facts = { term: 2, commit: 8, isTermStarted: true, placed: [simple, joint] }
+  expect(wrongStep(facts)).toBeNull()
+  expect(wrongStep({ ...facts, isTermStarted: false })).toContain('before an entry of term 2')
+  expect(wrongStep({ ...facts, placed: [simple, left] })).toContain('at once')
+  expect(wrongStep({ ...facts, placed: [simple, joint, left] })).toContain('9 is not committed')
+  expect(wrongStep({ ...facts, commit: 9, placed: [joint, left] })).toBeNull()
+})
+
+test('S1: an acknowledged entry counts when it is the one that the group commits', () => {
+  const terms = [1, 1, 3]
+  const promises = new KeptPromises((index) => {
+    const term = terms[index - 1]
+    return term === undefined ? undefined : ({ index, term } as Committed)
+  })
+  promises.holds('a', 1)
+  promises.acknowledges('a', { index: 3, term: 2 })
+  expect(promises.of('a')).toBe(1)
+  promises.acknowledges('a', { index: 3, term: 3 })
+  expect(promises.of('a')).toBe(3)
+  promises.forget('a')
+  expect(promises.of('a')).toBe(0)
+})
