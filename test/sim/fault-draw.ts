@@ -58,6 +58,10 @@ export class FaultDraw {
         return { ...at, kind, how: howMuch(random, 0.3), downMs: this.#downsMs(random) }
       case 'pause':
         return { ...at, kind, forMs: random.spread(20, 3000) }
+      case 'cut_off_pause': {
+        const forMs = random.spread(100, 3000)
+        return { ...at, kind, hosts: others, forMs, cutMs: forMs + random.spread(20, 500) }
+      }
       case 'partition': {
         // Sometimes a client can still talk to the one that is cut off.
         const hosts = [...others, ...this.#surroundings.clientHosts.filter(() => random.chance(0.5))]

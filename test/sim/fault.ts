@@ -21,6 +21,7 @@ export const faultKinds = [
   'disk_full',
   'clock_jump',
   'namesrv_restart',
+  'cut_off_pause',
 ] as const
 /** What is done to the group, not only to its nodes; drawn apart. */
 export const memberFaultKinds = ['wipe', 'add_node', 'remove_node', 'transfer'] as const
@@ -48,6 +49,13 @@ export type FaultEvent =
   | (At & { readonly kind: 'power_loss_all'; readonly how: PowerLoss; readonly downMs: readonly number[] })
   | (At & { readonly kind: 'graceful_stop'; readonly downMs: number })
   | (At & { readonly kind: 'pause'; readonly forMs: number })
+  /** Paused, and for longer than that cut off from its peers, not from clients. */
+  | (At & {
+      readonly kind: 'cut_off_pause'
+      readonly hosts: readonly string[]
+      readonly forMs: number
+      readonly cutMs: number
+    })
   | (At & { readonly kind: 'partition'; readonly hosts: readonly string[]; readonly forMs: number })
   | (At & {
       readonly kind: 'one_way_cut'

@@ -149,6 +149,10 @@ export class Faults {
     power_loss_all: (_, { how, downMs }) => this.#each((node, at) => this.end(node, how, downMs[at])),
     graceful_stop: (node, event) => this.#stop(node, event.downMs),
     pause: (node, event) => this.#pause(node, event.forMs),
+    cut_off_pause: (node, event) => {
+      this.#cutFor(both(event.hosts, node), event.cutMs)
+      this.#pause(node, event.forMs)
+    },
     partition: (node, event) => this.#cutFor(both(event.hosts, node), event.forMs),
     one_way_cut: (node, event) => this.#cutFor(oneWay(event, node), event.forMs),
     client_cut: (node, event) => this.#cutFor(both(this.#ports.clientHosts, node), event.forMs),

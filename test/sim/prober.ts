@@ -27,6 +27,7 @@ export interface ProberPorts {
 }
 
 const pauseMeanMs = 60
+const leadingShare = 0.6
 /** Longer than a node is paused: what it answers when it wakes up is what this is about. */
 const callMs = 4000
 /** Most answers that are waited for at once. */
@@ -49,7 +50,10 @@ export class Prober {
     while (!this.#ports.stopping()) {
       await sleep(process, random.around(pauseMeanMs))
       const before = told.before()
-      const [node, kind] = [random.pick(nodes), random.below(3)]
+      // One that believes that it leads may have been deposed long ago.
+      const leading = nodes.filter((candidate) => candidate.broker?.replica?.leading)
+      const node = random.pick(leading.length > 0 && random.chance(leadingShare) ? leading : nodes)
+      const kind = random.below(3)
       if (before.index === 0 || node.dormant || this.#waiting >= waitingMax) continue
       if (kind === 0) this.#readIndex(node, before)
       else void this.#ask(node, before, kind === 1)
