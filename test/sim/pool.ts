@@ -13,8 +13,9 @@ export interface Slice {
   readonly control: string | null
 }
 
-/** What a child answers, once for every seed, in order. */
+/** What a child answers, once for every seed, in order, after it has said that it begins. */
 export type Answer = CheckedResult
+export const begins = 'begins'
 
 export interface PoolOptions {
   readonly jobs: number
@@ -34,6 +35,8 @@ export interface PoolOptions {
 const sliceSeeds = 25
 /** No seed takes a tenth of that, also where four processes share a core. */
 const seedMsMaxDefault = 60_000
+/** For a process to start and to load everything. */
+const startMsMax = 60_000
 
 export async function runPool(options: PoolOptions): Promise<void> {
   const left = [...options.seeds]
@@ -69,9 +72,9 @@ function runSlice(
   return new Promise((resolve) => {
     let count = 0
     let timer: NodeJS.Timeout
-    const watch = (): void => {
+    const watch = (ms: number): void => {
       clearTimeout(timer)
-      timer = setTimeout(() => end(`it took longer than ${seedMsMax} ms`), seedMsMax)
+      timer = setTimeout(() => end(`it took longer than ${ms} ms`), ms)
     }
     const end = (lost: string | null): void => {
       clearTimeout(timer)
@@ -81,16 +84,20 @@ function runSlice(
       resolve({ count, lost })
     }
     const onMessage = (answer: unknown): void => {
+      if (answer === begins) {
+        watch(seedMsMax)
+        return
+      }
       options.onResult(answer as Answer)
       count++
       if (count === seeds.length || options.stopped()) end(null)
-      else watch()
+      else watch(seedMsMax)
     }
     const onExit = (code: number | null, signal: string | null): void =>
       end(`its process ended with ${signal ?? `code ${code}`}`)
     child.on('message', onMessage)
     child.on('exit', onExit)
-    watch()
+    watch(startMsMax)
     child.send({ seeds, repeat: options.repeat, control: options.control } satisfies Slice)
   })
 }
