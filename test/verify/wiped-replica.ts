@@ -63,10 +63,20 @@ export async function measureWipedReplica(options: WipedOptions): Promise<WipedR
 }
 
 async function measure(session: Session, producer: Producer, options: WipedOptions): Promise<WipedReport> {
-  const { say, beforeMs, timeoutMs, logMib } = options
+  const { say, logMib } = options
   await fill(session, producer, logMib)
   say(`the log holds ${logMib} MiB`)
   const load = new ClosedLoad(producer)
+  try {
+    return await measureUnder(load, session, options)
+  } finally {
+    // Lanes that went on with a closed producer would keep the process busy for ever.
+    await load.stop()
+  }
+}
+
+async function measureUnder(load: ClosedLoad, session: Session, options: WipedOptions): Promise<WipedReport> {
+  const { say, beforeMs, timeoutMs, logMib } = options
   await sleep(systemClock, beforeMs / 2)
   const before = await load.rate(() => sleep(systemClock, beforeMs))
   say(`${Math.round(before)} messages a second before`)

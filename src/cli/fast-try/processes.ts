@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { type Clock, sleep } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
 import { type ClusterPlan, type NamesrvPlan, type NodePlan, namesrvAddresses, nodeDirectory } from './layout.ts'
+import { factsOf, isGone } from './process-table.ts'
 
 export type ProcessState = 'running' | 'paused' | 'down'
 
@@ -90,7 +91,7 @@ export class Processes {
   state(name: string): ProcessState {
     const pid = this.pid(name)
     if (pid === null) return 'down'
-    return kernelState(pid) === 'T' ? 'paused' : 'running'
+    return factsOf(pid)?.state === 'T' ? 'paused' : 'running'
   }
 
   /** False when it was not running. */
@@ -148,7 +149,7 @@ export class Processes {
     child.stdin?.on('error', () => {})
     this.#children.set(name, child)
     child.unref()
-    const record: PidRecord = { pid: child.pid, started: startTime(child.pid) }
+    const record: PidRecord = { pid: child.pid, started: factsOf(child.pid)?.started ?? null }
     writeFileSync(this.#pidFile(name), JSON.stringify(record))
   }
 
@@ -210,25 +211,7 @@ function isSame(record: PidRecord): boolean {
   } catch {
     return false
   }
-  const state = kernelState(record.pid)
-  if (state === 'Z' || state === 'X') return false
-  return record.started === null || startTime(record.pid) === record.started
-}
-
-/** Fields after the command of /proc/pid/stat; null where there is no /proc. */
-function kernelFields(pid: number): readonly string[] | null {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  } catch {
-    return null
-  }
-}
-
-function kernelState(pid: number): string | null {
-  return kernelFields(pid)?.[0] ?? null
-}
-
-function startTime(pid: number): string | null {
-  return kernelFields(pid)?.[19] ?? null
+  const facts = factsOf(record.pid)
+  if (facts && isGone(facts)) return false
+  return record.started === null || facts?.started === record.started
 }
