@@ -152,6 +152,12 @@ export class MemoryFile {
     }
     flip(this.#pages)
     flip(this.#durable)
+    // Later versions that are on their way to the platter must not mend it.
+    const versions = this.#dirty.get(page) ?? []
+    for (const [at, version] of versions.entries()) {
+      versions[at] = copyOf(version)
+      versions[at]![offset % pageBytes]! ^= 1 << bit
+    }
   }
 
   #cutDurable(size: number): void {

@@ -5,7 +5,7 @@
 import type { RaftConfig } from '../../raft/index.ts'
 import type { ReplicaLimits } from '../../src/broker/options.ts'
 import type { RetentionSettings } from '../../src/broker/retention/settings.ts'
-import { type FaultKind, faultKinds, memberFaultKinds } from './fault.ts'
+import { type FaultKind, faultKinds, memberFaultKinds, silentFaultKinds } from './fault.ts'
 import type { SimRandom } from './random.ts'
 import type { NetworkOptions } from './sim-network.ts'
 
@@ -65,6 +65,9 @@ const messagesMax = 420
 /** Share of the runs whose log is trimmed. */
 const retentionShare = 0.35
 
+/** Share of the runs whose disks rot. */
+const rotShare = 0.3
+
 /** Share of the runs whose members change. */
 const membersShare = 0.3
 
@@ -73,7 +76,25 @@ export function drawConfiguration(random: SimRandom): SimConfiguration {
   const retention = random.fork('retention')
   const kept = retention.chance(retentionShare) ? withRetention(configuration, retention) : configuration
   const members = random.fork('members')
-  return members.chance(membersShare) ? withOperator(kept, members) : kept
+  const operated = members.chance(membersShare) ? withOperator(kept, members) : kept
+  const rot = random.fork('rot')
+  return rot.chance(rotShare) ? withRot(operated, rot) : operated
+}
+
+/** Bits flip, and a scrub looks for them. Two failures of three nodes are more than a group can bear. */
+function withRot(configuration: SimConfiguration, random: SimRandom): SimConfiguration {
+  const faults = { ...configuration.faults }
+  for (const kind of silentFaultKinds) faults[kind] = random.spread(1, 6)
+  return {
+    ...configuration,
+    brokenForEver: null,
+    faults,
+    limits: {
+      ...configuration.limits,
+      scrubPassMs: Math.round(random.spread(50, 1500)),
+      scrubBytesPerSecond: 1024 * 1024 * kibibyte,
+    },
+  }
 }
 
 /** Members come and go, disks are lost. All that is broken is mended: a majority is needed for the changes. */

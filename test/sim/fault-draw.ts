@@ -82,6 +82,13 @@ export class FaultDraw {
         return { ...at, kind, forMs: random.spread(50, 1500) }
       case 'clock_jump':
         return { ...at, kind, shiftMs: random.between(-1, 1) * random.spread(100, 3_600_000) }
+      case 'bit_rot': {
+        // At the very end it costs most.
+        const depth = random.pick([1, 0.1, 0]) * random.next()
+        const entries = random.pick([1, 1, 2, 5])
+        const downMs = random.chance(0.4) ? this.#downMs(random) : null
+        return { ...at, kind, depth, entries, places: placesIn(random), downMs }
+      }
       case 'sync_failure':
       case 'namesrv_restart':
       case 'add_node':
@@ -121,6 +128,12 @@ export class FaultDraw {
 
 function howMuch(random: SimRandom, allShare: number): PowerLoss {
   return random.chance(allShare) ? 'lose_all' : 'crash'
+}
+
+/** Half of the time in the header of a frame, which is where a log is hard to follow. */
+function placesIn(random: SimRandom): readonly number[] {
+  const inHeader = random.chance(0.5) ? 0.1 : 1
+  return Array.from({ length: 1 + random.below(3) }, () => random.next() * inHeader)
 }
 
 function cutMs(random: SimRandom): number {

@@ -25,7 +25,12 @@ export const faultKinds = [
 ] as const
 /** What is done to the group, not only to its nodes; drawn apart. */
 export const memberFaultKinds = ['wipe', 'add_node', 'remove_node', 'transfer'] as const
-export type FaultKind = (typeof faultKinds)[number] | (typeof memberFaultKinds)[number]
+/** What nobody notices when it happens; drawn apart. */
+export const silentFaultKinds = ['bit_rot'] as const
+export type FaultKind =
+  | (typeof faultKinds)[number]
+  | (typeof memberFaultKinds)[number]
+  | (typeof silentFaultKinds)[number]
 
 /** `crash`: chance decides about every un-synced page; `lose_all`: nothing un-synced is left. */
 export type PowerLoss = 'crash' | 'lose_all'
@@ -73,4 +78,15 @@ export type FaultEvent =
   | (At & { readonly kind: 'namesrv_restart' })
   /** The disk is lost, if the group can spare it; an operator replaces it. */
   | (At & { readonly kind: 'wipe'; readonly downMs: number })
+  /** Bits of committed entries flip on the disk, if the group can make it good. */
+  | (At & {
+      readonly kind: 'bit_rot'
+      /** How far from the end of the log, 1 for its beginning. */
+      readonly depth: number
+      readonly entries: number
+      /** Places in each frame, from 0 to 1. */
+      readonly places: readonly number[]
+      /** The power fails first, so that the next start meets it before anything is written behind it. Null: it does not. */
+      readonly downMs: number | null
+    })
   | (At & { readonly kind: 'add_node' | 'remove_node' | 'transfer' })

@@ -12,6 +12,8 @@ import type { Scheduler } from './scheduler.ts'
 import type { Cut, SimNetwork } from './sim-network.ts'
 import type { SimNode } from './sim-node.ts'
 
+type EventOf<Kind extends FaultKind> = Extract<FaultEvent, { readonly kind: Kind }>
+
 export interface FaultPorts {
   readonly scheduler: Scheduler
   readonly network: SimNetwork
@@ -29,12 +31,13 @@ export interface FaultPorts {
   /** This one is no voter, and nobody is about to make it one. */
   isOutside(node: SimNode): boolean
   lost(machine: Machine): void
+  /** Flips bits of this node's log, as far as the group can bear it. */
+  rot(node: SimNode, event: EventOf<'bit_rot'>): void
   /** An operator sees to it. */
   ask(task: Task): void
   note(text: string): void
 }
 
-type EventOf<Kind extends FaultKind> = Extract<FaultEvent, { readonly kind: Kind }>
 type Actions = { readonly [Kind in FaultKind]: (node: SimNode, event: EventOf<Kind>) => void }
 
 /** Retries of the death of a leader while nobody leads, milliseconds. */
@@ -172,6 +175,7 @@ export class Faults {
       node.wallOffsetMs += event.shiftMs
     },
     namesrv_restart: () => this.#ports.restartNamesrv(),
+    bit_rot: (node, event) => this.#rot(node, event),
     wipe: (node, event) => this.#wipe(node, event.downMs),
     add_node: (node) => this.#add(node),
     remove_node: (node) => this.#ports.ask({ kind: 'remove', node: node.name }),
@@ -180,6 +184,11 @@ export class Faults {
 
   #each(action: (node: SimNode, at: number) => void): void {
     for (const [at, node] of this.#ports.nodes.entries()) if (!node.dormant) action(node, at)
+  }
+
+  #rot(node: SimNode, event: EventOf<'bit_rot'>): void {
+    if (event.downMs !== null && node.running) this.end(node, 'crash', event.downMs)
+    this.#ports.rot(node, event)
   }
 
   #wipe(node: SimNode, downMs: number): void {

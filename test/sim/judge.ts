@@ -20,6 +20,7 @@ import { Ballots } from './ballots.ts'
 import { watchSteps } from './configuration-steps.ts'
 import { Electorate, type Machine } from './electorate.ts'
 import { KeptPromises } from './kept-promises.ts'
+import { fileOffsetOf, type Place, Rot } from './rot.ts'
 import type { SimNode } from './sim-node.ts'
 import { Trims, wrongBeginning, wrongTrim } from './trim-checks.ts'
 
@@ -89,12 +90,20 @@ export class Judge {
   readonly #trimmed = new Trims()
   copies = 0
   readonly electorate: Electorate
+  readonly rot: Rot
   elections = 0
   violation: Violation | null = null
 
   constructor(options: JudgeOptions) {
     this.#options = options
     this.electorate = new Electorate(options.nodes, options.initial)
+    this.rot = new Rot({
+      nodes: options.nodes,
+      path: (machine, position) => this.#segmentPath(machine, this.#baseOf(position)),
+      offsetOf: (position) => fileOffsetOf(position, options.segmentBytes),
+      isDurableOn: (machine, entry) => this.isDurableOn(machine, entry),
+      fail: (text) => this.fail(text),
+    })
   }
 
   get lastCommitted(): number {
@@ -130,7 +139,7 @@ export class Judge {
     if (!replica) return
     let promised = Math.min(replica.log.durableIndex, this.lastCommitted)
     // What lies behind the own commit may be of a deposed leader and not what the group has committed.
-    while (promised > 0 && !this.isDurableOn(node, this.#committed[promised - 1] as Committed)) promised--
+    while (promised > 0 && !this.#isHeldBy(node, this.#committed[promised - 1] as Committed)) promised--
     this.#promises.holds(node.name, promised)
   }
 
@@ -138,6 +147,7 @@ export class Judge {
   wiped(lost: Machine): void {
     this.electorate.lost(lost)
     this.#promises.forget(lost.name)
+    this.rot.wiped(lost.name)
     this.#progress.delete(lost.name)
     this.#watched.delete(lost.name)
   }
@@ -150,7 +160,8 @@ export class Judge {
     const { electorate, lastCommitted } = this
     const last = this.committedAt(lastCommitted)
     const { voters } = electorate
-    if (!last || !electorate.isSimple || !electorate.isVoter(node) || voters.length < 3) return false
+    if (!last || !this.rot.isHealed || !electorate.isSimple || !electorate.isVoter(node) || voters.length < 3)
+      return false
     return this.#options.nodes().every((other) => {
       if (other === node || !voters.includes(other.name)) return true
       const history = other.broker?.replica?.history
@@ -167,6 +178,7 @@ export class Judge {
       if (this.#watched.get(node.name) !== replica) this.#watch(node, replica)
       const { commitIndex: commit, appliedIndex: applied, term } = replica
       const first = replica.log.firstIndex
+      if (replica.log.holes.length > 0) this.rot.seesHoles(node, replica)
       const before = this.#progress.get(node.name)
       if (before && before.commit === commit && before.applied === applied && before.term === term) {
         if (before.first === first) continue
@@ -251,14 +263,20 @@ export class Judge {
    * Whether the disk of this node would still hold the entry after a power cut, or its log begins behind it by a
    * decision of the group.
    */
-  isDurableOn(node: Machine, entry: Pick<Committed, 'index' | 'position' | 'bytes'>): boolean {
-    if (!this.#options.looksAtDisks || this.#isOnDisk(node, entry)) return true
+  isDurableOn(node: Machine, entry: Place): boolean {
+    if (!this.#options.looksAtDisks || this.isOnDisk(node, entry)) return true
     return entry.index < this.trimmedBefore && this.#beginsBehind(node, entry.position)
   }
 
-  #isOnDisk(node: Machine, { position, bytes }: Pick<Committed, 'position' | 'bytes'>): boolean {
-    const base = this.#baseOf(position)
-    return node.disk.isDurable(this.#segmentPath(node, base), segmentHeaderBytes + position - base, bytes)
+  /** The disk holds it intact, or would but for bits that rotted since. */
+  #isHeldBy(node: Machine, entry: Place): boolean {
+    return this.isDurableOn(node, entry) || this.rot.isHeldBy(node, entry)
+  }
+
+  /** Intact and durable. */
+  isOnDisk(node: Machine, { position, bytes }: Pick<Committed, 'position' | 'bytes'>): boolean {
+    const offset = fileOffsetOf(position, this.#options.segmentBytes)
+    return node.disk.isDurable(this.#segmentPath(node, this.#baseOf(position)), offset, bytes)
   }
 
   /** The first segment of the log that would survive lies behind this position. */
@@ -290,7 +308,7 @@ export class Judge {
   }
 
   #checkMajority(entry: Committed, what: string): void {
-    const holds = (machine: Machine): boolean => this.isDurableOn(machine, entry)
+    const holds = (machine: Machine): boolean => this.isDurableOn(machine, entry) || this.rot.wasHeldBy(machine, entry)
     this.check(this.electorate.isMajority(entry.index, holds), () => {
       const holders = this.#options.nodes().filter(holds)
       const names = holders.map(({ name }) => name).join(' ') || 'none'
@@ -301,6 +319,11 @@ export class Judge {
   #onEvent(node: SimNode, event: NodeEvent): void {
     if (event.kind === 'catch_up_finished') this.copies++
     if (event.kind === 'trim_proposed') this.#checkTrim(node, Number(event.details['firstIndex']))
+    if (event.kind === 'data_loss') this.fail(`P6: ${node.name} gives up entries that others have`)
+    if (event.kind === 'quarantine_ended') {
+      this.#checkPromised(node, 'ends its quarantine')
+      this.rot.quarantineEnded(node)
+    }
     if (event.kind !== 'leader_elected') return
     this.elections++
     const known = this.#leaders.get(event.term)
@@ -346,6 +369,7 @@ export class Judge {
     this.#watched.set(node.name, replica)
     this.#promises.holds(node.name, this.#progress.get(node.name)?.applied ?? 0)
     this.#progress.delete(node.name)
+    this.rot.began(node)
     this.#checkRecovery(node, replica)
     this.#checkState(node, replica)
     watchSteps(replica, (text) => this.fail(`R1: ${text}`))
@@ -369,7 +393,7 @@ export class Judge {
   #checkRecovery(node: SimNode, { log }: Replica): void {
     const promised = this.#promises.of(node.name)
     this.check(
-      log.lastIndex >= promised,
+      log.lastIndex >= promised || this.rot.isCut(node),
       () => `S1: ${node.name} came back with ${log.lastIndex} entries, ${promised} were durable and committed`,
     )
     const entry = this.committedAt(Math.min(promised, log.lastIndex))
@@ -402,12 +426,23 @@ export class Judge {
 
   #onVote(node: SimNode, term: number, candidate: string): void {
     const voter = node.name
+    this.#checkPromised(node, 'votes')
+    this.rot.onVote(node, term)
     this.check(
       this.#isVoteDurable(node, term, candidate),
       () => `R1: the vote of ${voter} for ${candidate} in term ${term} leaves before it is on its disk`,
     )
     const problem = this.#ballots.cast(term, { node: voter, disk: node.diskId }, candidate)
     if (problem !== null) this.fail(`R1: ${problem}`)
+  }
+
+  /** Whoever has a say in elections holds what it has once promised. */
+  #checkPromised(node: SimNode, what: string): void {
+    const entry = this.committedAt(this.#promises.of(node.name))
+    this.check(
+      !entry || this.#isHeldBy(node, entry),
+      () => `S1: ${node.name} ${what} without entry ${entry?.index}, which was durable and committed there`,
+    )
   }
 
   /** The newest slot of the hard state as a power cut would leave it; a later term has forgotten the vote. */
@@ -427,8 +462,9 @@ export class Judge {
     const frame = this.#cachedFrame(node, index)
     if (!frame) return
     this.#promises.acknowledges(node.name, frame.header)
+    const entry = { index, position: frame.header.position, bytes: frame.bytes }
     this.check(
-      !this.#options.looksAtDisks || this.#isOnDisk(node, { position: frame.header.position, bytes: frame.bytes }),
+      !this.#options.looksAtDisks || this.isOnDisk(node, entry) || this.rot.isHeldBy(node, entry),
       () => `S1: ${node.name} acknowledges entry ${index} before it is on its disk`,
     )
   }
@@ -441,7 +477,7 @@ export class Judge {
     const committed = { ...pick(entry), bytes, hash, knownInTerm: replica.term }
     const known = this.committedAt(entry.index)
     this.check(
-      !this.#options.looksAtDisks || this.#isOnDisk(node, committed),
+      !this.#options.looksAtDisks || this.isOnDisk(node, committed) || this.rot.isHeldBy(node, committed),
       () => `S4: ${node.name} applied entry ${entry.index} that is not on its own disk`,
     )
     if (known) {
@@ -527,10 +563,15 @@ export function heldByLeaderOf(term: number, committed: readonly Pick<Committed,
   return committed.findLastIndex(({ knownInTerm }) => knownInTerm < term) + 1
 }
 
-/** The part of a body that tells it from all others; the rest is filling. */
+/** What every body is filled up with. */
+export const filling: Buffer = Buffer.alloc(64 * 1024, '.')
+
+/** The part of a body that tells it from all others; the rest is filling. Of a damaged body nothing is equal. */
 export function valueIn(body: Buffer): string {
-  const text = body.toString('latin1')
-  return text.slice(0, text.indexOf(' '))
+  const end = body.indexOf(' ')
+  const value = body.toString('latin1', 0, end)
+  const isWhole = end >= 0 && body.compare(filling, 0, body.length - end - 1, end + 1) === 0
+  return isWhole ? value : `${value} with a damaged body`
 }
 
 function pick({ index, term, position }: CommittedEntry): { index: number; term: number; position: number } {

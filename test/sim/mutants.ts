@@ -346,4 +346,46 @@ export const mutants: readonly Mutant[] = [
       },
     ],
   },
+  {
+    name: 'a node that knows of rot in its log votes',
+    file: 'raft/voter.js',
+    find: "if (replica.quarantine !== null)\n        return 'quarantined';\n    if (request.term < replica.term)\n        return 'old_term';\n    if (request.term > replica.term) {",
+    replace: "if (request.term < replica.term)\n        return 'old_term';\n    if (request.term > replica.term) {",
+  },
+  {
+    name: 'rot that a read or the scrub meets is told to nobody',
+    file: 'store/log-health.js',
+    find: 'this.#log.onRot(publicHole(hole));',
+    replace: '',
+  },
+  {
+    name: 'what is put back in place of rot is not synced',
+    file: 'store/segment.js',
+    find: 'await file.write(buffers, this.#offsetOf(position));\n            await file.sync();',
+    replace: 'await file.write(buffers, this.#offsetOf(position));',
+  },
+  {
+    name: 'a node forgets in a restart that rot has cost it the end of its log',
+    file: 'src/broker/replica/recovery.js',
+    find: 'await records.saveQuarantine(record);',
+    replace: '',
+  },
+  {
+    name: 'a node whose rotten end was cut votes before it has reached a leader',
+    file: 'src/broker/replica/recovery.js',
+    find: '(before?.pending && before.untilLeaderReached) || isCut,',
+    replace: 'false,',
+  },
+  {
+    name: 'a rotten entry counts as lost when nobody can be asked',
+    file: 'src/broker/replica/repair/hole-filler.js',
+    find: "nodes.every((node) => answers.get(node)?.kind === 'rotten')",
+    replace: "all.every(({ kind }) => kind === 'rotten')",
+  },
+  {
+    name: 'entries in place of rot are written without their padding',
+    file: 'store/repair-plan.js',
+    find: 'for (const frame of padding === null ? [{ header, bytes }] : [padding, { header, bytes }]) {',
+    replace: 'for (const frame of [{ header, bytes }]) {',
+  },
 ]

@@ -36,6 +36,7 @@ function makeGroup(): { readonly scheduler: Scheduler; readonly nodes: readonly 
           digest,
           disk: { syncMeanMs: 0.5, writeMeanMs: 0.1, lateShare: 0, lyingSync: false },
           started: () => {},
+          starting: () => {},
           failed: (node, error) => {
             throw new Error(`${node.name} failed`, { cause: error })
           },

@@ -13,6 +13,7 @@ import {
   logDirectory,
   stateDirectory,
 } from '../../src/broker/replica/generations.ts'
+import type { QuarantineRecord } from '../../src/broker/replica/identity.ts'
 import { silentLogger } from '../../src/common/logger.ts'
 import { loseAllUnsynced, MemoryDisk, MemoryKeyValueEngine } from '../../store/index.ts'
 import { type DiskOperation, randomCrash } from '../../store/memory-disk.ts'
@@ -33,6 +34,8 @@ export interface NodePorts {
   readonly disk: DiskOptions
   /** The broker is up and, once it is a member, runs its replica. Called before the replica does anything. */
   started(node: SimNode, broker: Broker): void
+  /** A process is about to begin on what the disk holds. */
+  starting(node: SimNode): void
   /** `fatal` was called, or something was thrown to the top of the process. */
   failed(node: SimNode, error: unknown): void
 }
@@ -127,6 +130,11 @@ export class SimNode {
     return this.#record<{ readonly disk: string }>('identity')?.disk ?? ''
   }
 
+  /** What its disk says that it must make good before it may vote. */
+  get quarantine(): QuarantineRecord | null {
+    return this.#record<QuarantineRecord>('quarantine')
+  }
+
   /** Nobody has started it yet. */
   get dormant(): boolean {
     return this.starts === 0
@@ -135,6 +143,7 @@ export class SimNode {
   async start(): Promise<void> {
     if (this.#process) return
     this.starts++
+    this.#ports.starting(this)
     const { scheduler, network } = this.#ports
     const lateness = this.#latency.fork(`late.${this.starts}`)
     const wake = this.#latency.fork(`wake.${this.starts}`)

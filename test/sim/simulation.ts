@@ -16,6 +16,7 @@ import { checkAgreement, hasConverged } from './final-checks.ts'
 import { Judge } from './judge.ts'
 import { Operator } from './operator.ts'
 import { SimRandom } from './random.ts'
+import { chooseRotten } from './rot-choice.ts'
 import { Scheduler } from './scheduler.ts'
 import { SimNetwork } from './sim-network.ts'
 import { SimNode } from './sim-node.ts'
@@ -54,6 +55,8 @@ export interface RunResult {
   /** Times that the group gave up the beginning of its log, and copies that took its place. */
   readonly trims: number
   readonly copies: number
+  /** Entries of disks that rotted. */
+  readonly rotted: number
   /** Configuration entries. */
   readonly changes: number
   readonly faults: number
@@ -210,6 +213,7 @@ class Simulation {
     await this.#must(progressMsMax, 'a mended group acknowledges messages', () => acknowledged)
     await this.#must(progressMsMax, 'every send and commit is answered', () => this.#workload.idle)
     await this.#must(convergenceMsMax, 'the reader has read everything', () => this.#workload.caughtUp)
+    await this.#must(convergenceMsMax, 'all rot is found and made good', () => this.#judge.rot.isHealed)
     await this.#must(convergenceMsMax, 'all replicas apply the same', () => hasConverged(this.#healthy))
     await this.#checkAll()
   }
@@ -302,6 +306,7 @@ class Simulation {
         broker.events.subscribe((event) => this.#trace(this.#scheduler.nowMs, `${node.name} ${describe(event)}`))
         this.#judge.started(node, broker)
       },
+      starting: (node) => this.#judge.rot.starting(node),
       failed: (node, error) => this.#onFailed(node, error),
     })
   }
@@ -353,6 +358,7 @@ class Simulation {
       maySpare: (node) => this.#operator.idle && this.#judge.maySpare(node),
       isOutside: (node) => this.#operator.idle && !this.#judge.electorate.isMember(node),
       lost: (machine) => this.#judge.wiped(machine),
+      rot: (node, event) => this.#rot(node, event),
       ask: (task) => this.#operator.ask(task),
       note: (text) => this.#note(text),
     })
@@ -367,6 +373,16 @@ class Simulation {
       judge: this.#judge,
       note: (text) => this.#note(text),
     })
+  }
+
+  #rot(node: SimNode, event: Extract<FaultEvent, { readonly kind: 'bit_rot' }>): void {
+    // While members change nobody knows who will be needed.
+    if (!this.#operator.idle) return
+    const mayCut = this.#configuration.faults.remove_node === undefined
+    for (const entry of chooseRotten(node, event, { judge: this.#judge, nodes: this.#nodes, mayCut })) {
+      this.#note(`entry ${entry.index} of ${node.name} rots`)
+      for (const at of event.places) this.#judge.rot.injure(node, entry, at)
+    }
   }
 
   #startNamesrv(): void {
@@ -438,6 +454,7 @@ class Simulation {
       commits: this.#workload.commits,
       trims: this.#judge.trims,
       copies: this.#judge.copies,
+      rotted: this.#judge.rot.entries,
       changes: this.#judge.electorate.changes,
       faults: this.#faults.total,
       faultList: this.#faults.recorded,

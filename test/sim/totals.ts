@@ -13,6 +13,7 @@ export class Totals {
   commits = 0
   trims = 0
   copies = 0
+  rotted = 0
   changes = 0
   events = 0
   virtualMs = 0
@@ -32,6 +33,7 @@ export class Totals {
     this.commits += result.commits
     this.trims += result.trims
     this.copies += result.copies
+    this.rotted += result.rotted
     this.changes += result.changes
     this.events += result.events
     this.virtualMs += result.virtualMs
@@ -42,7 +44,7 @@ export class Totals {
 
   summary(seconds: number): object {
     const { seeds, failed, elections, crashes, acknowledged, faults } = this
-    const { unknown, consumed, commits, trims, copies, changes, events, repeated, faultsByKind } = this
+    const { unknown, consumed, commits, trims, copies, rotted, changes, events, repeated, faultsByKind } = this
     const virtualSeconds = Math.round(this.virtualMs / 1000)
     return {
       seeds,
@@ -57,6 +59,7 @@ export class Totals {
       commits,
       trims,
       copies,
+      rotted,
       changes,
       events,
       virtualSeconds,

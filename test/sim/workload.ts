@@ -13,7 +13,7 @@ import type { MessageQueue, SendResult } from '../../src/client/types.ts'
 import { sleep } from '../../src/common/clock.ts'
 import { LedgerError, toLedgerError } from '../../src/common/errors.ts'
 import type { SimConfiguration } from './configuration.ts'
-import { type Judge, valueIn } from './judge.ts'
+import { filling, type Judge, valueIn } from './judge.ts'
 import { Prober } from './prober.ts'
 import type { SimRandom } from './random.ts'
 import type { SimNetwork } from './sim-network.ts'
@@ -47,7 +47,7 @@ export class Workload {
   readonly #nodes: readonly SimNode[]
   /** By queue: how far the reader has come. */
   readonly #position = new Map<number, number>()
-  readonly #filling = Buffer.alloc(64 * 1024, '.').toString('latin1')
+  readonly #filling = filling.toString('latin1')
   #client: Client | null = null
   #producer: Producer | null = null
   #sent = 0

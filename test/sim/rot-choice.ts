@@ -1,0 +1,83 @@
+/**
+ * Which entries of a disk may rot, so that the group can make it good: the limits of what it promises, and no more.
+ * Asked by the simulation when the fault strikes; changes nothing.
+ *
+ * Each entry stays intact on a majority of the voters. What may cost a node the end of its log costs it its vote until
+ * a leader has been reached, so only one node at a time gets that.
+ */
+import { newestMark, segmentHeaderBytes } from '../../store/segment-header.ts'
+import type { FaultEvent } from './fault.ts'
+import type { Committed, Judge } from './judge.ts'
+import type { SimNode } from './sim-node.ts'
+
+export interface RotChoice {
+  readonly judge: Judge
+  readonly nodes: readonly SimNode[]
+  /** The end of a log may rot: the voters of a group of two could not spare that. */
+  readonly mayCut: boolean
+}
+
+type BitRot = Extract<FaultEvent, { readonly kind: 'bit_rot' }>
+
+/** Older entries that are tried when one may not rot. */
+const triesMax = 16
+
+export function chooseRotten(node: SimNode, { depth, entries }: BitRot, choice: RotChoice): readonly Committed[] {
+  const { judge } = choice
+  const { electorate, lastCommitted, trimmedBefore } = judge
+  if (!electorate.isSimple || !electorate.isVoter(node)) return []
+  const mark = durableMarkOf(node)
+  const mayCut = choice.mayCut && choice.nodes.every((other) => other === node || judge.rot.unhealed(other) === null)
+  const first = Math.max(1, trimmedBefore)
+  let last = lastCommitted
+  while (last >= first && endOf(judge.committedAt(last)) > mark) last--
+  const from = last - Math.floor(depth * (last - first + 1))
+  for (let index = from; index >= first && index > from - triesMax; index--) {
+    const range = rangeUpTo(judge, index, entries)
+    const isSpared = range.length > 0 && range.every((entry) => isElsewhere(node, entry, choice))
+    if (isSpared && (mayCut || isEnclosed(node, range, mark, judge))) return range
+  }
+  return []
+}
+
+function rangeUpTo(judge: Judge, to: number, entries: number): readonly Committed[] {
+  const range: Committed[] = []
+  for (let index = Math.max(1, to - entries + 1); index <= to; index++) {
+    const entry = judge.committedAt(index)
+    if (entry) range.push(entry)
+  }
+  return range
+}
+
+/** It lies here intact, and on a majority of the voters without this one, too. */
+function isElsewhere(node: SimNode, entry: Committed, { judge, nodes }: RotChoice): boolean {
+  if (!judge.isOnDisk(node, entry)) return false
+  const { electorate } = judge
+  const holders = nodes.filter((other) => other !== node && electorate.isVoter(other) && judge.isOnDisk(other, entry))
+  return holders.length * 2 > electorate.voters.length
+}
+
+/** Intact entries of the same term on both sides, below the mark: whatever rots, the log goes on behind it. */
+function isEnclosed(node: SimNode, range: readonly Committed[], mark: number, judge: Judge): boolean {
+  const before = judge.committedAt((range[0]?.index ?? 0) - 1)
+  const after = judge.committedAt((range.at(-1)?.index ?? 0) + 1)
+  if (!before || !after || endOf(after) > mark) return false
+  if (![...range, after].every(({ term }) => term === before.term)) return false
+  return judge.isOnDisk(node, before) && judge.isOnDisk(node, after)
+}
+
+function endOf(entry: Committed | undefined): number {
+  return entry ? entry.position + entry.bytes.length : 0
+}
+
+/** What lies behind it was promised to nobody, as far as the disk knows: rot there looks like a torn write. */
+function durableMarkOf({ disk, logDirectory }: SimNode): number {
+  let [sequence, position] = [0, 0]
+  for (const path of disk.paths()) {
+    if (!path.startsWith(`${logDirectory}/`)) continue
+    const header = disk.durableRangeOf(path, 0, segmentHeaderBytes)
+    const mark = header.length === segmentHeaderBytes ? newestMark(header) : null
+    if (mark && mark.sequence > sequence) [sequence, position] = [mark.sequence, mark.position]
+  }
+  return position
+}
