@@ -97,6 +97,11 @@ export interface Boot {
   /** Last index in the log, firstIndex - 1 when it is empty. Everything up to it is fsynced. */
   readonly lastIndex: LogIndex
   readonly termRuns: readonly TermRun[]
+  /**
+   * Terms up to this committed index may be guesses, because their entries are lost (default 0: none are). Nothing is
+   * concluded from them; once the entries are back, the core must begin again, before it is told that it is healed.
+   */
+  readonly termsGuessedTo?: LogIndex
   /** What the state machine had applied; entries after it are handed out again. */
   readonly applied: LogIndex
   /**

@@ -20,7 +20,10 @@ export function onAppend(replica: Replica, append: Append): void {
   const { prevIndex, prevTerm, entries } = append
   const ownTerm = log.termAt(prevIndex)
   if (prevIndex <= log.commit) {
-    invariant(ownTerm === null || ownTerm === prevTerm, 'R6: an append contradicts committed entries')
+    invariant(
+      ownTerm === null || ownTerm === prevTerm || prevIndex <= log.guessedTo,
+      'R6: an append contradicts committed entries',
+    )
   } else if (ownTerm !== prevTerm) {
     reject(replica, append.from, prevIndex, log.lastAtMost(prevIndex, prevTerm))
     return

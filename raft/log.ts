@@ -31,6 +31,8 @@ export class RaftLog {
   #applied: LogIndex
   /** What a cut log may lack although it was committed, and applied, here: up to this index. 0: nothing. */
   readonly #lostTo: LogIndex
+  /** Terms up to this one may be guesses: its entries are committed, but lost here (`Boot.termsGuessedTo`). */
+  readonly guessedTo: LogIndex
   /** Last index handed out for writing. */
   #written: LogIndex
   /** Cut that was not yet handed out. */
@@ -52,6 +54,7 @@ export class RaftLog {
     const isCut = boot.quarantine?.untilLeaderReached ?? false
     this.#commit = isCut ? Math.min(wasCommitted, boot.lastIndex) : wasCommitted
     this.#lostTo = isCut ? wasCommitted : 0
+    this.guessedTo = Math.min(boot.termsGuessedTo ?? 0, this.#commit)
     this.#applied = boot.applied
     this.#delivered = boot.applied
     this.#runs = new TermRuns(boot.termRuns)
@@ -135,7 +138,7 @@ export class RaftLog {
       const { index, term } = entries[position] as EntryMeta
       if (index > this.#last) break
       // Entries before the start of the log are committed; they cannot conflict.
-      if (index >= this.#first && this.termAt(index) !== term) {
+      if (index >= this.#first && index > this.guessedTo && this.termAt(index) !== term) {
         this.#truncate(index)
         break
       }
@@ -168,7 +171,8 @@ export class RaftLog {
   compact(first: LogIndex, previousTerm: Term): void {
     if (first <= this.#first) return
     invariant(first <= this.#applied + 1, 'R6: the log was compacted beyond what was applied')
-    invariant(this.termAt(first - 1) === previousTerm, 'R2: the term before the compacted log is wrong')
+    const isSame = this.termAt(first - 1) === previousTerm || first - 1 <= this.guessedTo
+    invariant(isSame, 'R2: the term before the compacted log is wrong')
     this.#runs.compact(first, this.#last)
     this.#first = first
     this.#previousTerm = previousTerm

@@ -93,7 +93,7 @@ export async function walkLog(
   options: Pick<RecoveryOptions, 'segmentBytes'> & { readonly unreadable: UnreadablePages },
   visitor: LogVisitor,
 ): Promise<WalkedLog> {
-  const termRuns = new TermRuns(found.origin.term)
+  const termRuns = new TermRuns(found.origin.index + 1, found.origin.term)
   let configurations: readonly LoggedConfiguration[] = []
   const scanVisitor: ScanVisitor = {
     entry: (frame) => {

@@ -15,8 +15,11 @@ export class TermRuns {
   #runs: TermRun[] = []
   /** Term of all that lies before the first run. */
   #previousTerm: number
+  #first: number
 
-  constructor(previousTerm: number) {
+  /** For a log that begins with the entry `first`. */
+  constructor(first: number, previousTerm: number) {
+    this.#first = first
     this.#previousTerm = previousTerm
   }
 
@@ -24,7 +27,9 @@ export class TermRuns {
   add(index: number, term: number): void {
     const last = this.#runs.at(-1)
     invariant(term >= (last?.term ?? this.#previousTerm), 'R2: terms never go back along the log')
-    if (last === undefined || term > last.term) this.#runs.push({ first: index, term })
+    // A hole at the very beginning has a run, too: whoever is given the runs knows of nothing before the first one.
+    if (last === undefined && index > this.#first) this.#runs.push({ first: this.#first, term: this.#previousTerm })
+    if (term > (this.#runs.at(-1)?.term ?? -1)) this.#runs.push({ first: index, term })
   }
 
   /** The true term of a lost entry; those of its hole before it are known. */
@@ -35,8 +40,10 @@ export class TermRuns {
     invariant(term >= before && (next === undefined || term <= next.term), 'R2: terms never go back along the log')
     if (at >= 0 && term === before) return
     // Terms only grow, so that all between this entry and a run of the same term are of it, too.
-    if (next?.term === term) this.#runs[at + 1] = { first: index, term }
-    else this.#runs.splice(at + 1, 0, { first: index, term })
+    const joined = next?.term === term ? 1 : 0
+    // The first entry of the log may itself be what was guessed.
+    const guessed = this.#runs[at]?.first === index ? 1 : 0
+    this.#runs.splice(at + 1 - guessed, guessed + joined, { first: index, term })
   }
 
   /** Forgets the entries from `index` on. */
@@ -47,6 +54,7 @@ export class TermRuns {
   /** Forgets the entries before `firstIndex`, but for the term of the last of them. */
   trim(firstIndex: number): void {
     this.#previousTerm = this.termAt(firstIndex - 1)
+    this.#first = firstIndex
     const at = this.#runs.findLastIndex((run) => run.first <= firstIndex)
     if (at < 0) return
     const [first, ...later] = this.#runs.slice(at)

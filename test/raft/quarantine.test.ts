@@ -83,6 +83,46 @@ describe('a quarantined node', () => {
   })
 })
 
+describe('a log that lost committed entries and their terms', () => {
+  /** Entries 2 and 3 are of term 2; nobody here knows it. */
+  const holedNode = () =>
+    new ManualNode({
+      terms: [1, 1, 1, 3],
+      term: 3,
+      commit: 3,
+      termsGuessedTo: 3,
+      quarantine: { untilLeaderReached: false },
+    })
+
+  test('R6: takes no append for a contradiction that only its guesses contradict', () => {
+    const node = holedNode()
+    node.receive({
+      kind: 'append',
+      ...fromN1(3),
+      prevIndex: 2,
+      prevTerm: 2,
+      entries: entriesOf(3, [2, 3, 3]),
+      commit: 3,
+    })
+    node.persist()
+    expect(node.take('append_response')).toMatchObject([{ matchIndex: 5, rejected: null }])
+    expect(node.status).toMatchObject({ commit: 3, lastIndex: 5 })
+  })
+
+  test('R2: is trimmed by those who know the terms', () => {
+    const node = holedNode()
+    node.step({ kind: 'compacted', first: 4, previousTerm: 2 })
+    expect(node.status).toMatchObject({ lastIndex: 4 })
+  })
+
+  test('R6: behind the guesses an append that contradicts committed entries stops the node', () => {
+    const node = new ManualNode({ terms: [1, 1, 3], term: 3, commit: 3, termsGuessedTo: 2 })
+    expect(() =>
+      node.receive({ kind: 'append', ...fromN1(3), prevIndex: 3, prevTerm: 2, entries: [], commit: 3 }),
+    ).toThrow(/^R6/)
+  })
+})
+
 describe('a log that was cut below what was committed', () => {
   test('S4: starts with its state machine ahead, and hands out only what comes after', () => {
     const node = cutNode()

@@ -56,6 +56,7 @@ export interface BootOptions {
   readonly commit?: LogIndex
   readonly applied?: LogIndex
   readonly quarantine?: Boot['quarantine']
+  readonly termsGuessedTo?: LogIndex
   readonly priorities?: NonNullable<Configuration['priorities']>
 }
 
@@ -90,6 +91,7 @@ export function makeBoot(options: BootOptions = {}): Boot {
     termRuns: runsOf(terms, firstIndex),
     applied: options.applied ?? commit,
     quarantine: options.quarantine ?? null,
+    termsGuessedTo: options.termsGuessedTo ?? 0,
   }
 }
 

@@ -124,6 +124,24 @@ describe('frames for a hole', () => {
     await log.close()
   })
 
+  test('find their terms again at the beginning of the log, too, where no entry tells any', async () => {
+    const { disk, frames } = await closedLog([10, 10, 10, 10], [1, 1, 2, 2])
+    for (const at of [0, 1, 2]) rotHeader(disk, frames[at]!)
+    const log = await openTestLog(disk, options)
+    expect(log.holes).toMatchObject([{ fromIndex: 1, toIndex: 3, termsKnown: false }])
+    // Every entry has a run, if only a guessed one.
+    expect(log.recovery.termRuns).toEqual([
+      { first: 1, term: 0 },
+      { first: 4, term: 2 },
+    ])
+    await log.repair(frames.slice(0, 3))
+    for (const term of [2, 1, 1]) {
+      log.truncateFrom(log.lastIndex)
+      expect(log.lastTerm).toBe(term)
+    }
+    await log.close()
+  })
+
   test('without space for a lost file are refused, and fit later', async () => {
     const closed = await closedLog(sizes)
     const { disk, frames } = closed

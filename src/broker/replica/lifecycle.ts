@@ -62,6 +62,7 @@ export class ReplicaLifecycle {
       replica: () => this.#replica,
       generations: () => this.#generations,
       install: (generations, mayReplace) => this.install(generations, mayReplace),
+      beginAgain: () => this.beginAgain(),
       failed: (error) => this.#fail(error),
     })
   }
@@ -80,7 +81,7 @@ export class ReplicaLifecycle {
   get reason(): string | null {
     if (this.#damage !== null) return this.#damage
     if (this.#replica) return null
-    if (this.#began) return 'RESTARTING: this replica begins again with a copy'
+    if (this.#began) return 'RESTARTING: this replica begins again with a copy or a repaired log'
     const { catchUp } = this.#upkeep.status
     if (!catchUp) return null
     const problem = catchUp.problem === '' ? '' : `, but cannot now: ${catchUp.problem}`
@@ -112,6 +113,19 @@ export class ReplicaLifecycle {
       if (isRight) await this.#enforce(generations)
       await this.#begin()
       return isRight
+    })
+  }
+
+  /**
+   * Ends the replica and begins again with the same directories: what it was told when it began is no longer true.
+   * When it rejects, the node cannot go on.
+   */
+  beginAgain(): Promise<void> {
+    return this.#inOrder(async () => {
+      if (this.#closed || this.#failed) return
+      await this.#end()
+      await this.#letGo()
+      await this.#begin()
     })
   }
 

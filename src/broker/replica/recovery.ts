@@ -53,6 +53,11 @@ export interface Recovered {
   readonly lacksState: boolean
   /** Why entries before the log are lost that the group has not given up, null when none are: it is copied anew. */
   readonly lostFront: string | null
+  /**
+   * Entries are missing of which nobody here knows the terms, or that may change the membership: when they are back,
+   * the log has to be read anew before this node counts.
+   */
+  readonly isBlind: boolean
   /** Why this node must not vote before that is made good, null when all is well. */
   readonly quarantine: QuarantineRecord | null
   /** Why this node must never again take part with this folder, null when all is well. */
@@ -82,9 +87,23 @@ export async function recover(
     configuration: toConfiguration(membership, identity),
   }))
   const lacksState = store.appliedIndex < log.firstIndex - 1
+  const isBlind = log.holes.some(({ termsKnown, toIndex }) => !termsKnown || toIndex > machine.appliedIndex)
   const boot = { ...bootOf(log, saved, { applied: store.appliedIndex, quarantine }), configurations }
   const lastStoreTime = Math.max(await storeTimeOfLast(log), machine.appliedTime)
-  return { store, log, hardState, machine, boot, memberships, lastStoreTime, lacksState, lostFront, quarantine, damage }
+  return {
+    store,
+    log,
+    hardState,
+    machine,
+    boot,
+    memberships,
+    lastStoreTime,
+    lacksState,
+    lostFront,
+    isBlind,
+    quarantine,
+    damage,
+  }
 }
 
 function openLog(
@@ -177,6 +196,7 @@ function bootOf(
     lastIndex,
     // Recovery knew those that were cut since, too.
     termRuns: recovery.termRuns.filter(({ first }) => first <= lastIndex),
+    termsGuessedTo: log.holes.findLast(({ termsKnown }) => !termsKnown)?.toIndex ?? 0,
     applied,
     quarantine: quarantine?.pending ? { untilLeaderReached: quarantine.untilLeaderReached } : null,
   }

@@ -75,7 +75,8 @@ export class Replica implements ReplicaApi {
     this.log = recovered.log
     this.machine = recovered.machine
     this.#startedMs = ports.clock.monotonicMs()
-    this.#commitIndex = recovered.boot.hardState.commit
+    // A log that was cut may end before what was committed.
+    this.#commitIndex = Math.min(recovered.boot.hardState.commit, recovered.boot.lastIndex)
     const config = { ...defaultRaftConfig, ...options.raft, id: options.node }
     this.#core = new RaftCore(config, recovered.boot, () => ports.random.next(), this.#startedMs)
     this.#loop = this.#makeLoop()

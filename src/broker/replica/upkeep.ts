@@ -34,6 +34,8 @@ export interface UpkeepParts extends LifecycleParts {
   replica(): Replica | null
   generations(): Generations
   install(generations: Generations, mayReplace: (own: LogEnd) => boolean): Promise<boolean>
+  /** Recovers once more what is in force, as after a restart. */
+  beginAgain(): Promise<void>
 }
 
 export class Upkeep {
@@ -97,6 +99,7 @@ export class Upkeep {
       term: () => replica.term,
       quarantined: () => replica.quarantine(),
       healed: () => replica.healed(),
+      beginAgain: recovered.isBlind ? () => void this.#parts.beginAgain().catch(failed) : null,
       repaired: () => replica.resumeApply(),
       lost: (range) => this.#onLost(replica, range),
       unrepairable: ({ fromIndex }, reason) =>

@@ -38,6 +38,11 @@ export interface HealerPorts {
   quarantined(): void
   /** Nothing is left that could be filled. */
   healed(): void
+  /**
+   * Instead of `healed`, when what was missing at the start hid terms or memberships: the replica has to begin again.
+   * Null when it hid nothing.
+   */
+  readonly beginAgain: (() => void) | null
   /** These entries can be read again. */
   repaired(): void
   /** Nobody has these entries any more. */
@@ -53,6 +58,7 @@ export class Healer {
   readonly #stop = new AbortController()
   #running: Promise<void> | null = null
   #misfits = 0
+  #hasRepaired = false
 
   constructor(ports: HealerPorts) {
     this.#ports = ports
@@ -113,7 +119,10 @@ export class Healer {
       pauseMs = this.#open().length < before ? roundMinMs : Math.min(pauseMs * 2, roundMaxMs)
       await sleep(this.#ports.clock, pauseMs, signal)
     }
-    if (!this.#ports.isBeyondRepair) this.#ports.healed()
+    const { isBeyondRepair, beginAgain, healed } = this.#ports
+    if (isBeyondRepair) return
+    if (beginAgain && this.#hasRepaired) beginAgain()
+    else healed()
   }
 
   #open(): readonly LogHole[] {
@@ -126,6 +135,7 @@ export class Healer {
     const outcome = await fillHole(this.#ports, hole, views, signal)
     switch (outcome.kind) {
       case 'repaired':
+        this.#hasRepaired = true
         this.#misfits = 0
         events.emit('rot_repaired', term(), { fromIndex, toIndex })
         this.#ports.repaired()

@@ -90,6 +90,20 @@ test('P6: a rotten frame that is found at the start is put back from a peer, the
   await cluster.leader()
 })
 
+test('P6: with the terms of its first entries rotten a replica begins all the same, and again once they are back', async () => {
+  await group()
+  for (const index of [1, 2, 3]) {
+    const { path, at } = await placeOf('n1', index)
+    cluster.machine('n1').disk.flipBit(path, at + 20, 3)
+  }
+  await cluster.stop('n1')
+  await cluster.start('n1')
+  await healthy('n1')
+  expect(kindsOf('n1').filter((kind) => kind === 'log_recovered')).toHaveLength(2)
+  await cluster.settled()
+  expectEqualLogs(cluster)
+})
+
 test('P6: while a hole is open the node neither votes nor leads', async () => {
   await group()
   await rot('n1', 200)
