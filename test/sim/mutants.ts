@@ -365,27 +365,9 @@ export const mutants: readonly Mutant[] = [
     replace: 'await file.write(buffers, this.#offsetOf(position));',
   },
   {
-    name: 'a node forgets in a restart that rot has cost it the end of its log',
-    file: 'src/broker/replica/recovery.js',
-    find: 'await records.saveQuarantine(record);',
-    replace: '',
-  },
-  {
-    name: 'a node whose rotten end was cut votes before it has reached a leader',
-    file: 'src/broker/replica/recovery.js',
-    find: '(before?.pending && before.untilLeaderReached) || isCut,',
-    replace: 'false,',
-  },
-  {
     name: 'a rotten entry counts as lost when nobody can be asked',
     file: 'src/broker/replica/repair/hole-filler.js',
     find: "nodes.every((node) => answers.get(node)?.kind === 'rotten')",
     replace: "all.every(({ kind }) => kind === 'rotten')",
-  },
-  {
-    name: 'entries in place of rot are written without their padding',
-    file: 'store/repair-plan.js',
-    find: 'for (const frame of padding === null ? [{ header, bytes }] : [padding, { header, bytes }]) {',
-    replace: 'for (const frame of [{ header, bytes }]) {',
   },
 ]
