@@ -164,8 +164,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a late append cuts what came after it, committed or not',
     file: 'raft/log.js',
-    find: 'if (index >= this.#first && this.termAt(index) !== term) {',
-    replace: 'if (index >= this.#first) {',
+    find: 'index > this.guessedTo && this.termAt(index) !== term) {',
+    replace: 'index > this.guessedTo) {',
     quick: true,
   },
   {
