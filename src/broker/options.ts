@@ -93,6 +93,11 @@ export interface ReplicaLimits {
   readonly stallMs: number
   /** Longest wait for a successor on a graceful stop, milliseconds. */
   readonly transferMsMax: number
+  /**
+   * So long a voter with a higher priority must have been able to lead before leadership goes back to it, and so long
+   * lies between two such handovers, milliseconds.
+   */
+  readonly leadershipReturnMs: number
   readonly flushBytesMax: number
   readonly zeroAheadBytes: number
   readonly tailCacheBytes: number
@@ -130,6 +135,7 @@ export const defaultReplicaLimits: ReplicaLimits = {
   // Half of the shortest election timeout: from there on a follower may miss a leader that is well.
   stallMs: 250,
   transferMsMax: 1500,
+  leadershipReturnMs: 30_000,
   flushBytesMax: 8 * mebibyte,
   zeroAheadBytes: 32 * mebibyte,
   tailCacheBytes: 64 * mebibyte,

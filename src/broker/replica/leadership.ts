@@ -14,6 +14,7 @@ import { HealthWatch } from './health/health-watch.ts'
 import { PeerPace } from './health/peer-pace.ts'
 import { LeaderFitness, type Unfitness } from './leader-fitness.ts'
 import type { Members } from './members.ts'
+import { PriorityReturn } from './priority-return.ts'
 import { type ReachablePeer, reachablePeers, successors } from './reachable-peers.ts'
 import type { RoleView } from './role-view.ts'
 
@@ -26,7 +27,7 @@ export interface LeadershipPorts {
   readonly group: string
   /** See `LeaderFitnessPorts`. */
   readonly patienceMs: number
-  readonly limits: Pick<ReplicaLimits, 'slowFsyncMs' | 'stallMs'>
+  readonly limits: Pick<ReplicaLimits, 'slowFsyncMs' | 'stallMs' | 'leadershipReturnMs'>
   step(input: Input): StepResult
   raftStatus(): RaftStatus
   readonly view: RoleView
@@ -44,9 +45,12 @@ export class Leadership {
   /** Told of every flush of the log. */
   readonly health: HealthWatch
   readonly #fitness: LeaderFitness
+  readonly #priorityReturn: PriorityReturn
   readonly #pace = new PeerPace()
   /** What is wrong, with what is known of it. */
   readonly #unfit = new Map<Unfitness, string>()
+  /** Ends listening to the membership. */
+  #forget: () => void = () => {}
 
   constructor(ports: LeadershipPorts) {
     this.#ports = ports
@@ -64,6 +68,15 @@ export class Leadership {
       isLeader: () => ports.view.role === 'leader',
       hasLeader: () => this.#hasLeader(),
       successors: (reasons) => this.#successorsFor(reasons),
+    })
+    this.#priorityReturn = new PriorityReturn({
+      clock: ports.clock,
+      node: ports.node,
+      calmMs: ports.limits.leadershipReturnMs,
+      history: ports.history,
+      raftStatus: ports.raftStatus,
+      isConnected: (node) => ports.members.isConnected(node),
+      step: ports.step,
     })
   }
 
@@ -101,6 +114,7 @@ export class Leadership {
   roleChanged(): void {
     this.#pace.forget()
     this.#fitness.roleChanged()
+    this.#priorityReturn.changed()
   }
 
   /** Members of any kind that a leader can count on now. */
@@ -110,11 +124,14 @@ export class Leadership {
 
   start(): void {
     this.health.start()
+    this.#forget = this.#ports.history.onChanged(() => this.#priorityReturn.changed())
   }
 
   stop(): void {
     this.health.stop()
     this.#fitness.stop()
+    this.#forget()
+    this.#priorityReturn.stop()
   }
 
   /** Begins to hand leadership to this voter. Throws NOT_LEADER, NOT_A_MEMBER, CHANGE_IN_PROGRESS, or

@@ -83,7 +83,10 @@ export function registerRaft(program: Command): void {
     .action((node: string, flags: ChangeFlags) =>
       change(flags, { kind: 'replace', node, raftAddress: flags.raftAddress ?? '' }),
     )
-  changing('priority <node>', 'who should rather lead: the higher number; 0 is normal')
+  changing(
+    'priority <node>',
+    'who should rather lead: the higher number, 0 is normal; leadership goes there once it is well',
+  )
     .argument('<n>', 'from 0 up', wholeNumber)
     .action((node: string, priority: number, flags: ChangeFlags) => change(flags, { kind: 'priority', node, priority }))
   registerRaftRecover(raft)
