@@ -28,6 +28,11 @@ export interface CommitLogOptions {
    */
   readonly origin?: LogOrigin
   /**
+   * Ranges that an earlier process was about to repair: what is read there may never have reached the disk, when its
+   * sync failed. Written again and synced on opening.
+   */
+  readonly doubtful?: readonly { readonly position: Position; readonly end: Position }[]
+  /**
    * Called once for every hole that a read or a scrub finds while the log is open (not for those in `recovery`).
    * The hole is in `holes` by then; one that grows or meets another is told again as a whole.
    */

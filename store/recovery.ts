@@ -154,6 +154,16 @@ async function existing(
   return [...segments, ...found.prepared]
 }
 
+/** A repair goes from the beginning of a hole to its end: what it wrote ends where there is a hole now. */
+async function rewriteDoubtful({ doubtful = [] }: CommitLogOptions, scan: LogScan, files: LogFiles): Promise<void> {
+  for (const { position, end } of doubtful) {
+    const from = Math.max(position, files.firstBase)
+    const hole = scan.holes.find((each) => each.end > from)
+    const to = Math.min(end, hole?.position ?? end, scan.tail.position)
+    if (from < to) await files.rewrite(from, to)
+  }
+}
+
 /**
  * Makes durable what was found, and zeros of what lies behind it. What is read now may come from the page cache of a
  * process whose sync failed or never came: frames beyond the promised end are written again before the sync, because
@@ -178,6 +188,7 @@ async function settle(
     await files.restoreHeaders(brokenHeaders)
     if (found.begun.length > 0) {
       await files.rewrite(Math.min(found.promisedEnd, tail.position), tail.position)
+      await rewriteDoubtful(options, state.scan, files)
       if (dirtyEnd > tail.position || found.strays.length > 0) await files.cut(tail, dirtyEnd)
       await files.writeMark(tail)
     } else if (found.strays.length > 0) await files.cut(tail, dirtyEnd)

@@ -370,4 +370,10 @@ export const mutants: readonly Mutant[] = [
     find: "nodes.every((node) => answers.get(node)?.kind === 'rotten')",
     replace: "all.every(({ kind }) => kind === 'rotten')",
   },
+  {
+    name: 'what a failed sync left in place of rot is trusted',
+    file: 'store/recovery.js',
+    find: 'await rewriteDoubtful(options, state.scan, files);',
+    replace: '',
+  },
 ]

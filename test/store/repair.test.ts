@@ -142,6 +142,23 @@ describe('frames for a hole', () => {
     await log.close()
   })
 
+  test('whose sync failed are written again by the next start, because the page cache shows what no disk holds', async () => {
+    const { disk, frames } = await closedLog([10, 10, 10], [1, 1, 1])
+    rotBody(disk, frames[1]!)
+    const log = await openTestLog(disk, options)
+    const { holes } = log
+    expect(ranges(holes)).toEqual(['2-2'])
+    disk.fail('sync', { code: 'EIO' })
+    await expect(log.repair(frames.slice(1, 2))).rejects.toMatchObject({ code: 'STORAGE_FAILED' })
+    const alive = disk.kill()
+    const again = await openTestLog(alive, { ...options, doubtful: holes })
+    expect(again.holes).toEqual([])
+    await again.close()
+    const last = await openTestLog(alive.crash(loseAllUnsynced), options)
+    expect(last.holes).toEqual([])
+    await last.close()
+  })
+
   test('without space for a lost file are refused, and fit later', async () => {
     const closed = await closedLog(sizes)
     const { disk, frames } = closed

@@ -34,6 +34,13 @@ export interface QuarantineRecord {
   readonly reason: string
   /** Rotten on every member: nobody can ever read these entries, and nothing is gained by waiting for them. */
   readonly lost: readonly LogRange[]
+  /** Positions in the log where entries are put back: until the end of the quarantine none of them is surely on disk. */
+  readonly mending?: readonly Mending[]
+}
+
+export interface Mending {
+  readonly position: number
+  readonly end: number
 }
 
 export class FolderRecords {

@@ -106,12 +106,13 @@ export async function recover(
   }
 }
 
-function openLog(
-  { directory, generations, onRot }: Generation,
+async function openLog(
+  { directory, generations, records, onRot }: Generation,
   configuration: FirstConfiguration,
   ports: Pick<BrokerPorts, 'disk'>,
   limits: ReplicaLimits,
 ): Promise<CommitLogApi> {
+  const mending = (await records.quarantine())?.mending ?? []
   return openCommitLog(ports.disk, {
     directory: logDirectory(directory, generations.log),
     segmentBytes: configuration.segmentBytes,
@@ -121,6 +122,7 @@ function openLog(
     flushBytesMax: limits.flushBytesMax,
     tailCacheBytes: limits.tailCacheBytes,
     blockCacheBytes: limits.blockCacheBytes,
+    doubtful: mending,
     onRot,
   })
 }
@@ -140,6 +142,7 @@ async function judge({ records, store }: Generation, facts: LogFacts): Promise<Q
     untilLeaderReached: (before?.pending && before.untilLeaderReached) || isCut,
     reason: ending ?? unplaced?.reason ?? lostFront ?? log.holes[0]?.reason ?? before?.reason ?? '',
     lost,
+    mending: before?.mending ?? [],
   }
   await records.saveQuarantine(record)
   await log.cutRottenTail()

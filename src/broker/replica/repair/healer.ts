@@ -132,6 +132,7 @@ export class Healer {
   async #healOne(hole: LogHole, views: readonly CopySourceView[], signal: AbortSignal): Promise<void> {
     const { fromIndex, toIndex } = hole
     const { events, logger, quarantine, term } = this.#ports
+    await quarantine.mends(hole)
     const outcome = await fillHole(this.#ports, hole, views, signal)
     switch (outcome.kind) {
       case 'repaired':

@@ -6,8 +6,11 @@
  * written in time does no harm: the next start finds the damage itself.
  */
 import type { LogRange } from '../../../rpc/methods.ts'
-import type { FolderRecords, QuarantineRecord } from '../identity.ts'
+import type { FolderRecords, Mending, QuarantineRecord } from '../identity.ts'
 import { isLost } from './damage.ts'
+
+/** Ranges that the record names. */
+const mendingMax = 32
 
 export class Quarantine {
   readonly #records: FolderRecords
@@ -44,10 +47,25 @@ export class Quarantine {
     return this.#save({ ...before, lost: [...this.lost, range] })
   }
 
+  /** Entries are about to be put back there. Durable when fulfilled. */
+  mends({ position, end, reason }: Mending & { readonly reason: string }): Promise<void> {
+    const before = this.#record?.pending
+      ? this.#record
+      : { pending: true, untilLeaderReached: false, reason, lost: this.lost }
+    const mending = before.mending ?? []
+    if (mending.some((each) => each.position <= position && end <= each.end)) return this.#saved()
+    return this.#save({ ...before, mending: atMost([...mending, { position, end }]) })
+  }
+
   /** Everything is made good, as far as anyone can. */
   end(): Promise<void> {
     if (this.lost.length === 0) return this.#save(null)
     return this.#save({ pending: false, untilLeaderReached: false, reason: '', lost: this.lost })
+  }
+
+  /** What was last said is durable. */
+  async #saved(): Promise<void> {
+    await this.#last
   }
 
   #save(record: QuarantineRecord | null): Promise<void> {
@@ -58,4 +76,11 @@ export class Quarantine {
     this.#last = run.catch(() => {})
     return run
   }
+}
+
+/** Too many become one that covers them all: more is written again at a start, and nothing is forgotten. */
+function atMost(mending: readonly Mending[]): readonly Mending[] {
+  if (mending.length <= mendingMax) return mending
+  const position = Math.min(...mending.map((each) => each.position))
+  return [{ position, end: Math.max(...mending.map(({ end }) => end)) }]
 }
