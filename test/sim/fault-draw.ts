@@ -62,6 +62,11 @@ export class FaultDraw {
         const forMs = random.spread(100, 3000)
         return { ...at, kind, hosts: others, forMs, cutMs: forMs + random.spread(20, 500) }
       }
+      case 'cut_off_slow_disk': {
+        const forMs = random.spread(100, 2000)
+        const factor = Math.max(5, (forMs * random.between(0.5, 2)) / this.#configuration.disk.syncMeanMs)
+        return { ...at, kind, hosts: others, factor, forMs }
+      }
       case 'partition': {
         // Sometimes a client can still talk to the one that is cut off.
         const hosts = [...others, ...this.#surroundings.clientHosts.filter(() => random.chance(0.5))]

@@ -22,6 +22,7 @@ export const faultKinds = [
   'clock_jump',
   'namesrv_restart',
   'cut_off_pause',
+  'cut_off_slow_disk',
 ] as const
 /** What is done to the group, not only to its nodes; drawn apart. */
 export const memberFaultKinds = ['wipe', 'add_node', 'remove_node', 'transfer'] as const
@@ -60,6 +61,13 @@ export type FaultEvent =
       readonly hosts: readonly string[]
       readonly forMs: number
       readonly cutMs: number
+    })
+  /** The network that leads to the peers and to the disk fails: cut off, with syncs that end after the cut does. */
+  | (At & {
+      readonly kind: 'cut_off_slow_disk'
+      readonly hosts: readonly string[]
+      readonly factor: number
+      readonly forMs: number
     })
   | (At & { readonly kind: 'partition'; readonly hosts: readonly string[]; readonly forMs: number })
   | (At & {

@@ -160,12 +160,11 @@ export class Faults {
     one_way_cut: (node, event) => this.#cutFor(oneWay(event, node), event.forMs),
     client_cut: (node, event) => this.#cutFor(both(this.#ports.clientHosts, node), event.forMs),
     connection_reset: (node, event) => this.#ports.network.reset(node.name, event.other),
-    slow_disk: (node, event) => {
-      node.slowness = event.factor
-      this.#later(event.forMs, () => {
-        node.slowness = 1
-      })
+    cut_off_slow_disk: (node, event) => {
+      this.#cutFor(both(event.hosts, node), event.forMs)
+      this.#slow(node, event)
     },
+    slow_disk: (node, event) => this.#slow(node, event),
     sync_failure: (node) => node.failNextSync(),
     disk_full: (node, event) => {
       node.setFull(true)
@@ -230,6 +229,13 @@ export class Faults {
     const { process } = node
     node.pause()
     this.#later(forMs, () => process?.resume())
+  }
+
+  #slow(node: SimNode, { factor, forMs }: { readonly factor: number; readonly forMs: number }): void {
+    node.slowness = factor
+    this.#later(forMs, () => {
+      node.slowness = 1
+    })
   }
 
   #cutFor(cuts: readonly Cut[], forMs: number): void {
