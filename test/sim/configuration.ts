@@ -38,6 +38,8 @@ export interface SimConfiguration {
   readonly senders: number
   readonly groupMembers: number
   readonly thinkMeanMs: number
+  /** Between two changes of topics. Absent: none. */
+  readonly topicChangeMeanMs?: number
   readonly bodyBytesMax: number
   readonly batchShare: number
   readonly sendTimeoutMs: number
@@ -68,11 +70,18 @@ const retentionShare = 0.35
 /** Share of the runs whose disks rot. */
 const rotShare = 0.3
 
+/** Share of the runs whose topics change. */
+const topicsShare = 0.4
+
 /** Share of the runs whose members change. */
 const membersShare = 0.3
 
 export function drawConfiguration(random: SimRandom): SimConfiguration {
-  const configuration = drawUntrimmed(random)
+  const topics = random.fork('topics')
+  const configuration = {
+    ...drawUntrimmed(random),
+    ...(topics.chance(topicsShare) ? { topicChangeMeanMs: Math.round(topics.spread(30, 300)) } : {}),
+  }
   const retention = random.fork('retention')
   const kept = retention.chance(retentionShare) ? withRetention(configuration, retention) : configuration
   const members = random.fork('members')

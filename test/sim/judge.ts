@@ -22,6 +22,7 @@ import { Electorate, type Machine } from './electorate.ts'
 import { KeptPromises } from './kept-promises.ts'
 import { fileOffsetOf, type Place, Rot } from './rot.ts'
 import type { SimNode } from './sim-node.ts'
+import { TopicHistory } from './topic-history.ts'
 import { Trims, wrongBeginning, wrongTrim } from './trim-checks.ts'
 
 /** Thrown to end a run that has failed. */
@@ -91,6 +92,7 @@ export class Judge {
   copies = 0
   readonly electorate: Electorate
   readonly rot: Rot
+  readonly topics = new TopicHistory()
   elections = 0
   violation: Violation | null = null
 
@@ -235,6 +237,12 @@ export class Judge {
     const entry = this.committedAt(index)
     if (!entry) this.fail(`P1: ${value} was acknowledged with index ${index}, which nobody has applied`)
     else this.#checkMajority(entry, 'S1: acknowledged')
+  }
+
+  /** A change by this entry was acknowledged. */
+  onChanged(index: number, what: string): void {
+    const entry = this.committedAt(index)
+    if (entry) this.#checkMajority(entry, what)
   }
 
   /** A consumer got a message. */
@@ -497,6 +505,7 @@ export class Judge {
 
   /** The first time that this entry is applied anywhere. */
   #learn({ machine }: Replica, entry: CommittedEntry, result: ApplyResult): void {
+    this.topics.learn(entry.index, result)
     if (result.kind === 'stored' && !result.duplicate) this.#learnBatch(entry, result)
     if (result.kind === 'membership') this.electorate.applied(entry.index, result.membership)
     if (result.kind === 'trimmed') this.#learnTrim(machine)

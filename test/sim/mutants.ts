@@ -228,6 +228,26 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
+    name: 'a new topic is acknowledged before it is committed',
+    file: 'src/broker/handler/topics.js',
+    find: "return replyOf(await change(replica, { kind: 'create_topic', config }, context));",
+    replace:
+      "const made = change(replica, { kind: 'create_topic', config }, context); made.catch(() => {}); return replica.leading ? { topic: { topicId: replica.machine.appliedIndex, config } } : replyOf(await made);",
+  },
+  {
+    name: 'new settings of a topic are not part of the state',
+    file: 'src/broker/apply/topics.js',
+    find: 'return this.#change({ topicId: existing.topicId, config });',
+    replace: 'const changed = { topicId: existing.topicId, config }; this.#put(changed); return changed;',
+  },
+  {
+    name: 'the ends of queues are told without asking whether the leader still leads',
+    file: 'src/broker/handler/topics.js',
+    find: 'await becomeCurrent(replica, waitOptions(context));\n        const topic = topicNamed(',
+    replace:
+      'if (!replica.leading) await becomeCurrent(replica, waitOptions(context));\n        const topic = topicNamed(',
+  },
+  {
     name: 'the checksum of a body is ignored',
     file: 'store/frame.js',
     find: 'return crc32(bytes.subarray(frameHeaderBytes, header.frameLength)) === header.bodyChecksum;',

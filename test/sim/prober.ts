@@ -1,6 +1,6 @@
 /**
  * Asks single nodes, whoever leads, for what only a current state may answer: the ends of the queues, the committed
- * offsets, and a read index. A node that was deposed while it was paused or cut off must not answer from its own
+ * offsets, the topics, and a read index. A node that was deposed while it was paused or cut off must not answer from its own
  * memory, and a follower not from what it has applied so far (thesis 6.4). Started by the workload.
  */
 import { sleep } from '../../src/common/clock.ts'
@@ -26,6 +26,7 @@ export interface ProberPorts {
   stopping(): boolean
 }
 
+const kinds = ['read index', 'ends', 'committed offsets', 'topics'] as const
 const pauseMeanMs = 60
 const leadingShare = 0.6
 /** Longer than a node is paused: what it answers when it wakes up is what this is about. */
@@ -53,10 +54,10 @@ export class Prober {
       // One that believes that it leads may have been deposed long ago.
       const leading = nodes.filter((candidate) => candidate.broker?.replica?.leading)
       const node = random.pick(leading.length > 0 && random.chance(leadingShare) ? leading : nodes)
-      const kind = random.below(3)
+      const kind = random.pick(kinds)
       if (before.index === 0 || node.dormant || this.#waiting >= waitingMax) continue
-      if (kind === 0) this.#readIndex(node, before)
-      else void this.#ask(node, before, kind === 1)
+      if (kind === 'read index') this.#readIndex(node, before)
+      else void this.#ask(node, before, kind)
     }
   }
 
@@ -74,21 +75,34 @@ export class Prober {
               `P4: ${node.name} (${replica.role}) reads at ${replica.appliedIndex}, ${before.index} was acknowledged before`,
           )
         },
-        (error: unknown) => this.#onError(node, 'a read index', error),
+        (error: unknown) => this.#onError(node, 'read index', error),
       )
     })
   }
 
-  async #ask(node: SimNode, before: ToldBefore, wantsEnds: boolean): Promise<void> {
+  async #ask(node: SimNode, before: ToldBefore, kind: (typeof kinds)[number]): Promise<void> {
     this.#waiting++
     try {
-      if (wantsEnds) await this.#askEnds(node, before)
+      if (kind === 'ends') await this.#askEnds(node, before)
+      else if (kind === 'topics') await this.#askTopics(node, before)
       else await this.#askCommitted(node, before)
       this.answers++
     } catch (error) {
-      this.#onError(node, wantsEnds ? 'a topic' : 'offsets', error)
+      this.#onError(node, kind, error)
     }
     this.#waiting--
+  }
+
+  async #askTopics(node: SimNode, before: ToldBefore): Promise<void> {
+    const { judge } = this.#ports
+    const { topics } = await this.#channel(node).call(adminMethods.listTopics, {}, { timeoutMs: callMs })
+    for (const name of judge.topics.names) {
+      const state = topics.find(({ config }) => config.topic === name)?.config ?? null
+      judge.check(
+        judge.topics.wasSince(name, before.index, state),
+        () => `P4: ${node.name} says that topic ${name} is ${JSON.stringify(state)}, it was not since ${before.index}`,
+      )
+    }
   }
 
   async #askEnds(node: SimNode, before: ToldBefore): Promise<void> {

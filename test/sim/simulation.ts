@@ -52,6 +52,9 @@ export interface RunResult {
   readonly unknown: number
   readonly consumed: number
   readonly commits: number
+  /** Answers that had to be current, and changes of topics that were acknowledged. */
+  readonly reads: number
+  readonly topicChanges: number
   /** Times that the group gave up the beginning of its log, and copies that took its place. */
   readonly trims: number
   readonly copies: number
@@ -269,7 +272,7 @@ class Simulation {
 
   async #checkAll(): Promise<void> {
     if (this.#judge.violation) return
-    this.#workload.checkAcknowledged()
+    this.#workload.checkAcknowledged(this.#healthy)
     let checked = false
     checkAgreement(this.#healthy, this.#judge, this.#configuration).then(
       () => {
@@ -452,6 +455,8 @@ class Simulation {
       unknown: this.#workload.unknown,
       consumed: this.#workload.consumed,
       commits: this.#workload.commits,
+      reads: this.#workload.reads,
+      topicChanges: this.#workload.topicChanges,
       trims: this.#judge.trims,
       copies: this.#judge.copies,
       rotted: this.#judge.rot.entries,

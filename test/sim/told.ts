@@ -37,6 +37,11 @@ export class Told {
     this.#ends[queue] = Math.max(this.#ends[queue] ?? 0, offset + 1)
   }
 
+  /** Something else that users know to be done. */
+  changed(index: number): void {
+    this.#index = Math.max(this.#index, index)
+  }
+
   commit(queue: number, offset: number): void {
     if (offset > (this.#committed.get(queue) ?? 0)) this.#committed.set(queue, offset)
   }

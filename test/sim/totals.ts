@@ -11,6 +11,8 @@ export class Totals {
   unknown = 0
   consumed = 0
   commits = 0
+  reads = 0
+  topicChanges = 0
   trims = 0
   copies = 0
   rotted = 0
@@ -31,6 +33,8 @@ export class Totals {
     this.unknown += result.unknown
     this.consumed += result.consumed
     this.commits += result.commits
+    this.reads += result.reads
+    this.topicChanges += result.topicChanges
     this.trims += result.trims
     this.copies += result.copies
     this.rotted += result.rotted
@@ -44,7 +48,8 @@ export class Totals {
 
   summary(seconds: number): object {
     const { seeds, failed, elections, crashes, acknowledged, faults } = this
-    const { unknown, consumed, commits, trims, copies, rotted, changes, events, repeated, faultsByKind } = this
+    const { unknown, consumed, commits, reads, topicChanges, trims, copies, rotted, changes, events } = this
+    const { repeated, faultsByKind } = this
     const virtualSeconds = Math.round(this.virtualMs / 1000)
     return {
       seeds,
@@ -57,6 +62,8 @@ export class Totals {
       unknown,
       consumed,
       commits,
+      reads,
+      topicChanges,
       trims,
       copies,
       rotted,

@@ -21,6 +21,7 @@ import type { SimNode } from './sim-node.ts'
 import type { SimProcess } from './sim-process.ts'
 import { TokenReader } from './token-reader.ts'
 import { type Acknowledged, Told } from './told.ts'
+import { TopicChanger } from './topic-changer.ts'
 
 export const topic = 'sim'
 export const consumerGroup = 'sim-group'
@@ -48,6 +49,9 @@ export class Workload {
   /** By queue: how far the reader has come. */
   readonly #position = new Map<number, number>()
   readonly #filling = filling.toString('latin1')
+  #prober: Prober | null = null
+  #tokenReader: TokenReader | null = null
+  #topicChanger: TopicChanger | null = null
   #client: Client | null = null
   #producer: Producer | null = null
   #sent = 0
@@ -79,6 +83,16 @@ export class Workload {
     return Object.fromEntries(this.#errors)
   }
 
+  /** Answers that had to be current. */
+  get reads(): number {
+    return (this.#prober?.answers ?? 0) + (this.#tokenReader?.seen ?? 0)
+  }
+
+  /** Acknowledged. */
+  get topicChanges(): number {
+    return this.#topicChanger?.acknowledged ?? 0
+  }
+
   get started(): boolean {
     return this.#producer !== null
   }
@@ -104,7 +118,7 @@ export class Workload {
     for (let sender = 0; sender < senders; sender++) this.#guard(this.#runSender(sender))
     this.#guard(this.#runReader())
     for (let member = 0; member < groupMembers; member++) this.#guard(this.#startMember(member))
-    this.#guard(this.#startReadChecks())
+    this.#guard(this.#startOthers())
   }
 
   /** Senders finish what they have begun. */
@@ -120,7 +134,8 @@ export class Workload {
   }
 
   /** Every acknowledged message lies where the producer was told; nothing that was refused is there. */
-  checkAcknowledged(): void {
+  checkAcknowledged(nodes: readonly SimNode[]): void {
+    this.#topicChanger?.check(nodes)
     for (const { value, queue, offset, index } of this.acknowledged) {
       this.#judge.onAcknowledged(value, { queue, offset, index })
     }
@@ -152,9 +167,10 @@ export class Workload {
     return this.#runGroup(member, await this.#connect(this.#second))
   }
 
-  /** Those who read what they must see by now. */
-  async #startReadChecks(): Promise<void> {
-    const client = await this.#connect(this.#second, 'reads')
+  /** Those who read what they must see by now, and who changes topics. */
+  async #startOthers(): Promise<void> {
+    const client = await this.#connect(this.#second, 'others')
+    const { topicChangeMeanMs, queues } = this.#configuration
     const ports = {
       process: this.#second,
       network: this.#network,
@@ -168,8 +184,15 @@ export class Workload {
       onBatch: (batch: ConsumedBatch) => this.#onBatch(batch),
       stopping: () => this.#stopping,
     }
-    this.#guard(new Prober({ ...ports, random: this.#random.fork('prober') }).run())
-    this.#guard(new TokenReader({ ...ports, random: this.#random.fork('token reader') }).run())
+    this.#prober = new Prober({ ...ports, random: this.#random.fork('prober') })
+    this.#guard(this.#prober.run())
+    this.#tokenReader = new TokenReader({ ...ports, random: this.#random.fork('token reader') })
+    this.#guard(this.#tokenReader.run())
+    if (topicChangeMeanMs === undefined) return
+    const random = this.#random.fork('topic changer')
+    const target = { queues: queues + random.below(3), pauseMeanMs: topicChangeMeanMs }
+    this.#topicChanger = new TopicChanger({ ...ports, ...target, random })
+    this.#guard(this.#topicChanger.run())
   }
 
   async #runSender(sender: number): Promise<void> {
@@ -215,9 +238,9 @@ export class Workload {
   /** Follows all queues from their beginning to the end of the run. */
   async #runReader(): Promise<void> {
     const reader = open(this.#client as Client, { readFrom: this.#configuration.readFrom, longPollMs: 300 })
-    const queues = await this.#assign(reader)
+    await this.#assign(reader)
     for (;;) {
-      const batch = await this.#poll(reader, queues, { waitMs: 1000 })
+      const batch = await this.#poll(reader, { waitMs: 1000 })
       if (batch === null || batch === 'moved') continue
       this.#onBatch(batch)
       const next = this.#position.get(batch.queue.queue) ?? 0
@@ -237,7 +260,6 @@ export class Workload {
   /** `moved`: messages that were to come next have been trimmed, and reading goes on behind them. */
   async #poll(
     consumer: PullConsumer,
-    queues: readonly MessageQueue[],
     options: { readonly waitMs: number; readonly maxMessages?: number },
   ): Promise<ConsumedBatch | 'moved' | null> {
     try {
@@ -245,7 +267,9 @@ export class Workload {
     } catch (error) {
       if (!(error instanceof LedgerError) || error.code !== 'PULL_OFFSET_MOVED') throw error
       this.#note(error)
-      const behind = queues.filter((queue) => consumer.position(queue) < this.#judge.minOffset(queue.queue))
+      const behind = consumer
+        .assignment()
+        .filter((queue) => consumer.position(queue) < this.#judge.minOffset(queue.queue))
       this.#judge.check(behind.length > 0, () => `P1: nothing that was to come is trimmed, but: ${describe(error)}`)
       for (const queue of behind) await consumer.seek(queue, this.#judge.minOffset(queue.queue))
       return 'moved'
@@ -266,7 +290,7 @@ export class Workload {
       let mayCommit = true
       for (const queue of queues) this.#checkStart(consumer, queue, before.get(queue.queue) ?? 0)
       for (let round = random.below(30); round > 0 && !this.#stopping; round--) {
-        const batch = await this.#poll(consumer, queues, { waitMs: 200, maxMessages: 1 + random.below(10) })
+        const batch = await this.#poll(consumer, { waitMs: 200, maxMessages: 1 + random.below(10) })
         // A commit after a seek may move the group back, behind what another member has committed.
         if (batch === 'moved') mayCommit = false
         else if (batch) this.#onBatch(batch)
