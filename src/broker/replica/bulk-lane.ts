@@ -8,6 +8,7 @@
 import type { Append } from '../../../raft/index.ts'
 import { type CommitLogApi, type Frame, frameTypes } from '../../../store/index.ts'
 import type { Logger } from '../../common/logger.ts'
+import type { LogRange } from '../../rpc/methods.ts'
 import type { PeerLink } from './peer-link.ts'
 
 export interface BulkLanePorts {
@@ -16,6 +17,8 @@ export interface BulkLanePorts {
   readonly bytesMax: number
   readonly logger: Logger
   encode(message: Append, frames: readonly Frame[]): Buffer
+  /** Entries for the peer are not in memory, and the disk does not give them. Said at every attempt. */
+  unreadable(range: LogRange): void
   /** Appends were dropped; said once until the lane works again. */
   unreachable(): void
 }
@@ -69,6 +72,7 @@ export class BulkLane {
     } catch (error) {
       // Cut by retention or truncation meanwhile, or rotten here: the peer must get it another way.
       this.#ports.logger.warn('entries for a peer could not be read', { error, from: message.prevIndex + 1 })
+      this.#ports.unreadable({ fromIndex: message.prevIndex + 1, toIndex: message.prevIndex + message.entries.length })
     }
     this.#reading = false
     // The lane may have been dropped while the disk was read.

@@ -73,7 +73,7 @@ export function copySourceOf(
  * A copy cannot get past lost entries, but it can begin behind them, at a segment, when a state covers what it leaves
  * out. Until there is such a segment it begins where the log does, and waits at the lost entries.
  */
-function copyOrigin(
+export function copyOrigin(
   log: Pick<CommitLogApi, 'origin' | 'originBehind'>,
   lost: readonly LogRange[],
   appliedIndex: number,

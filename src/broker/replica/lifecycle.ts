@@ -182,6 +182,7 @@ export class ReplicaLifecycle {
       ...this.#parts,
       recovered,
       leftBehind: (firstIndex) => upkeep.leftBehind(firstIndex),
+      unreadable: (range) => upkeep.unreadable(range),
       quarantineEnded: () => upkeep.quarantineEnded(),
       failed: (error) => this.#fail(error),
     })

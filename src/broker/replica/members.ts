@@ -8,7 +8,7 @@ import type { Input, PeerMessage } from '../../../raft/index.ts'
 import type { CommitLogApi } from '../../../store/index.ts'
 import type { LedgerError } from '../../common/errors.ts'
 import type { Logger } from '../../common/logger.ts'
-import type { FirstConfiguration, Hello, Member } from '../../rpc/methods.ts'
+import type { FirstConfiguration, Hello, LogRange, Member } from '../../rpc/methods.ts'
 import type { EventSink } from '../events.ts'
 import { membersMax } from '../membership/change.ts'
 import type { MembershipHistory } from '../membership/history.ts'
@@ -36,6 +36,8 @@ export interface MembersParts {
   step(input: Input): void
   /** This member refused us. */
   refused(node: string, reason: string): void
+  /** Entries that a member lacks could not be read here. */
+  unreadable(range: LogRange): void
   /** A member said that this node is none, by a membership as new as ours; or one let us in again. */
   disowned(by: string | null): void
 }
@@ -70,6 +72,7 @@ export class Members {
       connected: (node) => this.#onConnected(node),
       lost: (node, error) => this.#onLost(node, error),
       refused: (node, error) => this.#onRefused(node, error),
+      unreadable: (range) => parts.unreadable(range),
       // Later, not now: the core is in the middle of handing out the message that could not be sent.
       unreachable: (node) => clock.defer(() => parts.step({ kind: 'unreachable', peer: node })),
     })

@@ -8,7 +8,7 @@ import type { CommitLogApi, Frame } from '../../../store/index.ts'
 import type { Clock, Random } from '../../common/clock.ts'
 import type { LedgerError } from '../../common/errors.ts'
 import type { Logger } from '../../common/logger.ts'
-import type { Hello, Member } from '../../rpc/methods.ts'
+import type { Hello, LogRange, Member } from '../../rpc/methods.ts'
 import { raftMethods } from '../../rpc/methods.ts'
 import { encodePeerFrame } from '../../rpc/peer-codec.ts'
 import type { Channel, Transport } from '../../rpc/transport.ts'
@@ -32,6 +32,8 @@ export interface PeersPorts {
   lost(node: string, error: LedgerError | undefined): void
   refused(node: string, error: LedgerError): void
   unreachable(node: string): void
+  /** Entries that a member lacks could not be read here. */
+  unreadable(range: LogRange): void
 }
 
 interface Peer {
@@ -165,6 +167,7 @@ export class Peers {
       logger,
       bytesMax: limits.peerQueueBytesMax,
       encode: (message, frames) => this.#encode(message, frames),
+      unreadable: (range) => this.#ports.unreadable(range),
       unreachable: () => this.#ports.unreachable(node),
     })
     const channels = [controlChannel, bulkChannel]

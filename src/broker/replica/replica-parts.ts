@@ -1,6 +1,6 @@
 /** What a replica is made of: given by `lifecycle.ts`, which recovered it and decides what follows when it ends. */
 import type { Logger } from '../../common/logger.ts'
-import type { FirstConfiguration } from '../../rpc/methods.ts'
+import type { FirstConfiguration, LogRange } from '../../rpc/methods.ts'
 import type { EventSink } from '../events.ts'
 import type { BrokerOptions, BrokerPorts } from '../options.ts'
 import type { Folder } from './folder.ts'
@@ -22,6 +22,8 @@ export interface ReplicaParts {
   refused(node: string, reason: string): void
   /** The group's log begins behind the end of ours: only a copy helps. Told again and again. */
   leftBehind(firstIndex: number): void
+  /** Entries that a member lacks could not be read here. Told again and again. */
+  unreadable(range: LogRange): void
   /** The core says that this node may vote again. */
   quarantineEnded(): void
   /** The replica has stopped for good and answers nobody. */

@@ -4,7 +4,14 @@
  * Made by `broker.ts` after recovery; handlers and the registrar see it as `ReplicaApi`. It wires and translates; the
  * order of effects is the loop's, decisions are the core's. Nothing in it is shared with another replica.
  */
-import { defaultRaftConfig, type PeerMessage, RaftCore, type RaftEvent, type RaftStatus } from '../../../raft/index.ts'
+import {
+  defaultRaftConfig,
+  type EntryId,
+  type PeerMessage,
+  RaftCore,
+  type RaftEvent,
+  type RaftStatus,
+} from '../../../raft/index.ts'
 import { type CommitLogApi, type Frame, type FrameType, frameTypes } from '../../../store/index.ts'
 import { sleep } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
@@ -154,6 +161,11 @@ export class Replica implements ReplicaApi {
   /** No hole is left that could be filled. */
   healed(): void {
     this.#loop.step({ kind: 'healed' })
+  }
+
+  /** Nothing up to here is sent to anyone any more. */
+  givesUpTo({ index, term }: EntryId): void {
+    this.#loop.step({ kind: 'compacted', first: index + 1, previousTerm: term })
   }
 
   /** What was unreadable may be readable now. */

@@ -16,6 +16,7 @@ import { isPending } from './catch-up/incoming.ts'
 import { agreesAt } from './catch-up/own-log.ts'
 import type { CopySourceView } from './catch-up/planner.ts'
 import { Sources } from './catch-up/sources.ts'
+import { copyOrigin } from './copy-server.ts'
 import type { Generations, LogEnd } from './generations.ts'
 import type { LifecycleParts } from './lifecycle.ts'
 import { buildName, featureLevel, protocolVersion } from './peer-server.ts'
@@ -97,6 +98,7 @@ export class Upkeep {
       quarantine,
       isBeyondRepair: recovered.lostFront !== null,
       term: () => replica.term,
+      appliedIndex: () => replica.appliedIndex,
       quarantined: () => replica.quarantine(),
       healed: () => replica.healed(),
       beginAgain: recovered.isBlind ? () => void this.#parts.beginAgain().catch(failed) : null,
@@ -145,6 +147,19 @@ export class Upkeep {
 
   leftBehind(firstIndex: number): void {
     this.#catchUp.start('whole', `the log of the leader begins at ${firstIndex}`)
+  }
+
+  /**
+   * A member lacks these entries and they cannot be read here. What nobody has cannot be sent to it ever: for the core
+   * the log begins behind it from now on, where a copy begins, too, so that the member is told to fetch one. Asked again
+   * with every attempt to send, until the log goes on in another segment.
+   */
+  unreadable({ fromIndex, toIndex }: LogRange): void {
+    const replica = this.#parts.replica()
+    const lost = this.#quarantine?.lost ?? []
+    if (!replica || !lost.some((range) => range.fromIndex <= toIndex && fromIndex <= range.toIndex)) return
+    const origin = copyOrigin(replica.log, lost, replica.raftStatus().applied)
+    if (origin.index > replica.log.origin.index) replica.givesUpTo(origin)
   }
 
   /** A copy that was begun before the last stop, or a state that has to come before anything can be applied. */

@@ -2,8 +2,8 @@
  * Makes a damaged log whole again: fetches the entries of every hole from the other members and puts them back.
  * Owned by `upkeep.ts`, one for each replica that runs.
  *
- * How one hole is filled is in `hole-filler.ts`. Only when every member was asked and has the same entry rotten it is
- * lost: then the node goes on without it, and reads of exactly that range fail. When what the others have committed
+ * How one hole is filled is in `hole-filler.ts`. Only when every member was asked and has the same entry rotten, or does
+ * not have it although it was applied, it is lost: then the node goes on without it, and reads of exactly that range fail. When what the others have committed
  * does not follow the entries beside the hole, those are wrong, and only a whole copy helps.
  */
 import type { CommitLogApi, LogHole } from '../../../../store/index.ts'
@@ -34,6 +34,7 @@ export interface HealerPorts {
   /** Only a whole copy can make this log good: what it holds is repaired, and the node does not vote all the same. */
   readonly isBeyondRepair: boolean
   term(): number
+  appliedIndex(): number
   /** The core must know: no vote, no leadership. */
   quarantined(): void
   /** Nothing is left that could be filled. */
@@ -144,7 +145,7 @@ export class Healer {
       case 'lost':
         await quarantine.addLost(outcome.range)
         events.emit('data_loss', term(), { ...outcome.range })
-        logger.error('entries are rotten on every member: they are lost', { ...outcome.range })
+        logger.error('no member has these entries any more: they are lost', { ...outcome.range })
         this.#ports.lost(outcome.range)
         return
       case 'misfit':

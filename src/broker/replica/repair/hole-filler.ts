@@ -15,12 +15,14 @@ import type { Sources } from '../catch-up/sources.ts'
 export interface FillerPorts {
   readonly log: Pick<CommitLogApi, 'holes' | 'repair'>
   readonly sources: Pick<Sources, 'nodes' | 'fetchLog' | 'failed'>
+  /** What the own state machine has applied. */
+  appliedIndex(): number
 }
 
 /** What asking all others for one hole came to. */
 export type FillOutcome =
   | { readonly kind: 'repaired' }
-  /** Every member was asked, and has the first entry of this rotten, too. */
+  /** Every member was asked, and has the first entry of this rotten, too, or never had it although it was applied. */
   | { readonly kind: 'lost'; readonly range: LogRange }
   /** Whoever can be reached has committed entries that do not follow the own ones, or none that old any more. */
   | { readonly kind: 'misfit'; readonly reason: string }
@@ -32,7 +34,7 @@ type Answer =
   | { readonly kind: 'rotten' }
   | { readonly kind: 'misfit'; readonly reason: string }
   | { readonly kind: 'failed'; readonly reason: string }
-  /** It knows of nothing committed there. */
+  /** It has nothing there that follows, committed or not. */
   | { readonly kind: 'behind' }
 
 interface Asked {
@@ -62,7 +64,9 @@ export async function fillHole(
   }
   const next = firstOpen(ports.log, hole)
   if (next === null) return { kind: 'repaired' }
-  return conclude({ fromIndex: next, toIndex: hole.toIndex }, ports.sources.nodes, answers)
+  const range = { fromIndex: next, toIndex: hole.toIndex }
+  const applied = Math.max(ports.appliedIndex(), ...views.map(({ appliedIndex }) => appliedIndex))
+  return conclude(range, applied, ports.sources.nodes, answers)
 }
 
 /** First entry of the hole that is still missing; a hole shrinks from its beginning. */
@@ -111,10 +115,22 @@ async function fill(
   return null
 }
 
-function conclude(range: LogRange, nodes: readonly string[], answers: ReadonlyMap<string, Answer>): FillOutcome {
+/** `applied`: what the state of some member holds, this node included. */
+function conclude(
+  range: LogRange,
+  applied: number,
+  nodes: readonly string[],
+  answers: ReadonlyMap<string, Answer>,
+): FillOutcome {
   const all = [...answers.values()]
+  // Whoever does not have an entry may be right: it was never committed, and gets replaced. One that was applied was
+  // committed, and whoever lacks it will not get it from anyone: waiting for it, no majority might ever vote again.
+  const isGone = (node: string): boolean => {
+    const kind = answers.get(node)?.kind
+    return kind === 'rotten' || (kind === 'behind' && range.toIndex <= applied)
+  }
   // What lies behind the first lost entries cannot be placed, but whoever has it whole can serve it.
-  if (nodes.length > 0 && nodes.every((node) => answers.get(node)?.kind === 'rotten')) return { kind: 'lost', range }
+  if (nodes.length > 0 && nodes.every(isGone)) return { kind: 'lost', range }
   const failure = all.find(({ kind }) => kind === 'failed')
   const misfit = all.find((answer) => answer.kind === 'misfit')
   if (misfit && !failure) return misfit

@@ -323,3 +323,32 @@ test('P6: a copy begins behind lost entries as soon as the log goes on in anothe
   expectEqualLogs(cluster)
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
 })
+
+test('P6: what two have rotten and the third never had is lost, and the third gets past it by a copy', async () => {
+  cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes } })
+  await cluster.start()
+  const first = await cluster.leader()
+  await fill(cluster.replica(first), 'both', 100)
+  const behind = cluster.nodes.find((node) => node !== first) as string
+  const rest = cluster.nodes.filter((node) => node !== behind)
+  cluster.kill(behind)
+  await fill(cluster.replica(await cluster.leader(rest)), 'without', 400)
+  await cluster.settled(rest)
+  for (const node of rest) await rot(node, 300)
+  for (const node of rest) await cluster.stop(node)
+  await cluster.start()
+  const leader = await cluster.leader()
+  expect(rest).toContain(leader)
+  for (const node of rest) {
+    await eventually(`${node} says so`, () => cluster.broker(node).status().lost.length === 1)
+    expect(cluster.broker(node).status()).toMatchObject({ lost: [{ fromIndex: 300, toIndex: 300 }], quarantine: '' })
+  }
+  await fill(cluster.replica(leader), 'after', 300)
+  await eventually('the copy is in force', () => kindsOf(behind).includes('catch_up_finished'), {
+    timeoutMs: 20_000,
+    state: () => [cluster.state(), cluster.broker(behind).status()],
+  })
+  await cluster.settled()
+  expect(cluster.replica(behind).log.firstIndex).toBeGreaterThan(300)
+  expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
+})

@@ -42,12 +42,18 @@ interface Peer {
   readonly log: CommitLogApi
   readonly commit: number
   readonly firstIndex?: number
+  readonly applied?: number
 }
 
 /** Asks the peers in the order in which they are given. */
-async function fillFrom(own: CommitLogApi, peers: Readonly<Record<string, Peer | null>>): Promise<FillOutcome> {
+async function fillFrom(
+  own: CommitLogApi,
+  peers: Readonly<Record<string, Peer | null>>,
+  applied = 0,
+): Promise<FillOutcome> {
   const ports: FillerPorts = {
     log: own,
+    appliedIndex: () => applied,
     sources: {
       nodes: Object.keys(peers),
       failed: () => {},
@@ -67,9 +73,9 @@ async function fillFrom(own: CommitLogApi, peers: Readonly<Record<string, Peer |
   }
   const views = Object.entries(peers).flatMap(([node, peer]): CopySourceView[] => {
     if (!peer) return []
-    const { log, commit, firstIndex = 1 } = peer
+    const { log, commit, firstIndex = 1, applied: appliedIndex = 0 } = peer
     const { endPosition, origin } = log
-    return [{ node, firstIndex, origin, lastIndex: commit, endPosition, appliedIndex: 0, leads: false }]
+    return [{ node, firstIndex, origin, lastIndex: commit, endPosition, appliedIndex, leads: false }]
   })
   const [hole] = own.holes
   if (!hole) throw new Error('no hole')
@@ -125,3 +131,17 @@ test('an entry is lost only when every member has it rotten', async () => {
 function pairOf({ term, text }: Entry): [term: number, text: string] {
   return [term, text]
 }
+
+test('an entry that was applied is lost when the others have it rotten or never had it; one that was not may come', async () => {
+  const own = await logOf(truth, [3])
+  const rotten = { log: await logOf(truth, [3]), commit: 5 }
+  const behind = { log: await logOf(truth.slice(0, 2)), commit: 2 }
+  const lost = { kind: 'lost', range: { fromIndex: 3, toIndex: 3 } }
+  expect(await fillFrom(own, { rotten, behind })).toMatchObject({ kind: 'unknown' })
+  expect(await fillFrom(own, { rotten, behind }, 2)).toMatchObject({ kind: 'unknown' })
+  expect(await fillFrom(own, { rotten, behind }, 3)).toEqual(lost)
+  expect(await fillFrom(own, { rotten: { ...rotten, applied: 4 }, behind })).toEqual(lost)
+  expect(await fillFrom(own, { rotten, behind, silent: null }, 5)).toMatchObject({ kind: 'unknown' })
+  const trimmed = { log: await logOf(truth), commit: 5, firstIndex: 4 }
+  expect(await fillFrom(own, { rotten, behind, trimmed }, 5)).toMatchObject({ kind: 'misfit' })
+})
