@@ -387,8 +387,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a rotten entry counts as lost when nobody can be asked',
     file: 'src/broker/replica/repair/hole-filler.js',
-    find: "nodes.every((node) => answers.get(node)?.kind === 'rotten')",
-    replace: "all.every(({ kind }) => kind === 'rotten')",
+    find: 'nodes.length > 0 && nodes.every(isGone)',
+    replace: 'nodes.filter((node) => answers.has(node)).every(isGone)',
   },
   {
     name: 'what a failed sync left in place of rot is trusted',
