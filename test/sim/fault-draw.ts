@@ -89,9 +89,9 @@ export class FaultDraw {
         return { ...at, kind, shiftMs: random.between(-1, 1) * random.spread(100, 3_600_000) }
       case 'bit_rot': {
         // At the very end it costs most.
-        const depth = random.pick([1, 0.1, 0]) * random.next()
-        const entries = random.pick([1, 1, 2, 5])
         const downMs = random.chance(0.4) ? this.#downMs(random) : null
+        const depth = random.pick(downMs === null ? [1, 0.1, 0] : [0.1, 0, 0]) * random.next()
+        const entries = random.pick([1, 1, 2, 5])
         return { ...at, kind, depth, entries, places: placesIn(random), downMs }
       }
       case 'sync_failure':

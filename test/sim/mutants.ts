@@ -396,4 +396,16 @@ export const mutants: readonly Mutant[] = [
     find: 'await rewriteDoubtful(options, state.scan, files);',
     replace: '',
   },
+  {
+    name: 'a node forgets in a restart that rot has cost it the end of its log',
+    file: 'src/broker/replica/recovery.js',
+    find: 'await records.saveQuarantine(record);',
+    replace: '',
+  },
+  {
+    name: 'a node whose rotten end was cut votes before it has reached a leader',
+    file: 'src/broker/replica/recovery.js',
+    find: '(before?.pending && before.untilLeaderReached) || isCut,',
+    replace: 'false,',
+  },
 ]
