@@ -29,6 +29,8 @@ import { type UpkeepStatus, upkeepStatus } from './upkeep-status.ts'
 /** Rounds of asking what the group has, before a node without any log begins all the same. */
 const askRoundsMax = 20
 const askPauseMs = 250
+/** Between two looks for other members while a first copy gets no answer. */
+const askAgainMs = 1000
 
 export interface UpkeepParts extends LifecycleParts {
   /** The one that runs, null in between. */
@@ -77,8 +79,10 @@ export class Upkeep {
     // An initial member may be all that the group has.
     if (configuration.members.some((member) => member.node === node && member.disk === disk)) return false
     const isWorthIt = await this.#isWorthCopying()
-    if (isWorthIt) this.#catchUp.start('whole', 'this node has nothing of the log')
-    return isWorthIt
+    if (!isWorthIt) return false
+    this.#catchUp.start('whole', 'this node has nothing of the log')
+    void this.#keepAsking()
+    return true
   }
 
   /** A replica begins. */
@@ -204,6 +208,18 @@ export class Upkeep {
 
   #isLarge({ endPosition, origin }: CopySourceView): boolean {
     return origin.index > 0 || endPosition - origin.position > limitsOf(this.#parts.options).copyFirstBytes
+  }
+
+  /**
+   * Those that were found may all be replaced while this node copies, and after an outage of the whole group it may have
+   * begun before anybody else could tell who belongs to it.
+   */
+  async #keepAsking(): Promise<void> {
+    const { clock } = this.#parts.ports
+    while (this.#parts.replica() === null && !this.#stop.signal.aborted) {
+      if (this.#copySources.silent.length === this.#copySources.nodes.length) await this.#findMembers()
+      await sleep(clock, askAgainMs, this.#stop.signal).catch(() => {})
+    }
   }
 
   async #findMembers(): Promise<void> {
