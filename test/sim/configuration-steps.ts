@@ -19,8 +19,14 @@ export interface StepFacts {
   readonly placed: readonly PlacedMembership[]
 }
 
-/** Calls `fail` for every wrong step that this replica takes as a leader. */
-export function watchSteps(replica: Replica, fail: (text: string) => void): void {
+export interface StepListener {
+  /** The replica leads and has begun this configuration. */
+  begun(membership: Membership): void
+  fail(text: string): void
+}
+
+/** Tells of every step that this replica takes as a leader. */
+export function watchSteps(replica: Replica, listener: StepListener): void {
   let { newest } = replica.history
   replica.history.onChanged(() => {
     const { placed } = replica.history
@@ -33,8 +39,17 @@ export function watchSteps(replica: Replica, fail: (text: string) => void): void
     // What it received before it was elected is somebody else's.
     if (role !== 'leader' || frame?.header.term !== term) return
     const problem = wrongStep({ term, commit, isTermStarted, placed })
-    if (problem !== null) fail(`${replica.node} of term ${term}: ${problem}`)
+    if (problem !== null) listener.fail(`${replica.node} of term ${term}: ${problem}`)
+    listener.begun(last.membership)
   })
+}
+
+/** Why this replica must not be the leader that it is; null when it may. */
+export function wrongLeader({ node, history, term }: Replica): string | null {
+  const { index, membership } = history.committed
+  const { voters, outgoing } = membership
+  if (!history.isCommitted || [...voters, ...outgoing].some((voter) => voter.node === node)) return null
+  return `${node} leads term ${term} after configuration ${index}, which took its vote, is committed`
 }
 
 /** Null when the last step is right. */

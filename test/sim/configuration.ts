@@ -17,6 +17,8 @@ export interface SimConfiguration {
   readonly nodes: number
   /** Machines that an operator may add to the group. Absent: none. */
   readonly spares?: number
+  /** Share of the joint configurations whose leader dies. Absent: it lives as long as others. */
+  readonly jointDeathShare?: number
   /** A minority that stays broken when everything else is mended; the others must go on without it. */
   readonly brokenForEver: { readonly how: Broken; readonly count: number } | null
   /** Length of the phase with faults. */
@@ -113,6 +115,7 @@ function withOperator(configuration: SimConfiguration, random: SimRandom): SimCo
   return {
     ...configuration,
     spares: 1 + random.below(2),
+    jointDeathShare: random.fork('joint').pick([0, 0.3, 0.8]),
     brokenForEver: null,
     faults,
     limits: { ...configuration.limits, copyFirstBytes: random.pick([1, 16, 65_536]) * kibibyte },

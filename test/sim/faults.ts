@@ -2,6 +2,7 @@
  * Breaks things for as long as the safety phase lasts, and mends them at its end. Faults are drawn, or come from a
  * list; each that is injected is recorded, so that a run can be told again with some of them left out.
  */
+import { isJoint, type Membership } from '../../src/broker/membership/membership.ts'
 import type { SimConfiguration } from './configuration.ts'
 import type { Machine } from './electorate.ts'
 import type { FaultEvent, FaultKind, PowerLoss } from './fault.ts'
@@ -40,6 +41,9 @@ export interface FaultPorts {
 
 type Actions = { readonly [Kind in FaultKind]: (node: SimNode, event: EventOf<Kind>) => void }
 
+/** After the joint configuration its leader lives for so long at most, milliseconds: until about when it is left. */
+const jointLifeMs = 150
+
 /** Retries of the death of a leader while nobody leads, milliseconds. */
 const leaderlessMs = 50
 
@@ -48,6 +52,7 @@ export class Faults {
   readonly #draw: FaultDraw
   readonly #restarts: SimRandom
   readonly #death: SimRandom
+  readonly #jointDeath: SimRandom
   /** What is planned, but will not come after the end: no event may be left that a told run would not have. */
   #planned: (() => void)[] = []
   /** Of the phase with faults. */
@@ -66,6 +71,7 @@ export class Faults {
     this.#draw = new FaultDraw(ports.random, configuration, { nodes: names, clientHosts, downMeanMs })
     this.#restarts = ports.random.fork('restarts')
     this.#death = ports.random.fork('death of a leader')
+    this.#jointDeath = ports.random.fork('death in a joint configuration')
   }
 
   start(): void {
@@ -87,6 +93,19 @@ export class Faults {
     this.#inject({ kind: 'process_kill', atMs: this.#ports.scheduler.nowMs, node: leader.name, downMs })
     this.leaderDied = true
     return true
+  }
+
+  /** A leader has begun this configuration. In some runs it rarely comes to finish what it began. */
+  reconfigures(leader: SimNode, membership: Membership): void {
+    const { scheduler, list, configuration } = this.#ports
+    const random = this.#jointDeath
+    if (list || this.#ended || !isJoint(membership) || !random.chance(configuration.jointDeathShare ?? 0)) return
+    const [afterMs, downMs] = [random.spread(1, jointLifeMs), random.around(configuration.downMeanMs)]
+    const kill = (): void => {
+      if (!this.#ended && leader.running)
+        this.#inject({ kind: 'process_kill', atMs: scheduler.nowMs, node: leader.name, downMs })
+    }
+    this.#planned.push(scheduler.after(afterMs, kill))
   }
 
   /** Everything works again from now on, but for the nodes that stay broken. */

@@ -28,6 +28,16 @@ test('R1: a leader needs a majority of the new and of the old voters, each by it
   expect(ballots.cast(3, member('c'), 'd')).toContain('voted for a and for d')
 })
 
+test('R3: a vote goes to a log that is at least as complete as the own one', () => {
+  const ballots = new Ballots()
+  ballots.stands(5, 'a', { index: 9, term: 3 })
+  expect(ballots.granted(5, 'a', { index: 9, term: 3 })).toBeNull()
+  expect(ballots.granted(5, 'a', { index: 20, term: 2 })).toBeNull()
+  expect(ballots.granted(5, 'a', { index: 10, term: 3 })).toContain('whose log ends with 9 of term 3')
+  expect(ballots.granted(5, 'a', { index: 4, term: 4 })).toContain('the own one with 4 of term 4')
+  expect(ballots.granted(6, 'a', { index: 99, term: 4 })).toBeNull()
+})
+
 test('R1: a configuration is begun from a committed one, in a term that has started, voters by a joint step', () => {
   const simple = { index: 4, membership: { ...none, voters: members('abc') } }
   const joint = { index: 9, membership: { ...none, voters: members('abcd'), outgoing: members('abc') } }
@@ -46,11 +56,13 @@ test('S1: an acknowledged entry counts when it is the one that the group commits
     const term = terms[index - 1]
     return term === undefined ? undefined : ({ index, term } as Committed)
   })
-  promises.holds('a', 1)
+  const a = { name: 'a', diskId: 'disk of a' }
+  promises.holds('disk of a', 1)
   promises.acknowledges('a', { index: 3, term: 2 })
-  expect(promises.of('a')).toBe(1)
+  expect(promises.of(a)).toBe(1)
   promises.acknowledges('a', { index: 3, term: 3 })
-  expect(promises.of('a')).toBe(3)
+  expect(promises.of(a)).toBe(3)
   promises.forget('a')
-  expect(promises.of('a')).toBe(0)
+  expect(promises.of(a)).toBe(1)
+  expect(promises.of({ name: 'a', diskId: 'another' })).toBe(0)
 })

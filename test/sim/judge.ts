@@ -7,17 +7,17 @@
  */
 import type { Broker } from '../../src/broker/broker.ts'
 import type { ApplyResult, CommittedEntry, StateMachineApi } from '../../src/broker/contract.ts'
+import type { Membership } from '../../src/broker/membership/membership.ts'
 import type { Replica } from '../../src/broker/replica/replica.ts'
 import { readBatchHeader, readRecords } from '../../src/message/batch.ts'
 import type { NodeEvent } from '../../src/rpc/methods.ts'
 import { decodePeerFrame } from '../../src/rpc/peer-codec.ts'
 import { frameHeaderBytes, frameLengthOf, isZero } from '../../store/frame.ts'
-import { hardStateSlotBytes } from '../../store/hard-state.ts'
 import { type Frame, frameTypes } from '../../store/index.ts'
 import { segmentName } from '../../store/segment.ts'
 import { segmentHeaderBytes } from '../../store/segment-header.ts'
-import { Ballots } from './ballots.ts'
-import { watchSteps } from './configuration-steps.ts'
+import { Ballots, isVoteDurable } from './ballots.ts'
+import { watchSteps, wrongLeader } from './configuration-steps.ts'
 import { Electorate, type Machine } from './electorate.ts'
 import { KeptPromises } from './kept-promises.ts'
 import { fileOffsetOf, type Place, Rot } from './rot.ts'
@@ -65,6 +65,8 @@ export interface JudgeOptions {
   readonly looksAtDisks: boolean
   /** A follower that is behind by no more is waited for. */
   readonly followerLagBytesMax: number
+  /** This leader has begun a configuration. */
+  reconfigures(node: SimNode, membership: Membership): void
 }
 
 export class Judge {
@@ -142,7 +144,7 @@ export class Judge {
     let promised = Math.min(replica.log.durableIndex, this.lastCommitted)
     // What lies behind the own commit may be of a deposed leader and not what the group has committed.
     while (promised > 0 && !this.#isHeldBy(node, this.#committed[promised - 1] as Committed)) promised--
-    this.#promises.holds(node.name, promised)
+    this.#promises.holds(node.diskId, promised)
   }
 
   /** A disk is gone for good, and with it all that was promised on it. */
@@ -196,6 +198,8 @@ export class Judge {
         const problem = before ? this.#trimmed.wrongDeletion(node, first) : wrongBeginning(node, first)
         if (problem !== null) this.fail(`S4: ${problem}`)
       }
+      const outvoted = leads ? wrongLeader(replica) : null
+      if (outvoted !== null) this.fail(`R1: ${outvoted}`)
       this.check(commit <= replica.log.lastIndex, () => `R4: ${node.name} has commit ${commit} beyond its log`)
       // A log that was cut for its rotten end lies behind its state until it has caught up.
       const isOld = before ? applied === before.applied : this.rot.isCut(node)
@@ -219,8 +223,15 @@ export class Judge {
     const frame = decodePeerFrame(bytes, { from: node.name, to })
     if (frame.kind === 'hello') return
     const { message } = frame
-    if (message.kind === 'vote_request') this.#onVote(node, message.term, node.name)
-    if (message.kind === 'vote_response' && message.refusal === null) this.#onVote(node, message.term, to)
+    if (message.kind === 'vote_request') {
+      this.#ballots.stands(message.term, node.name, { index: message.lastIndex, term: message.lastTerm })
+      this.#onVote(node, message.term, node.name)
+    }
+    if (message.kind === 'vote_response' && message.refusal === null) {
+      const problem = this.#ballots.grants(node, message.term, to)
+      if (problem !== null) this.fail(`R3: ${problem}`)
+      this.#onVote(node, message.term, to)
+    }
     if (message.kind === 'append_response' && message.rejected === null) {
       this.#checkAcknowledged(node, message.term, message.matchIndex)
     }
@@ -356,7 +367,7 @@ export class Judge {
     const replica = node.broker?.replica
     if (!replica) return
     // The only voter asks nobody, so no vote was seen.
-    if (this.#isVoteDurable(node, term, node.name))
+    if (!this.#options.looksAtDisks || isVoteDurable(node, term, node.name))
       this.#ballots.cast(term, { node: node.name, disk: node.diskId }, node.name)
     const problem = this.#ballots.elected(term, node.name, replica.history.newest.membership)
     if (problem !== null) this.fail(`R1: ${problem}`)
@@ -377,12 +388,15 @@ export class Judge {
   /** A replica begins: after a start, or with a copy. */
   #watch(node: SimNode, replica: Replica): void {
     this.#watched.set(node.name, replica)
-    this.#promises.holds(node.name, this.#progress.get(node.name)?.applied ?? 0)
+    this.#promises.holds(node.diskId, this.#progress.get(node.name)?.applied ?? 0)
     this.#progress.delete(node.name)
     this.rot.began(node)
     this.#checkRecovery(node, replica)
     this.#checkState(node, replica)
-    watchSteps(replica, (text) => this.fail(`R1: ${text}`))
+    watchSteps(replica, {
+      begun: (membership) => this.#options.reconfigures(node, membership),
+      fail: (text) => this.fail(`R1: ${text}`),
+    })
     replica.onApplied((entry, result) => this.#onApplied(node, replica, entry, result))
   }
 
@@ -401,7 +415,7 @@ export class Judge {
 
   /** Nothing that was durable and committed is gone after a restart. */
   #checkRecovery(node: SimNode, { log }: Replica): void {
-    const promised = this.#promises.of(node.name)
+    const promised = this.#promises.of(node)
     this.check(
       log.lastIndex >= promised || this.rot.isCut(node),
       () => `S1: ${node.name} came back with ${log.lastIndex} entries, ${promised} were durable and committed`,
@@ -439,7 +453,7 @@ export class Judge {
     this.#checkPromised(node, 'votes')
     this.rot.onVote(node, term)
     this.check(
-      this.#isVoteDurable(node, term, candidate),
+      !this.#options.looksAtDisks || isVoteDurable(node, term, candidate),
       () => `R1: the vote of ${voter} for ${candidate} in term ${term} leaves before it is on its disk`,
     )
     const problem = this.#ballots.cast(term, { node: voter, disk: node.diskId }, candidate)
@@ -448,23 +462,11 @@ export class Judge {
 
   /** Whoever has a say in elections holds what it has once promised. */
   #checkPromised(node: SimNode, what: string): void {
-    const entry = this.committedAt(this.#promises.of(node.name))
+    const entry = this.committedAt(this.#promises.of(node))
     this.check(
       !entry || this.#isHeldBy(node, entry),
       () => `S1: ${node.name} ${what} without entry ${entry?.index}, which was durable and committed there`,
     )
-  }
-
-  /** The newest slot of the hard state as a power cut would leave it; a later term has forgotten the vote. */
-  #isVoteDurable(node: SimNode, term: number, candidate: string): boolean {
-    if (!this.#options.looksAtDisks) return true
-    const bytes = node.disk.durableRangeOf(`data/${node.name}/hard-state`, 0, 2 * hardStateSlotBytes)
-    return [0, hardStateSlotBytes].some((at) => {
-      if (bytes.length < at + hardStateSlotBytes) return false
-      const savedTerm = Number(bytes.readBigUInt64LE(at + 16))
-      const vote = bytes.toString('utf8', at + 32, at + 32 + candidate.length)
-      return savedTerm > term || (savedTerm === term && vote === candidate)
-    })
   }
 
   #checkAcknowledged(node: SimNode, term: number, index: number): void {

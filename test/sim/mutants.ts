@@ -408,4 +408,10 @@ export const mutants: readonly Mutant[] = [
     find: '(before?.pending && before.untilLeaderReached) || isCut,',
     replace: 'false,',
   },
+  {
+    name: 'a wiped node is taken for the one it was',
+    file: 'src/broker/replica/folder.js',
+    find: 'disk: uuid(ports.random) }',
+    replace: "disk: 'disk of '.concat(node) }",
+  },
 ]
