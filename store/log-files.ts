@@ -195,14 +195,23 @@ export class LogFiles {
     while (this.#preparing !== null) await this.#preparing
     // Its bytes must not come down behind the zeros.
     while (this.#repairing !== null) await this.#repairing
-    if (this.#mark.position > keep.position && this.#segments.length > 0) await this.writeMark(keep)
+    const kept = this.#segments.length > 0 ? this.#segmentBefore(keep.position) : null
+    if (kept !== null) await this.#lowerMark(keep, kept)
     while (this.#strays.length > 0) await this.#remove(this.#strays.pop()!)
-    if (this.#segments.length === 0) return
-    const kept = this.#segmentBefore(keep.position)
+    if (kept === null) return
     while (this.#segments.at(-1) !== kept) await this.#remove(this.#segments.pop()!)
     const to = Math.min(dirtyEnd, kept.preparedEnd)
     if (to > keep.position) await kept.writeZeros(keep.position, to)
     await kept.sync()
+  }
+
+  /**
+   * The newest mark may lie in the header of a segment that goes, and say nothing but what stays true: without it the
+   * last entries that stay would look like a torn flush when they rot.
+   */
+  async #lowerMark(keep: EntryEnd, kept: Segment): Promise<void> {
+    const isRemoved = this.#segments.some(({ begun, base }) => begun && base > kept.base)
+    if (isRemoved || this.#mark.position > keep.position) await this.writeMark(keep, { always: isRemoved })
   }
 
   /** Lets go of the segments before `base`, at once; `remove` deletes their files. */

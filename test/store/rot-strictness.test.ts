@@ -1,5 +1,6 @@
 /** What must never be taken for a frame of the log, and what a log says when its own parts contradict each other. */
 import { describe, expect, test } from 'vitest'
+import type { CommitLogApi } from '../../store/contract.ts'
 import { chainStart, encodeFrame, frameHeaderBytes } from '../../store/frame.ts'
 import { loseAllUnsynced, type MemoryDisk, randomCrash } from '../../store/memory-disk.ts'
 import type { Frame, LogEntry } from '../../store/types.ts'
@@ -279,6 +280,51 @@ describe('the promised end', () => {
     await expectReads(again, frames)
     await again.close()
     await log.close()
+  })
+})
+
+describe('an entry that fills its segment to the last byte', () => {
+  /** Entry 2 ends with its segment, entry 3 begins the next one, whose header holds the newest mark. */
+  async function filled(): Promise<{
+    readonly disk: MemoryDisk
+    readonly log: CommitLogApi
+    readonly frames: readonly Frame[]
+  }> {
+    const disk = await newDisk()
+    const log = await openTestLog(disk, options)
+    const frames: Frame[] = []
+    for (const size of [4000, segmentBytes - 4096 - frameHeaderBytes, 500]) {
+      frames.push(...appendTo(log, 1, size))
+      await log.flush()
+    }
+    expect(frames[2]!.header.position).toBe(segmentBytes)
+    return { disk, log, frames }
+  }
+
+  async function expectRemembered(disk: MemoryDisk): Promise<void> {
+    const log = await openTestLog(disk, options)
+    expect(ranges(log.holes)).toEqual(['2-2'])
+    expect(log).toMatchObject({ lastIndex: 2, rottenTail: null })
+    await log.close()
+  }
+
+  test('S1: is not forgotten when what lies behind it is cut', async () => {
+    const { disk, log, frames } = await filled()
+    log.truncateFrom(3)
+    await log.flush()
+    await log.close()
+    rotBody(disk, frames[1]!)
+    await expectRemembered(disk)
+  })
+
+  test('S1: is not forgotten when the first flush behind it was torn', async () => {
+    const { disk, log, frames } = await filled()
+    const left = disk.clone().crash(loseAllUnsynced)
+    await log.close()
+    rotHeader(left, frames[2]!)
+    await (await openTestLog(left, options)).close()
+    rotBody(left, frames[1]!)
+    await expectRemembered(left)
   })
 })
 
