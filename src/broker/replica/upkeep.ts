@@ -177,7 +177,9 @@ export class Upkeep {
       return
     }
     const pending = await this.#pendingCopy().catch(() => null)
-    if (pending) this.#catchUp.start(pending, 'a copy was begun before')
+    const lost = this.#lostBehind(recovered.store.appliedIndex)
+    if (lost > 0 && pending !== 'whole') this.#catchUp.start('state', `entry ${lost} is lost, the state ends before it`)
+    else if (pending) this.#catchUp.start(pending, 'a copy was begun before')
   }
 
   async #pendingCopy(): Promise<CatchUpKind | null> {
@@ -189,6 +191,15 @@ export class Upkeep {
   /** What nobody has cannot be applied either: a member that had applied it before has the state. */
   #onLost(replica: Replica, range: LogRange): void {
     if (replica.appliedIndex < range.toIndex) this.#catchUp.start('state', `entry ${range.fromIndex} is lost`)
+  }
+
+  /** The last entry behind this one that should be in the log and that nobody has; 0 without any. */
+  #lostBehind(index: number): number {
+    const holes = this.#parts.replica()?.log.holes ?? []
+    const lost = (this.#quarantine?.lost ?? []).filter(({ fromIndex, toIndex }) =>
+      holes.some((hole) => hole.fromIndex <= toIndex && fromIndex <= hole.toIndex),
+    )
+    return Math.max(0, ...lost.map(({ toIndex }) => toIndex).filter((toIndex) => toIndex > index))
   }
 
   async #isWorthCopying(): Promise<boolean> {
@@ -301,8 +312,7 @@ export class Upkeep {
     const { log } = replica
     const { lastIndex, lastTerm, firstIndex } = log
     const agrees = await agreesAt(log, end)
-    const lost = this.#quarantine?.lost.at(-1)?.toIndex ?? 0
-    const stateFrom = Math.max(firstIndex - 1, replica.appliedIndex < lost ? lost : 0)
+    const stateFrom = Math.max(firstIndex - 1, this.#lostBehind(replica.appliedIndex))
     return { lastIndex, lastTerm, agrees, committed: Math.min(replica.commitIndex, log.durableIndex), stateFrom }
   }
 }

@@ -50,6 +50,11 @@ interface Complete {
 /** What is to be replaced: all, or the state alone of a replica whose log is whole. */
 export type CatchUpKind = 'whole' | 'state'
 
+interface Wanted {
+  readonly kind: CatchUpKind
+  readonly reason: string
+}
+
 export interface CatchUpStatus {
   /** Node that is being copied from; empty while none can be. */
   readonly source: string
@@ -100,6 +105,10 @@ export class CatchUp {
   #toldAtMs = 0
   /** Sources in a row whose log did not continue the copy. */
   #misfits = 0
+  /** The copy is being put in force: a new replica begins meanwhile, and this one does not help it any more. */
+  #isInstalling = false
+  /** What that replica finds missing all the same. */
+  #next: Wanted | null = null
 
   constructor(ports: CatchUpPorts) {
     this.#ports = ports
@@ -116,23 +125,30 @@ export class CatchUp {
   start(kind: CatchUpKind, reason: string): void {
     if (this.#stop.signal.aborted) return
     if (this.#running) {
-      if (kind === 'whole') this.#kind = kind
+      if (this.#isInstalling) this.#next = this.#next?.kind === 'whole' ? this.#next : { kind, reason }
+      else if (kind === 'whole') this.#kind = kind
       return
     }
     this.#kind = kind
     this.#status = { source: '', phase: 'wait', fetchedBytes: 0, totalBytes: 0, problem: '' }
     this.#movedAtMs = this.#ports.clock.monotonicMs()
     this.#emit('catch_up_started', { what: kind, reason })
-    this.#running = this.#run().finally(() => {
-      this.#running = null
-      this.#status = null
-    })
+    this.#running = this.#run().finally(() => this.#ended())
   }
 
   /** What was copied stays for the next start. */
   async close(): Promise<void> {
     this.#stop.abort(new LedgerError('CLOSED', 'the broker stops'))
     await this.#running
+  }
+
+  #ended(): void {
+    const next = this.#next
+    this.#running = null
+    this.#status = null
+    this.#isInstalling = false
+    this.#next = null
+    if (next) this.start(next.kind, next.reason)
   }
 
   async #run(): Promise<void> {
@@ -326,8 +342,12 @@ export class CatchUp {
   /** True when there is nothing left to do. */
   async #install({ generations, copyEnd, planned }: Complete, startMs: number): Promise<boolean> {
     const { install, failed, clock } = this.#ports
+    this.#isInstalling = true
     try {
-      if (!(await install(generations, (now) => mayReplace(copyEnd, planned, now)))) return false
+      if (!(await install(generations, (now) => mayReplace(copyEnd, planned, now)))) {
+        this.#notInstalled()
+        return false
+      }
       await this.#incoming.installed()
       const { fetchedBytes } = this.#status ?? { fetchedBytes: 0 }
       const tookMs = Math.round(clock.monotonicMs() - startMs)
@@ -336,6 +356,13 @@ export class CatchUp {
       if (!this.#stop.signal.aborted) failed(error)
     }
     return true
+  }
+
+  /** This copy goes on, and helps with what was missed meanwhile; only a whole one is more than it was to be. */
+  #notInstalled(): void {
+    this.#isInstalling = false
+    if (this.#next?.kind === 'whole') this.#kind = 'whole'
+    this.#next = null
   }
 
   /** The own disk did not take the copy. It may be full, or bad: then the replica on it will tell. */

@@ -3,6 +3,7 @@ import { crc32 } from 'node:zlib'
 import { afterEach, expect, test } from 'vitest'
 import { errorTable } from '../../../../../src/common/errors.ts'
 import type { Channel } from '../../../../../src/rpc/transport.ts'
+import { MemoryKeyValueEngine } from '../../../../../store/index.ts'
 import { eventually } from '../../../../support/eventually.ts'
 import { MemoryCluster } from '../../../../support/memory-cluster.ts'
 import { makeBatch } from '../../apply/support.ts'
@@ -351,4 +352,36 @@ test('P6: what two have rotten and the third never had is lost, and the third ge
   await cluster.settled()
   expect(cluster.replica(behind).log.firstIndex).toBeGreaterThan(300)
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
+})
+
+test('P6: a state that is lost behind lost entries is copied: they can never be applied again', async () => {
+  await group()
+  for (const node of cluster.nodes) await rot(node, 300)
+  for (const node of cluster.nodes) await cluster.stop(node)
+  await cluster.start()
+  await cluster.leader()
+  for (const node of cluster.nodes) {
+    await eventually(`${node} says so`, () => cluster.broker(node).status().lost.length === 1)
+  }
+  await cluster.stop('n1')
+  cluster.machine('n1').engine = new MemoryKeyValueEngine()
+  await cluster.start('n1')
+  await eventually('the copy is in force', () => kindsOf('n1').includes('catch_up_finished'))
+  await cluster.settled()
+  expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
+})
+
+test('P6: the lost beginning of a log shows only once its lost state was copied, and all of it is copied then', async () => {
+  await group()
+  await fill(cluster.replica(await cluster.leader()), 'more', 600)
+  await cluster.settled()
+  for (const node of cluster.nodes) await trim(cluster, node, 500)
+  await cluster.stop('n1')
+  cluster.machine('n1').engine = new MemoryKeyValueEngine()
+  await loseFirstSegment('n1')
+  await cluster.start('n1')
+  await healthy('n1')
+  expect(kindsOf('n1').filter((kind) => kind === 'catch_up_finished')).toHaveLength(2)
+  await cluster.settled()
+  expectEqualLogs(cluster)
 })
