@@ -55,7 +55,9 @@ export class Prober {
       const leading = nodes.filter((candidate) => candidate.broker?.replica?.leading)
       const node = random.pick(leading.length > 0 && random.chance(leadingShare) ? leading : nodes)
       const kind = random.pick(kinds)
-      if (before.index === 0 || node.dormant || this.#waiting >= waitingMax) continue
+      // Before the first message the topic may not exist.
+      const isTooEarly = before.index === 0 || (kind === 'ends' && before.ends.length === 0)
+      if (isTooEarly || node.dormant || this.#waiting >= waitingMax) continue
       if (kind === 'read index') this.#readIndex(node, before)
       else void this.#ask(node, before, kind)
     }
