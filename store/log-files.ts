@@ -32,8 +32,6 @@ export interface FoundFiles {
   readonly mark: DurableMark
 }
 
-/** No space, quota used up, file size limit: nothing is damaged, and it may pass. */
-
 /** Most bytes in memory while frames are written again. */
 const rewriteBytesMax = 1024 * 1024
 
@@ -227,7 +225,8 @@ export class LogFiles {
    * earlier, never one with a gap.
    */
   async remove(segments: readonly Segment[]): Promise<void> {
-    while (this.#repairing !== null) await this.#repairing
+    // Neither may write by the number of a descriptor that is another file's by now.
+    while (this.#preparing !== null || this.#repairing !== null) await (this.#preparing ?? this.#repairing)
     for (const segment of segments) await this.#remove(segment)
   }
 
@@ -261,14 +260,16 @@ export class LogFiles {
   }
 
   /**
-   * Makes room in files that were missing or cut short. False when there is no space; nothing is damaged then.
+   * Makes room in files that were missing or cut short, as long as it is wanted: the hole may be cut or deleted
+   * meanwhile. False when there is no space; nothing is damaged then.
    */
-  async prepareRepair(parts: readonly RepairPart[]): Promise<boolean> {
+  async prepareRepair(parts: readonly RepairPart[], isWanted: () => boolean): Promise<boolean> {
     let isReady = true
     for (const { position, end } of parts) {
-      const segment = this.segmentAt(position)
-      if (segment.preparedEnd >= end) continue
       await this.#alonePreparing(async () => {
+        if (!isWanted()) return
+        const segment = this.segmentAt(position)
+        if (segment.preparedEnd >= end) return
         const filled = await this.#orFull(() => segment.fill(segment.end).then(() => true))
         await segment.syncFilled()
         isReady &&= filled === true

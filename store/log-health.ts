@@ -63,7 +63,8 @@ export class LogHealth {
     const { segmentBytes, termRuns } = this.#log
     const isLast = hole.toIndex === this.#log.lastIndex()
     const plan = planRepair(hole, frames, { segmentBytes, nextTerm: isLast ? null : termRuns.termAt(hole.toIndex + 1) })
-    if (!(await this.#write(plan))) throw outOfRange(first, 'the hole changed during its repair')
+    const isWritten = await this.#write(plan)
+    if (!isWritten || !this.#log.holes.has(hole)) throw outOfRange(first, 'the hole changed during its repair')
     this.#healed(plan)
   }
 
@@ -94,11 +95,12 @@ export class LogHealth {
 
   async #write({ hole, parts }: RepairPlan): Promise<boolean> {
     const { files, holes } = this.#log
+    const isWanted = (): boolean => holes.has(hole)
     let isWritten = false
     let hasRoom = false
     await this.#log.run(async () => {
-      hasRoom = await files.prepareRepair(parts)
-      if (hasRoom) isWritten = await files.repair(parts, () => holes.has(hole))
+      hasRoom = await files.prepareRepair(parts, isWanted)
+      if (hasRoom) isWritten = await files.repair(parts, isWanted)
     })
     if (!hasRoom) throw new StoreError('DISK_FULL', 'no space for a file of the CommitLog that was lost')
     return isWritten
