@@ -272,7 +272,7 @@ class CommitLog implements CommitLogApi {
     return begun.map((segment, at) => ({
       base: segment.base,
       end: segment.end,
-      firstIndex: (segment.previous?.index ?? this.#tail.index) + 1,
+      firstIndex: segment.previous === null ? this.#lostStart(segment.base) : segment.previous.index + 1,
       previousTerm: segment.previous?.term ?? 0,
       bytes: segment.bytes,
       sealed: at < begun.length - 1,
@@ -331,12 +331,20 @@ class CommitLog implements CommitLogApi {
     await (this.#rottenTail === null ? this.#writer.close() : this.#files.close())
   }
 
+  /** A segment begins in a hole and its header is lost: no earlier entry than the hole's first one can start there. */
+  #lostStart(base: Position): number {
+    return this.#holes.atPosition(base)?.fromIndex ?? this.#tail.index + 1
+  }
+
   /** Where the log begins without the whole segments before `firstIndex`, null when there are none. */
   #originFor(firstIndex: number): LogOrigin | null {
     let origin: LogOrigin | null = null
     for (const { begun, base, previous } of this.#files.segments.slice(1)) {
       // A durable entry stays, and with it the mark that vouches for it.
-      if (!begun || previous === null || previous.index >= firstIndex || base >= this.#writer.durable.position) break
+      if (!begun || base >= this.#writer.durable.position) break
+      // It begins in a hole, nobody knows with which entry: the log may begin with a later one, not with it.
+      if (previous === null) continue
+      if (previous.index >= firstIndex) break
       origin = { position: base, ...previous }
     }
     return origin

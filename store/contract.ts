@@ -53,7 +53,10 @@ export interface SegmentInfo {
   /** Positions [base, end), whether or not they are filled yet. */
   readonly base: Position
   readonly end: Position
-  /** Index of the first entry that starts here: of the next entry of the log when there is none yet. */
+  /**
+   * Index of the first entry that starts here: of the next entry of the log when there is none yet. That of the hole
+   * when this start lies in one and nobody knows better, so that it may be said of several segments.
+   */
   readonly firstIndex: number
   /** Term of the entry before that. */
   readonly previousTerm: number

@@ -348,6 +348,21 @@ describe('rot of a running log', () => {
     await expectReads(log, frames.slice(3))
     await log.close()
   })
+
+  test('says of a segment whose beginning nobody knows no more than the hole does, and a trim gets past it', async () => {
+    const { disk, frames } = await closedLog(sizes)
+    await disk.unlink(pathOf(segmentBytes))
+    await disk.unlink(pathOf(2 * segmentBytes))
+    const log = await openTestLog(disk, options)
+    expect(ranges(log.holes)).toEqual(['4-9'])
+    // Whoever trims to what a segment says must not lose anything behind it.
+    expect(log.segments().map(({ firstIndex }) => firstIndex)).toEqual([1, 4, 4, 9, 10])
+    expect(await log.trim(9)).toBe(9)
+    expect(ranges(log.holes)).toEqual(['9-9'])
+    await log.repair(frames.slice(8, 9))
+    await expectReads(log, frames.slice(8))
+    await log.close()
+  })
 })
 
 test('a repair beside cuts, flushes, trims and scrubs leaves only zeros behind the tail', async () => {
@@ -482,6 +497,57 @@ async function randomLife(seed: number): Promise<void> {
   await isTrue()
   await log.close()
 }
+
+describe('a hole over missing files that goes while they are made anew', () => {
+  /** Holds up the first write into a new file, and does the work meanwhile. */
+  async function during(work: (log: CommitLogApi, fill: () => void) => Promise<void>): Promise<void> {
+    const { disk, frames } = await closedLog(sizes)
+    await disk.unlink(pathOf(segmentBytes))
+    await disk.unlink(pathOf(2 * segmentBytes))
+    const log = await openTestLog(disk, options)
+    const [hole] = log.holes
+    let fill = (): void => {}
+    const filling = new Promise<void>((begun) => {
+      disk.schedule = (operation, path) => {
+        if (operation !== 'write' || path !== pathOf(segmentBytes)) return Promise.resolve()
+        begun()
+        return new Promise((resolve) => {
+          fill = () => {
+            disk.schedule = undefined
+            resolve()
+          }
+        })
+      }
+    })
+    const repair = expect(log.repair(frames.slice(hole!.fromIndex - 1, hole!.toIndex))).rejects.toMatchObject({
+      code: 'OUT_OF_RANGE',
+    })
+    await filling
+    await work(log, () => fill())
+    await repair
+    appendTo(log, 1, 100)
+    await log.flush()
+    await log.close()
+    expect((await openTestLog(disk, options)).holes).toEqual([])
+  }
+
+  test('by a trim: the log goes on, and the files are deleted', async () => {
+    await during(async (log, fill) => {
+      const trimmed = log.trim(10)
+      fill()
+      expect(await trimmed).toBe(10)
+    })
+  })
+
+  test('by a cut: the log goes on behind it', async () => {
+    await during(async (log, fill) => {
+      log.truncateFrom(2)
+      const flushed = log.flush()
+      fill()
+      expect(await flushed).toBe(1)
+    })
+  })
+})
 
 test('on real files: rot, missing files and repair', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'ledgermq-rot-'))

@@ -141,6 +141,8 @@ export class LogRetention {
     const known = this.#endTimes.get(segment.base)
     if (known !== undefined) return known
     const last = next.firstIndex - 1
+    // Its entries are lost, and nobody knows with which one the next segment begins.
+    if (last < segment.firstIndex) return null
     try {
       const frames = await this.#ports.log.read(last, last, 1)
       const time = frames.find((frame) => frame.header.index === last)?.header.storeTime ?? null

@@ -95,6 +95,39 @@ test('a disk that fills up loses its oldest segments although they are young', a
   await trimmedEverywhere(8)
 })
 
+test('P6: nothing behind segments that all have lost is given up with what lies before them', async () => {
+  await startCluster({ diskUseMax: 0.5 })
+  await sendMany(60)
+  for (const node of cluster.nodes) await cluster.stop(node)
+  for (const node of cluster.nodes) for (const number of [2, 3]) await wipe(node, number)
+  await cluster.start()
+  const { log } = cluster.replica(await cluster.leader())
+  const [hole] = log.holes
+  // Three segments have to go; nobody knows with which entry the fourth began.
+  for (const node of cluster.nodes) tighten(node, 2.5 * segmentBytes)
+  expect(await trimmedEverywhere()).toBe(hole?.fromIndex)
+  for (const node of cluster.nodes) tighten(node, 3 * segmentBytes)
+  await trimmedEverywhere(hole?.toIndex)
+  expect(cluster.replica('n0').machine.trimmed.firstIndex).toBeLessThan(log.lastIndex)
+})
+
+/** Nothing but zeros is left of one segment. */
+async function wipe(node: string, number: number): Promise<void> {
+  const { disk } = cluster.machine(node)
+  const path = `data/${node}/log/${String(number * segmentBytes).padStart(20, '0')}`
+  const file = await disk.open(path, { create: false })
+  await file.write([Buffer.alloc(await file.size())], 0)
+  await file.sync()
+  await file.close()
+}
+
+/** So many bytes are in use beyond one half of the disk. */
+function tighten(node: string, bytes: number): void {
+  const { disk } = cluster.machine(node)
+  disk.capacityBytes = 1e9
+  disk.capacityBytes = 2 * (1e9 - disk.spaceLeft - bytes)
+}
+
 test('S4: a trimmed replica goes on from its state store after a kill and after a power cut', async () => {
   await startCluster({ logBytesMax: 2 * segmentBytes })
   await sendMany(40)
