@@ -7,7 +7,8 @@ import { isZero } from '../../store/frame.ts'
 import { frameBody } from '../../store/index.ts'
 import { segmentName } from '../../store/segment.ts'
 import { segmentHeaderBytes } from '../../store/segment-header.ts'
-import { type Judge, valueIn } from './judge.ts'
+import type { Judge } from './judge.ts'
+import { valueIn } from './message-history.ts'
 import type { SimNode } from './sim-node.ts'
 import { topic } from './workload.ts'
 
@@ -70,11 +71,11 @@ async function checkQueues(node: SimNode, judge: Judge): Promise<void> {
   const replica = node.broker?.replica
   const info = replica?.machine.topic(topic)
   if (!replica || !info) return
-  for (const [queue, expected] of judge.queues.entries()) {
+  for (const [queue, expected] of judge.messages.queues.entries()) {
     const first = replica.machine.queueRange(info.topicId, queue)?.min ?? 0
     judge.check(
-      first === judge.minOffset(queue),
-      () => `P1: queue ${queue} of ${node.name} begins at ${first}, it should at ${judge.minOffset(queue)}`,
+      first === judge.messages.minOffset(queue),
+      () => `P1: queue ${queue} of ${node.name} begins at ${first}, it should at ${judge.messages.minOffset(queue)}`,
     )
     const found: string[] = (expected ?? []).slice(0, first)
     while (found.length < (expected?.length ?? 0)) {

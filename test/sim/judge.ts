@@ -6,24 +6,24 @@
  * and consumers included, is compared with it.
  */
 import type { Broker } from '../../src/broker/broker.ts'
-import type { ApplyResult, CommittedEntry, StateMachineApi } from '../../src/broker/contract.ts'
+import type { ApplyResult, CommittedEntry } from '../../src/broker/contract.ts'
 import type { Membership } from '../../src/broker/membership/membership.ts'
 import type { Replica } from '../../src/broker/replica/replica.ts'
-import { readBatchHeader, readRecords } from '../../src/message/batch.ts'
 import type { NodeEvent } from '../../src/rpc/methods.ts'
 import { decodePeerFrame } from '../../src/rpc/peer-codec.ts'
-import { frameHeaderBytes, frameLengthOf, isZero } from '../../store/frame.ts'
+import { frameHeaderBytes, frameLengthOf } from '../../store/frame.ts'
 import { type Frame, frameTypes } from '../../store/index.ts'
-import { segmentName } from '../../store/segment.ts'
-import { segmentHeaderBytes } from '../../store/segment-header.ts'
 import { Ballots, isVoteDurable } from './ballots.ts'
-import { watchSteps, wrongLeader } from './configuration-steps.ts'
+import { watchSteps } from './configuration-steps.ts'
 import { Electorate, type Machine } from './electorate.ts'
 import { KeptPromises } from './kept-promises.ts'
-import { fileOffsetOf, type Place, Rot } from './rot.ts'
+import { LogDisks } from './log-disks.ts'
+import { MessageHistory } from './message-history.ts'
+import { ProgressChecks } from './progress-checks.ts'
+import { type Place, Rot } from './rot.ts'
 import type { SimNode } from './sim-node.ts'
 import { TopicHistory } from './topic-history.ts'
-import { Trims, wrongBeginning, wrongTrim } from './trim-checks.ts'
+import { Trims, wrongTrim } from './trim-checks.ts'
 
 /** Thrown to end a run that has failed. */
 export class Violation extends Error {
@@ -33,7 +33,6 @@ export class Violation extends Error {
 /** Reasons to take no part that may be right; how long they last is a question of liveness. */
 const waitsRightly = /^(NOT_BOOTSTRAPPED|CATCHING_UP|RESTARTING)/
 const isOutside = /^(WIPED|NOT_A_MEMBER)/
-const nothing = Buffer.alloc(0)
 
 /** What lies at one index of the log for ever. */
 export interface Committed {
@@ -45,14 +44,6 @@ export interface Committed {
   readonly hash: string
   /** It was committed in this term or before. */
   readonly knownInTerm: number
-}
-
-interface Progress {
-  readonly commit: number
-  readonly applied: number
-  readonly term: number
-  readonly leads: boolean
-  readonly first: number
 }
 
 export interface JudgeOptions {
@@ -74,23 +65,13 @@ export class Judge {
   readonly #committed: Committed[] = []
   readonly #leaders = new Map<number, string>()
   readonly #ballots = new Ballots()
-  /** Committed messages of the topic, by queue and offset. */
-  readonly queues: string[][] = []
-  readonly #stored = new Set<string>()
-  readonly #groupOffsets = new Map<number, number>()
   readonly #promises = new KeptPromises((index) => this.committedAt(index))
-  readonly #progress = new Map<string, Progress>()
   /** By node: the replica that is watched. A copy that is put in force brings a new one. */
   readonly #watched = new Map<string, Replica>()
-  readonly #paths = new Map<string, Map<number, string>>()
-  /** By queue: where it begins, by what was applied. */
-  readonly #minOffsets: number[] = []
-  /** By queue and offset: the entry of the message. */
-  readonly #indexes: number[][] = []
-  /** Entries before it are given up by the group. */
-  trimmedBefore = 0
-  trims = 0
-  readonly #trimmed = new Trims()
+  readonly #trims = new Trims()
+  readonly #progress: ProgressChecks
+  readonly #disks: LogDisks
+  readonly messages: MessageHistory
   copies = 0
   readonly electorate: Electorate
   readonly rot: Rot
@@ -101,12 +82,23 @@ export class Judge {
   constructor(options: JudgeOptions) {
     this.#options = options
     this.electorate = new Electorate(options.nodes, options.initial)
+    this.#disks = new LogDisks(options.segmentBytes)
+    const check = (condition: boolean, text: () => string): void => this.check(condition, text)
+    this.messages = new MessageHistory({ topic: options.topic, group: options.group, check })
     this.rot = new Rot({
       nodes: options.nodes,
-      path: (machine, position) => this.#segmentPath(machine, this.#baseOf(position)),
-      offsetOf: (position) => fileOffsetOf(position, options.segmentBytes),
+      path: (machine, position) => this.#disks.path(machine, position),
+      offsetOf: (position) => this.#disks.offsetOf(position),
       isDurableOn: (machine, entry) => this.isDurableOn(machine, entry),
       fail: (text) => this.fail(text),
+    })
+    this.#progress = new ProgressChecks({
+      looksAtDisks: options.looksAtDisks,
+      trims: this.#trims,
+      trimmedBefore: () => this.messages.trimmedBefore,
+      isCut: (node) => this.rot.isCut(node),
+      termOf: (node, index) => this.#cachedFrame(node, index)?.header.term ?? this.committedAt(index)?.term,
+      check,
     })
   }
 
@@ -152,7 +144,7 @@ export class Judge {
     this.electorate.lost(lost)
     this.#promises.forget(lost.name)
     this.rot.wiped(lost.name)
-    this.#progress.delete(lost.name)
+    this.#progress.forget(lost.name)
     this.#watched.delete(lost.name)
   }
 
@@ -180,41 +172,8 @@ export class Judge {
       const replica = node.broker?.replica
       if (!replica) continue
       if (this.#watched.get(node.name) !== replica) this.#watch(node, replica)
-      const { commitIndex: commit, appliedIndex: applied, term } = replica
-      const first = replica.log.firstIndex
       if (replica.log.holes.length > 0) this.rot.seesHoles(node, replica)
-      const before = this.#progress.get(node.name)
-      if (before && before.commit === commit && before.applied === applied && before.term === term) {
-        if (before.first === first) continue
-      }
-      const leads = replica.role === 'leader'
-      this.#progress.set(node.name, { commit, applied, term, leads, first })
-      this.check(
-        first <= Math.max(1, this.trimmedBefore),
-        () =>
-          `P1: the log of ${node.name} begins at ${first}, the group has given up what is before ${this.trimmedBefore}`,
-      )
-      if (first !== before?.first && first > 1 && this.#options.looksAtDisks) {
-        const problem = before ? this.#trimmed.wrongDeletion(node, first) : wrongBeginning(node, first)
-        if (problem !== null) this.fail(`S4: ${problem}`)
-      }
-      const outvoted = leads ? wrongLeader(replica) : null
-      if (outvoted !== null) this.fail(`R1: ${outvoted}`)
-      this.check(commit <= replica.log.lastIndex, () => `R4: ${node.name} has commit ${commit} beyond its log`)
-      // A log that was cut for its rotten end lies behind its state until it has caught up.
-      const isOld = before ? applied === before.applied : this.rot.isCut(node)
-      this.check(applied <= commit || isOld, () => `S4: ${node.name} applied ${applied} with commit ${commit}`)
-      if (!before) continue
-      if (leads && before.leads && before.term === term && commit > before.commit) {
-        const own = this.#cachedFrame(node, commit)?.header.term ?? this.committedAt(commit)?.term ?? term
-        this.check(
-          own === term,
-          () => `R5: ${node.name} of term ${term} commits entry ${commit} of term ${own} by count`,
-        )
-      }
-      this.check(commit >= before.commit, () => `R4: commit of ${node.name} fell from ${before.commit} to ${commit}`)
-      this.check(applied >= before.applied, () => `S4: applied of ${node.name} fell from ${before.applied}`)
-      this.check(term >= before.term, () => `R1: the term of ${node.name} fell from ${before.term} to ${term}`)
+      this.#progress.look(node, replica)
     }
   }
 
@@ -243,7 +202,7 @@ export class Judge {
     place: { readonly queue: number; readonly offset: number; readonly index: number },
   ): void {
     const { queue, offset, index } = place
-    const stored = this.queues[queue]?.[offset]
+    const stored = this.messages.queues[queue]?.[offset]
     this.check(stored === value, () => `P1: ${value} was acknowledged at ${queue}/${offset}, where ${stored} lies`)
     const entry = this.committedAt(index)
     if (!entry) this.fail(`P1: ${value} was acknowledged with index ${index}, which nobody has applied`)
@@ -263,21 +222,8 @@ export class Judge {
       index <= this.lastCommitted,
       () => `B4: ${queue}/${offset} was consumed before its entry ${index} committed`,
     )
-    const stored = this.queues[queue]?.[offset]
+    const stored = this.messages.queues[queue]?.[offset]
     this.check(stored === value, () => `B4: ${value} was consumed at ${queue}/${offset}, where ${stored} lies`)
-  }
-
-  isStored(value: string): boolean {
-    return this.#stored.has(value)
-  }
-
-  /** Where the queue begins since the last trim. */
-  minOffset(queue: number): number {
-    return this.#minOffsets[queue] ?? 0
-  }
-
-  groupOffset(queue: number): number | undefined {
-    return this.#groupOffsets.get(queue)
   }
 
   /**
@@ -286,7 +232,8 @@ export class Judge {
    */
   isDurableOn(node: Machine, entry: Place): boolean {
     if (!this.#options.looksAtDisks || this.isOnDisk(node, entry)) return true
-    return entry.index < this.trimmedBefore && this.#beginsBehind(node, entry.position)
+    if (entry.index >= this.messages.trimmedBefore) return false
+    return this.#disks.beginsBehind(node, entry.position, this.#committed.at(-1)?.position ?? 0)
   }
 
   /** The disk holds it intact, or would but for bits that rotted since. */
@@ -295,37 +242,8 @@ export class Judge {
   }
 
   /** Intact and durable. */
-  isOnDisk(node: Machine, { position, bytes }: Pick<Committed, 'position' | 'bytes'>): boolean {
-    const offset = fileOffsetOf(position, this.#options.segmentBytes)
-    return node.disk.isDurable(this.#segmentPath(node, this.#baseOf(position)), offset, bytes)
-  }
-
-  /** The first segment of the log that would survive lies behind this position. */
-  #beginsBehind(node: Machine, position: number): boolean {
-    const end = this.#committed.at(-1)?.position ?? 0
-    for (let base = 0; base <= end; base += this.#options.segmentBytes) {
-      if (node.disk.isDurable(this.#segmentPath(node, base), 0, nothing)) return base > position
-    }
-    return false
-  }
-
-  #baseOf(position: number): number {
-    return position - (position % this.#options.segmentBytes)
-  }
-
-  #segmentPath(node: Machine, base: number): string {
-    const directory = node.logDirectory
-    let paths = this.#paths.get(directory)
-    if (!paths) {
-      paths = new Map()
-      this.#paths.set(directory, paths)
-    }
-    let path = paths.get(base)
-    if (path === undefined) {
-      path = `${directory}/${segmentName(base)}`
-      paths.set(base, path)
-    }
-    return path
+  isOnDisk(node: Machine, entry: Pick<Committed, 'position' | 'bytes'>): boolean {
+    return this.#disks.holds(node, entry)
   }
 
   #checkMajority(entry: Committed, what: string): void {
@@ -388,8 +306,8 @@ export class Judge {
   /** A replica begins: after a start, or with a copy. */
   #watch(node: SimNode, replica: Replica): void {
     this.#watched.set(node.name, replica)
-    this.#promises.holds(node.diskId, this.#progress.get(node.name)?.applied ?? 0)
-    this.#progress.delete(node.name)
+    this.#promises.holds(node.diskId, this.#progress.appliedOf(node.name))
+    this.#progress.forget(node.name)
     this.rot.began(node)
     this.#checkRecovery(node, replica)
     this.#checkState(node, replica)
@@ -422,16 +340,10 @@ export class Judge {
     )
     const entry = this.committedAt(Math.min(promised, log.lastIndex))
     if (entry) this.#compareFrame(node, entry, `S2: ${node.name} came back`)
-    this.#checkTail(node, log.endPosition)
-  }
-
-  /** Behind the tail there are only zeros. */
-  #checkTail(node: SimNode, end: number): void {
-    const { segmentBytes } = this.#options
-    const path = this.#segmentPath(node, end - (end % segmentBytes))
-    if (!node.disk.paths().includes(path)) return
-    const behind = node.disk.contentOf(path).subarray(segmentHeaderBytes + (end % segmentBytes))
-    this.check(isZero(behind), () => `S2: ${node.name} came back with old bytes behind its tail at ${end}`)
+    this.check(
+      this.#disks.isCleanBehind(node, log.endPosition),
+      () => `S2: ${node.name} came back with old bytes behind its tail at ${log.endPosition}`,
+    )
   }
 
   #compareFrame(node: SimNode, entry: Committed, what: string): void {
@@ -508,62 +420,9 @@ export class Judge {
   /** The first time that this entry is applied anywhere. */
   #learn({ machine }: Replica, entry: CommittedEntry, result: ApplyResult): void {
     this.topics.learn(entry.index, result)
-    if (result.kind === 'stored' && !result.duplicate) this.#learnBatch(entry, result)
+    this.messages.learn(machine, entry, result)
     if (result.kind === 'membership') this.electorate.applied(entry.index, result.membership)
-    if (result.kind === 'trimmed') this.#learnTrim(machine)
-    if (result.kind !== 'offsets') return
-    const topic = machine.topic(this.#options.topic)
-    if (!topic) return
-    for (let queue = 0; queue < this.queues.length; queue++) {
-      const offset = machine.committedOffset(this.#options.group, topic.topicId, queue)
-      if (offset === undefined) continue
-      const before = this.#groupOffsets.get(queue) ?? 0
-      this.check(offset >= before, () => `B5: the group's offset of queue ${queue} fell from ${before} to ${offset}`)
-      this.#groupOffsets.set(queue, offset)
-    }
-  }
-
-  /** Queues give up no message that the log keeps, and keep none that it gives up. */
-  #learnTrim(machine: StateMachineApi): void {
-    const { firstIndex } = machine.trimmed
-    this.check(firstIndex >= this.trimmedBefore, () => `P1: what was given up comes back before ${firstIndex}`)
-    if (firstIndex > this.trimmedBefore) this.trims++
-    this.trimmedBefore = firstIndex
-    this.#trimmed.decided(machine.trimmed)
-    const topic = machine.topic(this.#options.topic)
-    for (let queue = 0; topic && queue < this.queues.length; queue++) {
-      const min = machine.queueRange(topic.topicId, queue)?.min ?? 0
-      this.#minOffsets[queue] = min
-      const indexes = this.#indexes[queue] ?? []
-      const [last, next] = [indexes[min - 1] ?? 0, indexes[min] ?? Number.POSITIVE_INFINITY]
-      this.check(
-        last < firstIndex && next >= firstIndex,
-        () => `P1: queue ${queue} begins at ${min} with entry ${next} after ${last}, the log at ${firstIndex}`,
-      )
-    }
-  }
-
-  #learnBatch(entry: CommittedEntry, result: Extract<ApplyResult, { readonly kind: 'stored' }>): void {
-    const header = readBatchHeader(entry.body)
-    if (header.topic !== this.#options.topic) return
-    this.queues[result.queue] ??= []
-    this.#indexes[result.queue] ??= []
-    const messages = this.queues[result.queue] as string[]
-    const indexes = this.#indexes[result.queue] as number[]
-    this.check(
-      result.baseOffset === messages.length,
-      () => `B2: queue ${result.queue} goes on at ${result.baseOffset} after ${messages.length}`,
-    )
-    for (const record of readRecords(entry.body, 0)) {
-      const value = valueIn(record.body)
-      this.check(
-        !this.#stored.has(value),
-        () => `B3: ${value} is stored twice, again at ${result.queue}/${messages.length}`,
-      )
-      this.#stored.add(value)
-      messages.push(value)
-      indexes.push(entry.index)
-    }
+    if (result.kind === 'trimmed') this.#trims.decided(machine.trimmed)
   }
 }
 
@@ -574,17 +433,6 @@ export class Judge {
  */
 export function heldByLeaderOf(term: number, committed: readonly Pick<Committed, 'knownInTerm'>[]): number {
   return committed.findLastIndex(({ knownInTerm }) => knownInTerm < term) + 1
-}
-
-/** What every body is filled up with. */
-export const filling: Buffer = Buffer.alloc(64 * 1024, '.')
-
-/** The part of a body that tells it from all others; the rest is filling. Of a damaged body nothing is equal. */
-export function valueIn(body: Buffer): string {
-  const end = body.indexOf(' ')
-  const value = body.toString('latin1', 0, end)
-  const isWhole = end >= 0 && body.compare(filling, 0, body.length - end - 1, end + 1) === 0
-  return isWhole ? value : `${value} with a damaged body`
 }
 
 function pick({ index, term, position }: CommittedEntry): { index: number; term: number; position: number } {

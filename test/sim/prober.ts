@@ -117,7 +117,7 @@ export class Prober {
         () => `P1: ${node.name} says that queue ${queue} ends at ${maxOffset}, ${end} was acknowledged before`,
       )
       judge.check(
-        maxOffset <= (judge.queues[queue]?.length ?? 0) && minOffset <= judge.minOffset(queue),
+        maxOffset <= (judge.messages.queues[queue]?.length ?? 0) && minOffset <= judge.messages.minOffset(queue),
         () => `B4: ${node.name} says that queue ${queue} is ${minOffset} to ${maxOffset}, which nobody has committed`,
       )
     }

@@ -24,11 +24,11 @@ const triesMax = 16
 
 export function chooseRotten(node: SimNode, { depth, entries }: BitRot, choice: RotChoice): readonly Committed[] {
   const { judge } = choice
-  const { electorate, lastCommitted, trimmedBefore } = judge
+  const { electorate, lastCommitted, messages } = judge
   if (!electorate.isSimple || !electorate.isVoter(node)) return []
   const mark = durableMarkOf(node)
   const mayCut = choice.mayCut && choice.nodes.every((other) => other === node || judge.rot.unhealed(other) === null)
-  const first = Math.max(1, trimmedBefore)
+  const first = Math.max(1, messages.trimmedBefore)
   let last = lastCommitted
   while (last >= first && endOf(judge.committedAt(last)) > mark) last--
   const from = last - Math.floor(depth * (last - first + 1))

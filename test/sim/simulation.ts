@@ -458,7 +458,7 @@ class Simulation {
       commits: this.#workload.commits,
       reads: this.#workload.reads,
       topicChanges: this.#workload.topicChanges,
-      trims: this.#judge.trims,
+      trims: this.#judge.messages.trims,
       copies: this.#judge.copies,
       rotted: this.#judge.rot.entries,
       changes: this.#judge.electorate.changes,

@@ -96,7 +96,7 @@ export class TokenReader {
   /** A few messages before the token, so that the queue is read and not only asked for its end. */
   #near({ queue, offset }: Acknowledged): number {
     const from = offset - this.#ports.random.below(3)
-    return Math.min(offset, Math.max(from, this.#ports.judge.minOffset(queue)))
+    return Math.min(offset, Math.max(from, this.#ports.judge.messages.minOffset(queue)))
   }
 
   async #readUpTo(consumer: PullConsumer, queue: MessageQueue, token: Acknowledged): Promise<void> {
@@ -123,7 +123,7 @@ export class TokenReader {
     if (error.code !== 'PULL_OFFSET_MOVED') return
     const { judge } = this.#ports
     judge.check(
-      judge.queues.some((_, at) => judge.minOffset(at) > 0),
+      judge.messages.queues.some((_, at) => judge.messages.minOffset(at) > 0),
       () => `P1: nothing is trimmed, but ${queue}/${token.offset} is said to be: ${error.message}`,
     )
   }

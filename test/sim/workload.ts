@@ -13,7 +13,8 @@ import type { MessageQueue, SendResult } from '../../src/client/types.ts'
 import { sleep } from '../../src/common/clock.ts'
 import { LedgerError, toLedgerError } from '../../src/common/errors.ts'
 import type { SimConfiguration } from './configuration.ts'
-import { filling, type Judge, valueIn } from './judge.ts'
+import type { Judge } from './judge.ts'
+import { filling, valueIn } from './message-history.ts'
 import { Prober } from './prober.ts'
 import type { SimRandom } from './random.ts'
 import type { SimNetwork } from './sim-network.ts'
@@ -104,8 +105,8 @@ export class Workload {
 
   /** Whether the reader has seen everything that is committed. */
   get caughtUp(): boolean {
-    return this.#judge.queues.every((messages, queue) => {
-      const position = Math.max(this.#position.get(queue) ?? 0, this.#judge.minOffset(queue))
+    return this.#judge.messages.queues.every((messages, queue) => {
+      const position = Math.max(this.#position.get(queue) ?? 0, this.#judge.messages.minOffset(queue))
       return position === (messages?.length ?? 0)
     })
   }
@@ -140,11 +141,11 @@ export class Workload {
       this.#judge.onAcknowledged(value, { queue, offset, index })
     }
     for (const { value, error } of this.refused) {
-      const isStored = this.#judge.isStored(value)
+      const isStored = this.#judge.messages.isStored(value)
       this.#judge.check(!isStored, () => `P3: ${value} is stored, but its sender was told: ${describe(error)}`)
     }
     for (const [queue, offset] of this.#told.committed) {
-      const now = this.#judge.groupOffset(queue) ?? 0
+      const now = this.#judge.messages.groupOffset(queue) ?? 0
       this.#judge.check(now >= offset, () => `B5: offset ${offset} of queue ${queue} was committed, now it is ${now}`)
     }
   }
@@ -254,7 +255,7 @@ export class Workload {
 
   /** What was skipped is what the group has given up, no more. */
   #isTrimmedUpTo({ queue, firstOffset }: ConsumedBatch, from: number): boolean {
-    return from < firstOffset && firstOffset <= this.#judge.minOffset(queue.queue)
+    return from < firstOffset && firstOffset <= this.#judge.messages.minOffset(queue.queue)
   }
 
   /** `moved`: messages that were to come next have been trimmed, and reading goes on behind them. */
@@ -269,9 +270,9 @@ export class Workload {
       this.#note(error)
       const behind = consumer
         .assignment()
-        .filter((queue) => consumer.position(queue) < this.#judge.minOffset(queue.queue))
+        .filter((queue) => consumer.position(queue) < this.#judge.messages.minOffset(queue.queue))
       this.#judge.check(behind.length > 0, () => `P1: nothing that was to come is trimmed, but: ${describe(error)}`)
-      for (const queue of behind) await consumer.seek(queue, this.#judge.minOffset(queue.queue))
+      for (const queue of behind) await consumer.seek(queue, this.#judge.messages.minOffset(queue.queue))
       return 'moved'
     }
   }
