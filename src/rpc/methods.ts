@@ -360,7 +360,7 @@ export interface Hello {
   readonly protocolMax: number
   readonly build: string
   readonly featureLevel: number
-  /** Index of the newest configuration in the sender's log, 0 for the first one. */
+  /** Index of the newest configuration in the sender's log; 0: the first one, or none there names the sender. */
   readonly membershipIndex: number
   /** Where peers reach the sender: its configuration may be unknown to the receiver. */
   readonly fromRaftAddress: string

@@ -67,6 +67,16 @@ export class MembershipHistory {
     return this.#placed.some(({ membership }) => isMember(membership, who))
   }
 
+  /**
+   * What `who` may claim to know when it presents itself: the index of the newest one, 0 when none here names it. A node
+   * that came back empty reads memberships of before its return, which still name the disk that it lost; let in for
+   * them it would be asked for the votes of its former self, and several such nodes make a majority of a group that is
+   * long gone. Once it holds the entry that names it, only who knows of that one, too, can win its vote (Raft 5.4.1).
+   */
+  shownBy(who: { readonly node: string; readonly disk: string }): number {
+    return this.names(who) ? this.newest.index : 0
+  }
+
   onChanged(listener: () => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)

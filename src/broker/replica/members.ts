@@ -185,7 +185,7 @@ export class Members {
       protocolMax: protocolVersion,
       build: buildName,
       featureLevel,
-      membershipIndex: history.newest.index,
+      membershipIndex: history.shownBy({ node: options.node, disk }),
       fromRaftAddress: own && own.disk === disk ? own.raftAddress : raftAddress,
     }
   }

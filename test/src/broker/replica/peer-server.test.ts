@@ -95,6 +95,19 @@ test('who is not named is refused by a membership as new as its own, and believe
   expect(n1.node).toBe(good.fromNode)
 })
 
+test('R1: who came back empty is not let in for memberships that still name its former self', () => {
+  const at5 = { index: 5, membership: firstMembership(configuration) }
+  const placed = [{ index: 0, membership: firstMembership(configuration) }, at5]
+  // This node holds the membership of entry 5 without knowing that it is committed, and nothing of what came later.
+  const behind: OwnIdentity = { ...own, history: new MembershipHistory(placed, 0) }
+  const returned = { node: 'n1', disk: 'disk-1-new' }
+  const itsLog = new MembershipHistory(placed, 5)
+  const hello = (): Hello => ({ ...good, fromDisk: returned.disk, membershipIndex: itsLog.shownBy(returned) })
+  expect(checkHello(hello(), behind)).toMatchObject({ code: 'NOT_A_MEMBER' })
+  itsLog.appended(9, group('n0', { learners: [{ ...returned, raftAddress: 'b:1', promote: true }] }))
+  expect(checkHello(hello(), behind)).toBeNull()
+})
+
 test('a stream that does not begin with a true Hello is ended with WRONG_CLUSTER and an event, the broker lives', async () => {
   cluster = new MemoryCluster()
   await cluster.start()
