@@ -211,7 +211,7 @@ export interface CommitLogApi {
    * kept from being filled to its last byte. What finds no room waits with DISK_FULL. Null lifts the limit.
    */
   limitGrowth(bytesMax: number | null): void
-  /** Flushes, writes the durable mark of the last flush, and closes. */
+  /** Flushes, writes the durable mark of the last flush, and closes. Reads from disk reject with CLOSED from then on. */
   close(): Promise<void>
 }
 

@@ -112,6 +112,7 @@ export class LogReader {
     } catch (cause) {
       if (position < this.#files.firstBase) throw outOfRange(position, 'deleted')
       if (epoch !== this.#blocks.epoch) throw outOfRange(position, 'the log was cut during the read')
+      if (cause instanceof StoreError && cause.code === 'CLOSED') throw cause
       throw this.#rotten(position, 'the disk refuses to read it', cause)
     }
     if (epoch !== this.#blocks.epoch) throw outOfRange(position, 'the log was cut during the read')

@@ -102,6 +102,8 @@ export class LogWriter {
       if (this.#failure === null) await this.#flushForClose()
     } finally {
       this.#closed = true
+      // Also after a failure of something else: its write must not meet a descriptor that is another file's by then.
+      await this.#running?.catch(() => undefined)
       await this.#files.close()
     }
   }

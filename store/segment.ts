@@ -6,6 +6,7 @@
  */
 import { invariant } from './assert.ts'
 import type { Disk, DiskFile } from './disk.ts'
+import { StoreError } from './errors.ts'
 import {
   areMarksBlank,
   type DurableMark,
@@ -46,6 +47,7 @@ export class Segment {
   /** How many of them were also synced. */
   #preparedBytes: number
   readonly #reads = new Set<Promise<Buffer>>()
+  #isClosed = false
 
   private constructor(options: {
     readonly disk: Disk
@@ -95,9 +97,11 @@ export class Segment {
     return this.#file.read(offset, Math.min(length, segmentHeaderBytes - offset))
   }
 
-  /** Bytes of frames from `position`; shorter where the file ends. */
+  /** Bytes of frames from `position`; shorter where the file ends. Rejects with CLOSED once `close` was called. */
   read(position: Position, length: number): Promise<Buffer> {
     invariant(position >= this.base && position + length <= this.end, 'reads stay inside their segment')
+    // The number of a closed descriptor may already mean another file.
+    if (this.#isClosed) return Promise.reject(new StoreError('CLOSED', `${this.path} is closed`))
     const reading = this.#file.read(this.#offsetOf(position), length)
     const done = (): void => {
       this.#reads.delete(reading)
@@ -195,8 +199,9 @@ export class Segment {
     return this.#file.sync()
   }
 
-  /** Waits for running reads: the number of a closed descriptor may already mean another file. */
+  /** Waits for running reads. */
   async close(): Promise<void> {
+    this.#isClosed = true
     await Promise.allSettled(this.#reads)
     await this.#filler?.close()
     return this.#file.close()

@@ -1,8 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import type { CommitLogApi } from '../../store/contract.ts'
+import type { CommitLogApi, LogHole } from '../../store/contract.ts'
 import { frameBody } from '../../store/frame.ts'
 import { loseAllUnsynced, MemoryDisk } from '../../store/memory-disk.ts'
 import { NodeDisk } from '../../store/node-disk.ts'
@@ -547,4 +547,25 @@ describe('on real files', () => {
       await rm(root, { recursive: true })
     }
   })
+})
+
+test('a closed log reads nothing: its descriptors may be those of other files by then', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'ledgermq-closed-'))
+  try {
+    const disk = new NodeDisk(directory)
+    const found: LogHole[] = []
+    const log = await openTestLog(disk, { ...noCaches, onRot: (hole) => found.push(hole) })
+    const frames = appendTo(log, 1, 3000, 3000, 3000)
+    await log.flush()
+    await log.close()
+    await writeFile(join(directory, 'other'), Buffer.alloc(30_000, 7))
+    const others = await Promise.all([1, 2, 3, 4, 5].map(() => disk.open('other', { create: false })))
+    for (const read of [() => log.readAt(frames[0]!.header.position), () => log.read(2, 2, 1)]) {
+      await expect(read()).rejects.toMatchObject({ code: 'CLOSED' })
+    }
+    expect(found).toEqual([])
+    for (const other of others) await other.close()
+  } finally {
+    await rm(directory, { recursive: true })
+  }
 })
