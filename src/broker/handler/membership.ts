@@ -72,13 +72,14 @@ async function change(
   const isReady = wanted.kind === 'promote' && (await parts.driver.watch(asked, wanted.node, context.signal))
   // Asking and watching the node took its time.
   const replica = await leading(parts, context)
+  const { index: basis } = replica.history.newest
   const facts = parts.driver.facts(replica)
   const isCaughtUp = (node: string): boolean => isReady || facts.isCaughtUp(node)
   const judgement = judgeChange(wanted, { ...facts, isCaughtUp, force: request.force })
   if (judgement.kind === 'refused') throw new LedgerError(judgement.code, judgement.message)
   if (judgement.kind === 'nothing') return replyOf(replica)
   if (wanted.kind === 'remove' && wanted.node === replica.node) await leaveFirst(replica, context)
-  await replica.proposeMembership(judgement.target, waitOptions(context))
+  await replica.proposeMembership(judgement.target, basis, waitOptions(context))
   return replyOf(replica)
 }
 

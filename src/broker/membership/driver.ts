@@ -113,7 +113,7 @@ export class MembershipDriver {
     if (!step) return
     this.#proposing = true
     replica
-      .proposeMembership(step, { timeoutMs: proposeTimeoutMs })
+      .proposeMembership(step, replica.history.newest.index, { timeoutMs: proposeTimeoutMs })
       .catch((error: unknown) => {
         // Deposed, without a quorum, or handing over: whoever leads then does it.
         this.#ports.logger.debug('the membership did not move', { error: String(error) })

@@ -41,6 +41,12 @@ const changeRefusals: Readonly<Record<ChangeRefusal, string>> = {
   illegal_step: 'the membership has changed meanwhile',
 }
 
+/** What a configuration entry says, as the core of this node sees it, and whether it still follows what it was made from. */
+export interface ProposedChange {
+  readonly configuration: Configuration
+  isCurrent(): boolean
+}
+
 export class Admission {
   readonly proposals: Proposals = new Proposals()
   readonly reads: Reads = new Reads()
@@ -53,12 +59,12 @@ export class Admission {
     this.#held = new HoldQueue({ bytesMax: ports.limits.heldBytesMax, countMax: ports.limits.proposalsMax })
   }
 
-  /** `configuration`: what the body of a configuration entry says, as the core of this node sees it. */
+  /** `change` belongs to a configuration entry. */
   propose(
     type: FrameType,
     body: readonly Uint8Array[],
     options: ProposeOptions,
-    configuration?: Configuration,
+    change?: ProposedChange,
   ): Promise<Applied> {
     invariant(type !== frameTypes.padding, 'S2: padding is made by the layout alone')
     const bytes = frameLengthOf(body.reduce((sum, piece) => sum + piece.length, 0))
@@ -83,8 +89,13 @@ export class Admission {
         },
       }
       const held = this.#hold(caller, options, () => {
-        const entry: ProposedEntry = configuration
-          ? { kind: 'configuration', bytes, configuration }
+        // It may have been held while others led and changed the membership: the core compares no more than the voters.
+        if (change && !change.isCurrent()) {
+          caller.reject(new LedgerError('CHANGE_IN_PROGRESS', changeRefusals.illegal_step))
+          return 'settled'
+        }
+        const entry: ProposedEntry = change
+          ? { kind: 'configuration', bytes, configuration: change.configuration }
           : { kind: 'normal', bytes }
         const result = this.#ports.step({ kind: 'propose', entries: [entry] })
         if (result.kind !== 'accepted') return this.#judge(result, caller)

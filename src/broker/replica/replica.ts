@@ -7,6 +7,7 @@
 import {
   defaultRaftConfig,
   type EntryId,
+  type LogIndex,
   type PeerMessage,
   RaftCore,
   type RaftEvent,
@@ -133,11 +134,15 @@ export class Replica implements ReplicaApi {
     return this.#admission.propose(type, body, options)
   }
 
-  /** Proposes this membership; the core refuses what may not follow the one in force (CHANGE_IN_PROGRESS). */
-  proposeMembership(membership: Membership, options: ProposeOptions): Promise<Applied> {
+  /**
+   * Proposes this membership, made from the one at `basis`. Refused with CHANGE_IN_PROGRESS when another one is in force
+   * by then: it would be undone, as far as the core lets it.
+   */
+  proposeMembership(membership: Membership, basis: LogIndex, options: ProposeOptions): Promise<Applied> {
     const configuration = toConfiguration(membership, this.#parts.folder.identity)
+    const isCurrent = (): boolean => this.history.newest.index === basis
     const body = [encodeMembership(membership)]
-    return this.#admission.propose(frameTypes.configuration, body, options, configuration)
+    return this.#admission.propose(frameTypes.configuration, body, options, { configuration, isCurrent })
   }
 
   readCurrent(options: ProposeOptions): Promise<void> {

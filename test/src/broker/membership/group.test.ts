@@ -205,6 +205,19 @@ test('a newcomer is found and answered by a leader that its list of addresses an
   await expectAlike(cluster, ['n1', 'n2'], 'after')
 })
 
+test('a change made from an older membership is refused, it does not undo what came between', async () => {
+  const leader = await start()
+  const replica = cluster.replica(leader)
+  const { index, membership: judged } = replica.history.newest
+  await startJoining('n3')
+  await change(cluster, 'add', 'n3', { learner: true })
+  const stale = { ...judged, priorities: [['n1', 5] as const] }
+  // So it happens to a proposal that was held while another node led.
+  const error = await errorOf(replica.proposeMembership(stale, index, { timeoutMs: 5000 }))
+  expect(error).toMatchObject({ code: 'CHANGE_IN_PROGRESS', stored: 'no' })
+  expect(replica.history.newest.membership).toMatchObject({ learners: [{ node: 'n3' }], priorities: [] })
+})
+
 test('a membership that was never committed falls back with its entry, with its connections', async () => {
   const old = await start()
   const rest = cluster.nodes.filter((node) => node !== old)
@@ -212,7 +225,7 @@ test('a membership that was never committed falls back with its entry, with its 
   for (const node of rest) cluster.network.cut(old, node)
   const n9 = { node: 'n9', disk: 'nobody', raftAddress: 'n9:30912', promote: false }
   const wanted = { ...replica.history.newest.membership, learners: [n9] }
-  const lost = errorOf(replica.proposeMembership(wanted, { timeoutMs: 5000 }))
+  const lost = errorOf(replica.proposeMembership(wanted, 0, { timeoutMs: 5000 }))
   await eventually('it counts at once', () => replica.history.newest.membership.learners.length === 1)
   expect(
     cluster
