@@ -84,11 +84,13 @@ export class StateFiles {
    * anything is removed, so that a crash on the way cannot leave half of the old content.
    */
   async discard(): Promise<void> {
-    const { engine, directory } = this.#place
+    const { engine, disk, directory } = this.#place
     await this.checkpoint.save({ state: 'rebuilding', marker: firstMarker(this.schema) })
     await this.#keyValue.close()
     await engine.destroy(databaseDirectory(directory))
     this.#keyValue = await engine.open(databaseDirectory(directory))
+    // The database syncs what is in its directory, not the name of it.
+    await disk.syncDirectory(directory)
   }
 
   async close(): Promise<void> {

@@ -140,6 +140,24 @@ describe('state store that is filled from an image', () => {
     }
   })
 
+  test('S4: the name of the new database is durable before the image is called whole', async () => {
+    const { engine, disk } = newMachine()
+    const steps: string[] = []
+    disk.schedule = async (operation) => {
+      steps.push(operation)
+    }
+    const watched = {
+      destroy: (directory: string) => engine.destroy(directory),
+      open: (directory: string) => {
+        steps.push('open database')
+        return engine.open(directory)
+      },
+    }
+    const install = await installStateStore({ engine: watched, disk, directory: '/state', schema: 1 }, identity)
+    expect(steps.slice(steps.lastIndexOf('open database'))).toContain('syncDirectory')
+    await install.close()
+  })
+
   test('what the directory held before is gone', async () => {
     const machine = newMachine()
     await (await filled(machine, 600)).close()
