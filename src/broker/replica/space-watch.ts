@@ -119,6 +119,8 @@ export class SpaceWatch {
     const run = work().catch((error: unknown) => {
       if (!this.#stopped) this.#ports.failed(error)
     })
-    this.#running = Promise.all([this.#running, run])
+    const before = this.#running
+    // Fulfilled with nothing: what one promise of the chain keeps would be kept as long as the process lives.
+    this.#running = run.then(() => before).then(() => undefined)
   }
 }
