@@ -91,6 +91,7 @@ export class Healer {
   async close(): Promise<void> {
     this.#stop.abort(new LedgerError('CLOSED', 'the replica stops'))
     await this.#running
+    await this.#ports.quarantine.settled()
   }
 
   #run(): void {

@@ -53,7 +53,7 @@ export class Quarantine {
       ? this.#record
       : { pending: true, untilLeaderReached: false, reason, lost: this.lost }
     const mending = before.mending ?? []
-    if (mending.some((each) => each.position <= position && end <= each.end)) return this.#saved()
+    if (mending.some((each) => each.position <= position && end <= each.end)) return this.settled()
     return this.#save({ ...before, mending: atMost([...mending, { position, end }]) })
   }
 
@@ -63,8 +63,8 @@ export class Quarantine {
     return this.#save({ pending: false, untilLeaderReached: false, reason: '', lost: this.lost })
   }
 
-  /** What was last said is durable. */
-  async #saved(): Promise<void> {
+  /** Resolves when nothing is being written: a record has one writer, and the next one is that of another replica. */
+  async settled(): Promise<void> {
     await this.#last
   }
 
