@@ -72,7 +72,8 @@ export class Incoming {
     const last = (await records.incoming()) ?? inForce
     const log = origin ? Math.max(inForce.log, last.log) + 1 : inForce.log
     const state = Math.max(inForce.state, last.state) + 1
-    // What is half removed from an earlier run must not be taken for a beginning.
+    // What is half removed from an earlier run must not be taken for a beginning, nor for a state that is whole.
+    await records.removeIncoming()
     await this.#clean(inForce)
     const logFirstIndex = origin ? origin.index + 1 : (inForce.logFirstIndex ?? 1)
     const record: IncomingRecord = { log, state, logFirstIndex, origin, stateIndex: null }
