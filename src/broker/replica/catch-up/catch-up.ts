@@ -288,6 +288,7 @@ export class CatchUp {
     const state = this.#incoming.record?.state ?? 0
     let startMs = this.#ports.clock.monotonicMs()
     const index = await copyState({
+      clock: this.#ports.clock,
       sources: this.#ports.sources,
       node,
       place: { engine, disk, directory: stateDirectory(directory, state), schema: stateFormatVersion },

@@ -5,14 +5,19 @@
  * images are the same. Nothing is believed before the last piece proved the whole.
  */
 import { installStateStore, type StateDirectory, type StateInstall } from '../../../../store/index.ts'
+import type { Clock } from '../../../common/clock.ts'
 import { LedgerError } from '../../../common/errors.ts'
 import type { FetchStateReply, FetchStateRequest } from '../../../rpc/methods.ts'
 import type { StreamSink } from '../../../rpc/transport.ts'
 import type { Sources } from './sources.ts'
 import { decodeRows, RowProof } from './state-rows.ts'
 
+/** A source whose disk hangs gives no answer, and its connection lives on, milliseconds. */
+export const answerMsMax = 30_000
+
 export interface StateCopyParts {
-  readonly sources: Sources
+  readonly clock: Clock
+  readonly sources: Pick<Sources, 'openState'>
   readonly node: string
   readonly place: StateDirectory
   readonly signal: AbortSignal
@@ -53,11 +58,13 @@ function mixed(): LedgerError {
 class RemoteImage {
   readonly #sink: StreamSink<FetchStateRequest>
   readonly #signal: AbortSignal
+  readonly #clock: Clock
   #request: FetchStateRequest
   #waiting: { resolve(reply: FetchStateReply): void; reject(error: unknown): void } | null = null
   #ended: LedgerError | null = null
 
-  constructor({ sources, node, signal }: StateCopyParts) {
+  constructor({ clock, sources, node, signal }: StateCopyParts) {
+    this.#clock = clock
     const { sink, first } = sources.openState(node, {
       onMessage: (reply) => {
         const waiting = this.#waiting
@@ -78,7 +85,17 @@ class RemoteImage {
         reject(this.#ended)
         return
       }
-      this.#waiting = { resolve, reject }
+      const cancelTimer = this.#clock.after(answerMsMax, () => this.#giveUp(), { background: true })
+      this.#waiting = {
+        resolve: (reply) => {
+          cancelTimer()
+          resolve(reply)
+        },
+        reject: (error) => {
+          cancelTimer()
+          reject(error)
+        },
+      }
       this.#sink.write(this.#request)
       this.#request = { bytesMax: this.#request.bytesMax }
     })
@@ -87,6 +104,11 @@ class RemoteImage {
   close(): void {
     this.#signal.removeEventListener('abort', this.#onAbort)
     if (!this.#ended) this.#sink.cancel()
+  }
+
+  #giveUp(): void {
+    this.#end(new LedgerError('DEADLINE_EXCEEDED', `no piece of the state came for ${answerMsMax} ms`))
+    this.#sink.cancel()
   }
 
   readonly #onAbort = (): void => this.#end(new LedgerError('ABORTED', 'the copy was stopped'))
