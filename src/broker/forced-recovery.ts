@@ -134,8 +134,11 @@ function survivorOf({ directory, identity, configuration, recovered, membership 
   }
 }
 
-function problemOf(identity: Identity, { damage, quarantine }: Recovered, membership: Membership): string | null {
+function problemOf(identity: Identity, recovered: Recovered, membership: Membership): string | null {
+  const { damage, quarantine, lacksState, log } = recovered
   if (damage !== null) return damage
+  // Only a copy of another member could bring it, and alone there is none: it would never lead, serve or propose.
+  if (lacksState) return `its state is lost, and its log, which begins at ${log.firstIndex}, cannot bring it back`
   if (quarantine?.pending) return `its log is damaged: ${quarantine.reason}`
   if (!isMember(membership, identity)) return `node ${identity.node} is no member of its group: its log proves nothing`
   const isAlone = membership.voters.length === 1 && membership.outgoing.length === 0

@@ -2,9 +2,10 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { forceRecovery, inspectSurvivor, type RecoveryPorts } from '../../../src/broker/forced-recovery.ts'
 import { systemClock, systemRandom } from '../../../src/common/clock.ts'
-import { loseAllUnsynced } from '../../../store/index.ts'
+import { loseAllUnsynced, MemoryKeyValueEngine } from '../../../store/index.ts'
 import { eventually } from '../../support/eventually.ts'
 import { MemoryCluster } from '../../support/memory-cluster.ts'
+import { fill, smallSegmentBytes, trim } from './replica/catch-up/support.ts'
 import { codeOf, createTopic, errorOf } from './replica/support.ts'
 
 let cluster: MemoryCluster
@@ -105,4 +106,21 @@ test('a recovery cut short by a power loss can be repeated', async () => {
 
   await cluster.start('n0')
   await cluster.leader(['n0'])
+})
+
+test('a survivor whose state is lost beside a trimmed log is refused: alone it could never serve anybody', async () => {
+  cluster.end()
+  cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes } })
+  await cluster.start()
+  await fill(cluster.replica(await cluster.leader()), 'long', 700)
+  const firstIndex = await trim(cluster, 'n1', 650)
+  await cluster.settled()
+  for (const node of cluster.nodes) cluster.kill(node)
+  cluster.machine('n1').engine = new MemoryKeyValueEngine()
+
+  const survivor = await inspectSurvivor('data/n1', portsOf('n1'))
+
+  expect(survivor.problem).toBe(`its state is lost, and its log, which begins at ${firstIndex}, cannot bring it back`)
+  expect(await codeOf(forceRecovery('data/n1', portsOf('n1'), survivor.confirmation))).toBe('CONFIG_INVALID')
+  expect(await inspectSurvivor('data/n0', portsOf('n0'))).toMatchObject({ problem: null })
 })
