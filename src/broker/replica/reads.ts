@@ -32,6 +32,11 @@ export class Reads {
     return this.#count
   }
 
+  /** Rounds that somebody waits for. */
+  get rounds(): number {
+    return this.#rounds.size
+  }
+
   /** Joins the round of this turn; false when there is none and the core has to be asked. */
   join(reader: Reader): boolean {
     if (!this.#open) return false
@@ -89,11 +94,13 @@ export class Reads {
   }
 
   expire(nowMs: number, error: () => LedgerError): void {
-    for (const round of this.#rounds.values()) {
+    for (const [context, round] of this.#rounds) {
       const late = round.readers.filter((reader) => reader.deadlineMs <= nowMs)
       if (late.length === 0) continue
       round.readers = round.readers.filter((reader) => reader.deadlineMs > nowMs)
       this.#count -= late.length
+      // Where apply stands still, its index would never be reached, and one would be left of every turn with reads.
+      if (round.readers.length === 0) this.#remove(context, round)
       for (const reader of late) reader.reject(error())
     }
   }

@@ -134,3 +134,26 @@ test('a read goes on when its own round is confirmed, though the answer to an ea
   reads.failAll(new LedgerError('SERVICE_NOT_AVAILABLE', 'stopping'))
   expect(log).toEqual(['second', 'first SERVICE_NOT_AVAILABLE'])
 })
+
+test('a round whose readers have all given up is forgotten, also where nothing is applied any more', () => {
+  const reads = new Reads()
+  const log: string[] = []
+  const reader = (deadlineMs: number): Parameters<Reads['began']>[0] => ({
+    deadlineMs,
+    resolve: () => log.push('resolved'),
+    again: () => log.push('again'),
+    reject: (error) => log.push(error.code),
+  })
+  reads.began(reader(100))
+  reads.join(reader(200))
+  reads.endTurn()
+  reads.confirmed(1, 9, 5)
+  const late = (): LedgerError => new LedgerError('NO_QUORUM', 'too late')
+  reads.expire(100, late)
+  expect([reads.rounds, reads.count]).toEqual([1, 1])
+  reads.expire(200, late)
+  expect([reads.rounds, reads.count]).toEqual([0, 0])
+  reads.applied(9)
+  reads.dropped([1])
+  expect(log).toEqual(['NO_QUORUM', 'NO_QUORUM'])
+})
