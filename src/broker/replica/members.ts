@@ -2,7 +2,8 @@
  * The other members as this replica knows them: connections, clients' addresses, clocks. Owned by the replica.
  *
  * Connections follow the memberships in the log, uncommitted ones included. Beside them there are guests: nodes that
- * a newer membership than ours names, which may lead us and must get our answers before we have its entry.
+ * a newer membership than ours names, which may lead us and must get our answers before we have its entry. A member may
+ * be a guest, too: the log that is still to come may take it out and bring it in again.
  */
 import type { Input, PeerMessage } from '../../../raft/index.ts'
 import type { CommitLogApi } from '../../../store/index.ts'
@@ -42,8 +43,9 @@ export interface MembersParts {
   disowned(by: string | null): void
 }
 
-interface Guest {
+interface Known {
   readonly member: Member
+  /** Of the membership that it came with: it stays until a committed one that is as new has decided. */
   readonly membershipIndex: number
 }
 
@@ -52,7 +54,7 @@ export class Members {
   readonly #peers: Peers
   readonly #clocks: VoterClocks
   readonly #addresses = new Map<string, string>()
-  readonly #guests = new Map<string, Guest>()
+  readonly #guests = new Map<string, Known>()
   readonly #removeListener: () => void
 
   constructor(parts: MembersParts) {
@@ -96,7 +98,8 @@ export class Members {
   /** A node whose Hello was accepted. True when its address for clients is news. */
   greeted(hello: Hello): boolean {
     const { fromNode: node, fromDisk: disk, fromRaftAddress: raftAddress, membershipIndex } = hello
-    if (!this.#parts.history.names({ node, disk }) && raftAddress !== '' && this.#guests.size < membersMax) {
+    const isNewer = membershipIndex > this.#parts.history.committed.index
+    if (isNewer && raftAddress !== '' && (this.#guests.has(node) || this.#guests.size < membersMax)) {
       this.#guests.set(node, { member: { node, disk, raftAddress }, membershipIndex })
       this.#follow()
     }
@@ -142,15 +145,17 @@ export class Members {
     this.#peers.close()
   }
 
-  /** Connects whom the memberships name, newest last, and the guests that they do not know yet. */
+  /** Connects whom the memberships and the guests name; of two with one name the newer one. */
   #follow(): void {
     const { history, options, disk: ownDisk } = this.#parts
-    for (const [node, { member, membershipIndex }] of this.#guests) {
-      if (history.names(member) || history.committed.index >= membershipIndex) this.#guests.delete(node)
+    for (const [node, { membershipIndex }] of this.#guests) {
+      if (history.committed.index >= membershipIndex) this.#guests.delete(node)
     }
-    const named = history.placed.flatMap(({ membership }) => membersOf(membership).map((member) => this.#given(member)))
-    const guests = [...this.#guests.values()].map(({ member }) => member)
-    const byNode = new Map([...named, ...guests].map((member) => [member.node, member]))
+    const named = history.placed.flatMap(({ index, membership }) =>
+      membersOf(membership).map((member): Known => ({ member, membershipIndex: index })),
+    )
+    const newestLast = [...named, ...this.#guests.values()].sort((a, b) => a.membershipIndex - b.membershipIndex)
+    const byNode = new Map(newestLast.map(({ member }) => [member.node, this.#given(member)]))
     byNode.delete(options.node)
     this.#peers.keep([...byNode.values()].filter((member) => member.disk !== ownDisk))
   }

@@ -158,6 +158,30 @@ test('who was removed can be added again with the folder it has', async () => {
   await expectAlike(cluster, cluster.nodes, 'after')
 })
 
+test('P8: who comes back gets past the entry that took its leader out, whom a later one brought in again', async () => {
+  // Small steps, so that the leader needs an answer between the two entries.
+  cluster = new MemoryCluster({ broker: { raft: { appendEntriesMax: 1, inflightMessagesMax: 1 } } })
+  await cluster.start()
+  await cluster.leader()
+  await change(cluster, 'remove', 'n0')
+  await voters(cluster, 'n1', 'n2')
+  await eventually('it knows', () => role('n0') === 'removed')
+  cluster.kill('n0')
+  await change(cluster, 'remove', 'n1')
+  await voters(cluster, 'n2')
+  for (const topic of ['d', 'e', 'f']) await createTopic(cluster.replica('n2'), topic)
+  await change(cluster, 'add', 'n1')
+  await voters(cluster, 'n1', 'n2')
+  await callLeader(cluster, adminMethods.transferLeadership, { to: 'n1' })
+  await eventually('n1 leads', () => cluster.replica('n1').leading)
+  await cluster.start('n0')
+  // By its log n1 is a member when it comes to bring this node in.
+  expect(cluster.replica('n0').members.others.map(({ node }) => node)).toEqual(['n1', 'n2'])
+  await change(cluster, 'add', 'n0')
+  await voters(cluster, 'n0', 'n1', 'n2')
+  await expectAlike(cluster, cluster.nodes, 'after')
+})
+
 test('P6: a wiped replica is a stranger until it is replaced, and then a voter that holds everything', async () => {
   const leader = await start()
   const wiped = cluster.nodes.find((node) => node !== leader) as string
