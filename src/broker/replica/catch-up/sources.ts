@@ -17,9 +17,14 @@ import {
 import type { Channel, StreamHandlers, StreamSink, Transport } from '../../../rpc/transport.ts'
 import type { CopySourceView } from './planner.ts'
 
-const callMs = 10_000
+/** A source gives a piece of log or state within this, or another one is asked: other members wait for the copy. */
+export const pieceMs = 10_000
+/** What a source has is in its memory: one that needs longer to say it is not well, and holds up the copy. */
+const describeMs = 1000
 const pauseMinMs = 100
 const pauseMaxMs = 5000
+/** Whoever is waited for in vain is left alone for so many times as long, so that the others go on meanwhile. */
+const restFactor = 4
 
 export interface SourcesPorts {
   readonly clock: Clock
@@ -76,7 +81,7 @@ export class Sources {
   ): Promise<FetchLogReply> {
     const { channel, member } = this.#known(node)
     const request = { ...range, hello: this.#ports.hello(member), bytesMax: this.#ports.bytesMax }
-    return channel.call(raftMethods.fetchLog, request, { timeoutMs: callMs, signal })
+    return channel.call(raftMethods.fetchLog, request, { timeoutMs: pieceMs, signal })
   }
 
   openState(
@@ -88,13 +93,13 @@ export class Sources {
     return { sink: channel.open(raftMethods.fetchState, handlers), first }
   }
 
-  /** This one failed: it is left alone for a while, longer each time. */
-  failed(node: string, error: unknown): void {
+  /** This one failed, `waitedMs` after it was asked: it is left alone for a while, longer each time. */
+  failed(node: string, error: unknown, waitedMs: number = 0): void {
     const source = this.#sources.get(node)
     if (!source) return
     source.problem = toLedgerError(error)
     source.view = null
-    source.retryAtMs = this.#ports.clock.monotonicMs() + source.pauseMs
+    source.retryAtMs = this.#ports.clock.monotonicMs() + Math.max(source.pauseMs, waitedMs * restFactor)
     source.pauseMs = Math.min(source.pauseMs * 2, pauseMaxMs)
   }
 
@@ -111,14 +116,16 @@ export class Sources {
 
   async #describe(source: Source, signal: AbortSignal): Promise<void> {
     const { member, channel } = source
+    const { clock } = this.#ports
+    const startMs = clock.monotonicMs()
     try {
       const hello = this.#ports.hello(member)
-      const reply = await channel.call(raftMethods.describeLog, { hello }, { timeoutMs: callMs, signal })
+      const reply = await channel.call(raftMethods.describeLog, { hello }, { timeoutMs: describeMs, signal })
       const origin = reply.origin ?? { position: 0, index: 0, term: 0, checksum: 0 }
       source.view = { ...reply, origin, node: member.node }
       source.problem = null
     } catch (error) {
-      this.failed(member.node, error)
+      this.failed(member.node, error, clock.monotonicMs() - startMs)
     }
   }
 

@@ -9,11 +9,11 @@ import type { Clock } from '../../../common/clock.ts'
 import { LedgerError } from '../../../common/errors.ts'
 import type { FetchStateReply, FetchStateRequest } from '../../../rpc/methods.ts'
 import type { StreamSink } from '../../../rpc/transport.ts'
-import type { Sources } from './sources.ts'
+import { pieceMs, type Sources } from './sources.ts'
 import { decodeRows, RowProof } from './state-rows.ts'
 
-/** A source whose disk hangs gives no answer, and its connection lives on, milliseconds. */
-export const answerMsMax = 30_000
+/** A source whose disk hangs gives no answer, and its connection lives on: no longer than for a piece of the log. */
+export const answerMsMax: number = pieceMs
 
 export interface StateCopyParts {
   readonly clock: Clock
