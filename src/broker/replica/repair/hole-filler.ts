@@ -50,11 +50,29 @@ export async function fillHole(
   views: readonly CopySourceView[],
   signal: AbortSignal,
 ): Promise<FillOutcome> {
+  for (let next = firstOpen(ports.log, hole); next !== null; ) {
+    const answers = await askAll(ports, hole, views, signal)
+    const left = firstOpen(ports.log, hole)
+    if (left === null) break
+    if (left === next) return conclude(ports, { fromIndex: next, toIndex: hole.toIndex }, views, answers)
+    // Who had an entry rotten may have the next ones whole: its answer says nothing about what is missing now.
+    next = left
+  }
+  return { kind: 'repaired' }
+}
+
+/** Each member once. When nothing was put back, all answers are about the same entry. */
+async function askAll(
+  ports: FillerPorts,
+  hole: LogRange,
+  views: readonly CopySourceView[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, Answer>> {
   const answers = new Map<string, Answer>()
   for (const uncommitted of [false, true]) {
     for (const view of views) {
       const next = firstOpen(ports.log, hole)
-      if (next === null) return { kind: 'repaired' }
+      if (next === null) return answers
       const isCommitted = view.lastIndex >= next
       if (isCommitted === uncommitted) continue
       const toIndex = uncommitted ? hole.toIndex : Math.min(hole.toIndex, view.lastIndex)
@@ -62,11 +80,7 @@ export async function fillHole(
       if (answer) answers.set(view.node, answer)
     }
   }
-  const next = firstOpen(ports.log, hole)
-  if (next === null) return { kind: 'repaired' }
-  const range = { fromIndex: next, toIndex: hole.toIndex }
-  const applied = Math.max(ports.appliedIndex(), ...views.map(({ appliedIndex }) => appliedIndex))
-  return conclude(range, applied, ports.sources.nodes, answers)
+  return answers
 }
 
 /** First entry of the hole that is still missing; a hole shrinks from its beginning. */
@@ -115,13 +129,14 @@ async function fill(
   return null
 }
 
-/** `applied`: what the state of some member holds, this node included. */
 function conclude(
+  ports: FillerPorts,
   range: LogRange,
-  applied: number,
-  nodes: readonly string[],
+  views: readonly CopySourceView[],
   answers: ReadonlyMap<string, Answer>,
 ): FillOutcome {
+  const { nodes } = ports.sources
+  const applied = Math.max(ports.appliedIndex(), ...views.map(({ appliedIndex }) => appliedIndex))
   const all = [...answers.values()]
   // Whoever does not have an entry may be right: it was never committed, and gets replaced. One that was applied was
   // committed, and whoever lacks it will not get it from anyone: waiting for it, no majority might ever vote again.

@@ -128,6 +128,14 @@ test('an entry is lost only when every member has it rotten', async () => {
   expect(await fillFrom(own, { a: rotten, b: { ...rotten, commit: 2 } })).toEqual(lost)
 })
 
+test('who has one entry rotten is asked for the next ones when another member has given that one', async () => {
+  const own = await logOf(truth, [2, 3, 4])
+  const first = { log: await logOf(truth, [2]), commit: 5 }
+  const second = { log: await logOf(truth, [3]), commit: 5 }
+  expect(await fillFrom(own, { first, second })).toEqual({ kind: 'repaired' })
+  expect((await own.read(2, 5, 1024)).map(({ header }) => header.index)).toEqual([2, 3, 4, 5])
+})
+
 function pairOf({ term, text }: Entry): [term: number, text: string] {
   return [term, text]
 }
