@@ -55,15 +55,20 @@ export function judgePull(replica: ReplicaApi, request: PullRequest): PullVerdic
       },
     )
   if (request.topicId !== 0 && request.topicId !== topic.topicId)
-    return refuse('TOPIC_ID_CHANGED', `topic ${request.topic} has id ${topic.topicId} now, not ${request.topicId}`)
+    return {
+      kind: 'refused',
+      problem: new LedgerError(
+        'TOPIC_ID_CHANGED',
+        `topic ${request.topic} has id ${topic.topicId} now, not ${request.topicId}`,
+      ),
+    }
   if ((topic.config.permission & readable) === 0)
-    return refuse('NO_PERMISSION', `topic ${request.topic} may not be read`)
+    return judgeSetting(replica, new LedgerError('NO_PERMISSION', `topic ${request.topic} may not be read`))
   const range = machine.queueRange(topic.topicId, request.queue)
-  if (!range)
-    return refuse(
-      'INVALID_PARAMETER',
-      `queue ${request.queue} of ${request.topic} does not exist; it has ${topic.config.readQueues} queues, counted from 0`,
-    )
+  if (!range) {
+    const text = `queue ${request.queue} of ${request.topic} does not exist; it has ${topic.config.readQueues} queues, counted from 0`
+    return judgeSetting(replica, new LedgerError('INVALID_PARAMETER', text))
+  }
   if (request.offset >= range.min && request.offset < range.max) return { kind: 'read', topic }
   if (request.offset === range.max) return { kind: 'empty', topic }
   const problem = new LedgerError(
@@ -195,6 +200,7 @@ function judgeMissing(
   return by.topic ? { kind: 'empty', topic: by.topic } : { kind: 'refused', problem }
 }
 
-function refuse(code: 'TOPIC_ID_CHANGED' | 'NO_PERMISSION' | 'INVALID_PARAMETER', message: string): PullVerdict {
-  return { kind: 'refused', problem: new LedgerError(code, message) }
+/** Settings may have changed where this replica has not come yet: a queue that it does not know may be new. */
+function judgeSetting(replica: ReplicaApi, problem: LedgerError): PullVerdict {
+  return replica.leading ? { kind: 'confirm', topic: null, problem } : { kind: 'refused', problem: notLeader(replica) }
 }

@@ -182,6 +182,27 @@ test('a follower that has not come to the topic yet sends the reader to the lead
   expect(await pull.pull({ topic: 'new' })).toMatchObject({ code: 17 })
 })
 
+test('what a topic allows is not for a replica to say that may be behind: a queue that it does not know may be new', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.topic('closed', 1, 2)
+  bench.replica.follow(n1)
+  const pull = bench.pull()
+  const elsewhere = { code: 501, status: { leaderNode: 'n1' } }
+  expect(await pull.pull({ queue: 2 })).toMatchObject(elsewhere)
+  expect(await pull.pull({ topic: 'closed' })).toMatchObject(elsewhere)
+})
+
+test('a leader that was deposed without knowing does not speak of queues and permissions', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.topic('closed', 1, 2)
+  bench.replica.quorum = false
+  const pull = bench.pull()
+  expect(await pull.pull({ queue: 2 })).toMatchObject({ code: 12 })
+  expect(await pull.pull({ topic: 'closed' })).toMatchObject({ code: 12 })
+})
+
 test('unknown topics, other ids, missing permission and missing queues are response codes', async () => {
   const bench = await openBench()
   const topicId = bench.topic('t')
