@@ -49,6 +49,7 @@ export type EventKind =
   | 'catch_up_failed'
   | 'rot_found'
   | 'rot_repaired'
+  | 'rot_cut'
   | 'data_loss'
 
 export interface EventSink {

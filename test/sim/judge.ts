@@ -259,6 +259,7 @@ export class Judge {
     if (event.kind === 'catch_up_finished') this.copies++
     if (event.kind === 'trim_proposed') this.#checkTrim(node, Number(event.details['firstIndex']))
     if (event.kind === 'data_loss') this.fail(`P6: ${node.name} gives up entries that others have`)
+    if (event.kind === 'rot_cut') this.rot.cutting(node)
     if (event.kind === 'quarantine_ended') {
       this.#checkPromised(node, 'ends its quarantine')
       this.rot.quarantineEnded(node)

@@ -3,7 +3,8 @@
  * rot, and what a node must have got back before its word counts again. Fed by the faults, asked by the judge.
  *
  * It excuses exactly the flipped bits. Whatever else is missing on a disk is as wrong as it is without rot, but for one
- * thing: a log whose end is rotten is cut at the next start, and what is cut counts as held until the quarantine ends.
+ * thing: a log whose end is rotten, or that a leader cuts inside damage, is cut at the next start, and what is cut counts
+ * as held until the quarantine ends.
  */
 import type { Replica } from '../../src/broker/replica/replica.ts'
 import { segmentHeaderBytes } from '../../store/segment-header.ts'
@@ -43,7 +44,7 @@ export interface RotPorts {
 export class Rot {
   readonly #ports: RotPorts
   #injuries: readonly Injury[] = []
-  /** By node: its disk before each start with rot, until it has proved that it has everything back. */
+  /** By node: its disk before each start with rot and each cut, until it has proved that it has everything back. */
   readonly #before = new Map<string, readonly Machine[]>()
   /** By node. */
   readonly #knownHoles = new Map<string, KnownHoles>()
@@ -92,6 +93,15 @@ export class Rot {
   /** A process is about to begin. */
   starting(node: SimNode): void {
     this.#knownHoles.delete(node.name)
+    this.#remember(node)
+  }
+
+  /** A replica is about to begin again with a log that is cut before damage. */
+  cutting(node: SimNode): void {
+    this.#remember(node)
+  }
+
+  #remember(node: SimNode): void {
     if (!this.#injuriesOf(node).some(({ entry }) => !this.#ports.isDurableOn(node, entry))) return
     const { name, logDirectory, diskId } = node
     const machine = { name, logDirectory, diskId, disk: node.disk.clone() }

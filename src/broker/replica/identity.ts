@@ -34,6 +34,11 @@ export interface QuarantineRecord {
   readonly reason: string
   /** Rotten on every member: nobody can ever read these entries, and nothing is gained by waiting for them. */
   readonly lost: readonly LogRange[]
+  /**
+   * A leader gave up the log from inside damage that begins here, or from right behind it: the first damage that ends
+   * here or later is cut at the next start, with all behind it. Gone once that is durable.
+   */
+  readonly cutFrom?: number
   /** Positions in the log where entries are put back: until the end of the quarantine none of them is surely on disk. */
   readonly mending?: readonly Mending[]
 }

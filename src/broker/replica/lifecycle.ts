@@ -5,7 +5,7 @@
  * One change at a time, in the order of the calls. Directories are put in force only while no replica runs on them,
  * by one durable record (`generations.ts`); whatever is stopped half-way is what the next start finds.
  */
-import type { StateStoreApi } from '../../../store/index.ts'
+import type { LogHole, StateStoreApi } from '../../../store/index.ts'
 import { LedgerError } from '../../common/errors.ts'
 import type { Logger } from '../../common/logger.ts'
 import type { FirstConfiguration } from '../../rpc/methods.ts'
@@ -123,9 +123,7 @@ export class ReplicaLifecycle {
   beginAgain(): Promise<void> {
     return this.#inOrder(async () => {
       if (this.#closed || this.#failed) return
-      await this.#end()
-      await this.#letGo()
-      await this.#begin()
+      await this.#restart()
     })
   }
 
@@ -147,6 +145,26 @@ export class ReplicaLifecycle {
       await this.#store.close()
       return clean
     })
+  }
+
+  /**
+   * The log of this replica is to be cut inside a hole, so it has stopped. First it is on record that this node may have
+   * promised more than it will hold; the cut itself is part of the recovery, as that of a rotten end.
+   */
+  #cutInHole(replica: Replica, hole: LogHole): void {
+    const cut = this.#inOrder(async () => {
+      // A copy may have replaced it meanwhile. If it did not, the leader says the same again.
+      if (this.#closed || this.#failed || this.#replica !== replica) return
+      await this.#upkeep.cutInHole(hole)
+      await this.#restart()
+    })
+    cut.catch((error: unknown) => this.#fail(error))
+  }
+
+  async #restart(): Promise<void> {
+    await this.#end()
+    await this.#letGo()
+    await this.#begin()
   }
 
   async #begin(): Promise<void> {
@@ -178,11 +196,12 @@ export class ReplicaLifecycle {
 
   #run(recovered: Recovered): void {
     const upkeep = this.#upkeep
-    const replica = new Replica({
+    const replica: Replica = new Replica({
       ...this.#parts,
       recovered,
       leftBehind: (firstIndex) => upkeep.leftBehind(firstIndex),
       unreadable: (range) => upkeep.unreadable(range),
+      cutInHole: (hole) => this.#cutInHole(replica, hole),
       quarantineEnded: () => upkeep.quarantineEnded(),
       failed: (error) => this.#fail(error),
     })

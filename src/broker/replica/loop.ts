@@ -13,6 +13,8 @@ import {
   frameTypes,
   type HardStateApi,
   type LogEntry,
+  type LogHole,
+  StoreError,
 } from '../../../store/index.ts'
 import { invariant } from '../../common/assert.ts'
 import type { Clock } from '../../common/clock.ts'
@@ -38,6 +40,11 @@ export interface LoopPorts {
   configurationStaged(index: number, body: Buffer): void
   /** Entries from this one on are cut. */
   cut(fromIndex: number): void
+  /**
+   * The leader cuts the log from `fromIndex` on, inside this hole or right behind it, and nobody can say where the log
+   * would end. Nothing is changed, and the loop has stopped: what the core took from this leader is on no disk.
+   */
+  cutInHole(fromIndex: number, hole: LogHole): void
   /** The leader's log begins with this index, behind the end of ours. */
   leftBehind(firstIndex: number): void
   /** All Readies of this turn are taken. */
@@ -168,6 +175,7 @@ export class ReplicaLoop {
 
   #process(ready: Ready): void {
     if (ready.hardState) this.#term = ready.hardState.term
+    if (ready.truncateFrom !== undefined && !this.#cut(ready.truncateFrom)) return
     this.#stage(ready)
     for (const message of ready.sendNow) this.#ports.send(message)
     for (const event of ready.events) this.#ports.event(event)
@@ -177,12 +185,25 @@ export class ReplicaLoop {
     for (const read of ready.readStates) this.#ports.readConfirmed(read.context, read.index)
   }
 
+  /** False when the log cannot be cut there: then the loop has stopped. */
+  #cut(fromIndex: number): boolean {
+    const { log } = this.#ports
+    if (fromIndex > log.lastIndex) return true
+    try {
+      log.truncateFrom(fromIndex)
+    } catch (error) {
+      const hole = log.holes.find((each) => each.fromIndex < fromIndex && fromIndex <= each.toIndex + 1)
+      if (!hole || !(error instanceof StoreError) || error.code !== 'ROTTEN') throw error
+      this.stop()
+      this.#ports.cutInHole(fromIndex, hole)
+      return false
+    }
+    this.#ports.cut(fromIndex)
+    return true
+  }
+
   #stage(ready: Ready): void {
     const { log } = this.#ports
-    if (ready.truncateFrom !== undefined && ready.truncateFrom <= log.lastIndex) {
-      log.truncateFrom(ready.truncateFrom)
-      this.#ports.cut(ready.truncateFrom)
-    }
     let stamp: number | null = null
     for (const { index, term, kind } of ready.append) {
       const received = this.#inbound.find(index, term)

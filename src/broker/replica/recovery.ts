@@ -25,7 +25,7 @@ import { firstMembership, type PlacedMembership, toConfiguration } from '../memb
 import type { BrokerPorts, ReplicaLimits } from '../options.ts'
 import { type Generations, logDirectory } from './generations.ts'
 import type { FolderRecords, QuarantineRecord } from './identity.ts'
-import { findDamage, findLostFront, findUnplaced, isLost } from './repair/damage.ts'
+import { findDamage, findGivenUp, findLostFront, findUnplaced, isLost } from './repair/damage.ts'
 
 /** What is to be recovered: the directories in force, with their state store opened already. */
 export interface Generation {
@@ -135,6 +135,7 @@ async function judge({ records, store }: Generation, facts: LogFacts): Promise<Q
   const ending = findDamage(log, saved, store.appliedIndex)
   const unplaced = findUnplaced(log.holes, Math.max(saved.commit, store.appliedIndex), lost)
   const isOpen = log.holes.some((hole) => !isLost(hole, lost))
+  const givenUp = findGivenUp(log.holes, before?.cutFrom)
   const isCut = ending !== null || unplaced !== null
   if (!before?.pending && !isCut && lostFront === null && !isOpen) return before
   const record: QuarantineRecord = {
@@ -143,10 +144,19 @@ async function judge({ records, store }: Generation, facts: LogFacts): Promise<Q
     reason: ending ?? unplaced?.reason ?? lostFront ?? log.holes[0]?.reason ?? before?.reason ?? '',
     lost,
     mending: before?.mending ?? [],
+    ...(before?.cutFrom !== undefined && { cutFrom: before.cutFrom }),
   }
   await records.saveQuarantine(record)
   await log.cutRottenTail()
-  if (unplaced) await cutFrom(log, unplaced.fromIndex)
+  for (const damage of [unplaced, givenUp]) if (damage) await cutFrom(log, damage.fromIndex)
+  if (before?.cutFrom === undefined) return record
+  // Only now, and before anything is appended: what comes in its place must never be cut with it.
+  const settled = withoutCut(record)
+  await records.saveQuarantine(settled)
+  return settled
+}
+
+function withoutCut({ cutFrom: _, ...record }: QuarantineRecord): QuarantineRecord {
   return record
 }
 
@@ -157,6 +167,7 @@ interface LogFacts {
 }
 
 async function cutFrom(log: CommitLogApi, index: number): Promise<void> {
+  if (index > log.lastIndex) return
   log.truncateFrom(index)
   await log.flush()
 }

@@ -1,4 +1,5 @@
 /** What a replica is made of: given by `lifecycle.ts`, which recovered it and decides what follows when it ends. */
+import type { LogHole } from '../../../store/index.ts'
 import type { Logger } from '../../common/logger.ts'
 import type { FirstConfiguration, LogRange } from '../../rpc/methods.ts'
 import type { EventSink } from '../events.ts'
@@ -24,6 +25,8 @@ export interface ReplicaParts {
   leftBehind(firstIndex: number): void
   /** Entries that a member lacks could not be read here. Told again and again. */
   unreadable(range: LogRange): void
+  /** The leader gives up the log from inside this hole on, or right behind it. The replica has stopped and must begin again. */
+  cutInHole(hole: LogHole): void
   /** The core says that this node may vote again. */
   quarantineEnded(): void
   /** The replica has stopped for good and answers nobody. */

@@ -13,7 +13,7 @@ import {
   type RaftEvent,
   type RaftStatus,
 } from '../../../raft/index.ts'
-import { type CommitLogApi, type Frame, type FrameType, frameTypes } from '../../../store/index.ts'
+import { type CommitLogApi, type Frame, type FrameType, frameTypes, type LogHole } from '../../../store/index.ts'
 import { sleep } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
 import type { Hello, LogRange, ReplicaStatusReply } from '../../rpc/methods.ts'
@@ -254,7 +254,8 @@ export class Replica implements ReplicaApi {
     await this.#space.stop()
     await this.#applying.finish()
     const raft = this.raftStatus()
-    const commit = Math.min(raft.commit, this.log.durableIndex)
+    // Not that of the core: it may count entries in place of some that could not be cut.
+    const commit = Math.min(this.#commitIndex, this.log.durableIndex)
     await this.#parts.recovered.hardState.save({ term: raft.term, vote: raft.vote, commit })
     await this.log.close()
     await this.#parts.recovered.hardState.close()
@@ -277,6 +278,7 @@ export class Replica implements ReplicaApi {
         committed: (index) => this.#onCommitted(index),
         configurationStaged: (index, body) => this.#membership.staged(index, body),
         cut: (fromIndex) => this.history.truncatedFrom(fromIndex),
+        cutInHole: (fromIndex, hole) => this.#onCutInHole(fromIndex, hole),
         leftBehind: (firstIndex) => this.#parts.leftBehind(firstIndex),
         turnEnded: () => this.#onTurnEnded(),
         diskFull: () => this.#space.notice(),
@@ -395,6 +397,16 @@ export class Replica implements ReplicaApi {
   #onTurnEnded(): void {
     this.#admission.reads.endTurn()
     this.#admission.retryHeld()
+  }
+
+  /** It says nothing any more until it has begun again with a log that was cut before the hole. */
+  #onCutInHole(fromIndex: number, hole: LogHole): void {
+    this.#stopped = new LedgerError('SERVICE_NOT_AVAILABLE', 'this replica begins again: its log is cut inside damage')
+    const details = { fromIndex: hole.fromIndex, toIndex: hole.toIndex, cutFrom: fromIndex }
+    this.#parts.logger.warn('the leader cuts the log inside damage: it is cut where the damage begins', details)
+    this.#parts.events.emit('rot_cut', this.term, details)
+    this.#notifyRole()
+    this.#parts.cutInHole(hole)
   }
 
   #notifyRole(): void {

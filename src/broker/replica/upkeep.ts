@@ -124,6 +124,11 @@ export class Upkeep {
     void this.#goOn(recovered)
   }
 
+  /** Its log is to be cut inside this hole. Fulfilled once that is on record: then the replica must begin again. */
+  async cutInHole(hole: LogHole): Promise<void> {
+    await this.#quarantine?.cuts(hole)
+  }
+
   /** The replica is about to end. */
   async end(): Promise<void> {
     await Promise.all([this.#healer?.close(), this.#scrubber?.close()])

@@ -61,3 +61,14 @@ export function findUnplaced(
   const { fromIndex, toIndex, reason } = hole
   return { fromIndex, reason: `${reason}: nobody can say of which term entries ${fromIndex} to ${toIndex} were` }
 }
+
+/**
+ * The damage that a leader gave up (`QuarantineRecord.cutFrom`), null when there is none any more: it was cut, or put
+ * back, before the last stop. Damage that has grown begins earlier. All behind it was given up with it.
+ */
+export function findGivenUp(
+  holes: readonly LogHole[],
+  cutFrom: number | undefined,
+): { readonly fromIndex: number } | null {
+  return holes.find(({ toIndex }) => cutFrom !== undefined && toIndex >= cutFrom) ?? null
+}

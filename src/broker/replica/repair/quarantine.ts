@@ -57,6 +57,15 @@ export class Quarantine {
     return this.#save({ ...before, mending: atMost([...mending, { position, end }]) })
   }
 
+  /**
+   * A leader gives up the log from inside this damage on, or from right behind it. What is cut for that may have been
+   * acknowledged, so it is on record before. Durable when fulfilled.
+   */
+  cuts({ fromIndex, reason }: { readonly fromIndex: number; readonly reason: string }): Promise<void> {
+    const before = this.#record?.pending ? this.#record : { reason, lost: this.lost }
+    return this.#save({ ...before, pending: true, untilLeaderReached: true, cutFrom: fromIndex })
+  }
+
   /** Everything is made good, as far as anyone can. */
   end(): Promise<void> {
     if (this.lost.length === 0) return this.#save(null)

@@ -2,83 +2,10 @@
 import { expect, test } from 'vitest'
 import { defaultRaftConfig, RaftCore } from '../../../../raft/index.ts'
 import { openStateMachine } from '../../../../src/broker/apply/state-machine.ts'
-import { encodeMembership } from '../../../../src/broker/membership/codec.ts'
 import { MembershipHistory } from '../../../../src/broker/membership/history.ts'
 import { firstMembership } from '../../../../src/broker/membership/membership.ts'
-import { defaultReplicaLimits } from '../../../../src/broker/options.ts'
 import { FolderRecords } from '../../../../src/broker/replica/identity.ts'
-import { type Recovered, recover } from '../../../../src/broker/replica/recovery.ts'
-import type { FirstConfiguration } from '../../../../src/rpc/methods.ts'
-import {
-  type Frame,
-  frameTypes,
-  MemoryDisk,
-  MemoryKeyValueEngine,
-  openCommitLog,
-  openHardState,
-  openStateStore,
-  type StateStoreApi,
-} from '../../../../store/index.ts'
-
-const segmentBytes = 64 * 1024
-const headerBytes = 4096
-const limits = { ...defaultReplicaLimits, zeroAheadBytes: segmentBytes }
-const identity = { node: 'n0', disk: 'd0' }
-const configuration: FirstConfiguration = {
-  cluster: 'c',
-  group: 'g',
-  incarnation: 'i',
-  members: [{ node: 'n0', disk: 'd0', raftAddress: 'n0:1' }],
-  segmentBytes,
-  featureLevel: 1,
-  formerIncarnations: [],
-}
-
-/** A log of these terms, all flushed; its last entry is a configuration. */
-async function folder(terms: readonly number[], commit: number): Promise<{ disk: MemoryDisk; frames: Frame[] }> {
-  const disk = new MemoryDisk()
-  await disk.makeDirectory('data')
-  const log = await openCommitLog(disk, {
-    ...limits,
-    directory: 'data/log',
-    segmentBytes,
-    incarnation: 'i',
-  })
-  const frames = terms.map((term, at) => {
-    const isLast = at === terms.length - 1
-    const body = isLast ? [encodeMembership(firstMembership(configuration))] : []
-    const type = isLast ? frameTypes.configuration : frameTypes.noop
-    return log.append({ index: at + 1, term, type, storeTime: 1000 + at, body })
-  })
-  await log.flush()
-  await log.close()
-  const hardState = await openHardState(disk, 'data/hard-state')
-  await hardState.save({ term: terms.at(-1) ?? 0, vote: 'n0', commit })
-  await hardState.close()
-  return { disk, frames }
-}
-
-function rotHeader(disk: MemoryDisk, frame: Frame | undefined): void {
-  disk.flipBit(`data/log/${'0'.repeat(20)}`, headerBytes + (frame?.header.position ?? 0) + 33, 2)
-}
-
-function openState(disk: MemoryDisk): Promise<StateStoreApi> {
-  const engine = new MemoryKeyValueEngine()
-  return openStateStore({ engine, disk, directory: 'data/state', trusted: true, schema: 1 })
-}
-
-async function recoverFrom(disk: MemoryDisk, given: StateStoreApi | null = null): Promise<Recovered> {
-  const store = given ?? (await openState(disk))
-  const found = {
-    directory: 'data',
-    identity,
-    generations: { log: 0, state: 0 },
-    store,
-    records: new FolderRecords(disk, 'data'),
-    onRot: () => {},
-  }
-  return recover(found, configuration, { disk }, limits)
-}
+import { configuration, folder, openState, recoverFrom, rotHeader } from './recovery-fixture.ts'
 
 test('P6: damage of unknown terms above the commit ends the log, as a rotten end does', async () => {
   const { disk, frames } = await folder([1, 1, 1, 2, 3, 3, 3], 2)
