@@ -54,6 +54,8 @@ export interface JudgeOptions {
   readonly topic: string
   readonly group: string
   readonly looksAtDisks: boolean
+  /** Virtual. */
+  nowMs(): number
   /** A follower that is behind by no more is waited for. */
   readonly followerLagBytesMax: number
   /** This leader has begun a configuration. */
@@ -90,6 +92,7 @@ export class Judge {
       path: (machine, position) => this.#disks.path(machine, position),
       offsetOf: (position) => this.#disks.offsetOf(position),
       isDurableOn: (machine, entry) => this.isDurableOn(machine, entry),
+      nowMs: options.nowMs,
       fail: (text) => this.fail(text),
     })
     this.#progress = new ProgressChecks({

@@ -2,7 +2,7 @@
  * Which entries of a disk may rot, so that the group can make it good: the limits of what it promises, and no more.
  * Asked by the simulation when the fault strikes; changes nothing.
  *
- * Each entry stays intact on a majority of the voters. What may cost a node the end of its log costs it its vote until
+ * Each entry stays intact on a majority of the voters, and outside of what their rot may hide. What may cost a node the end of its log costs it its vote until
  * a leader has been reached, so only one node at a time gets that.
  */
 import { newestMark, segmentHeaderBytes } from '../../store/segment-header.ts'
@@ -34,7 +34,7 @@ export function chooseRotten(node: SimNode, { depth, entries }: BitRot, choice: 
   const from = last - Math.floor(depth * (last - first + 1))
   for (let index = from; index >= first && index > from - triesMax; index--) {
     const range = rangeUpTo(judge, index, entries)
-    const isSpared = range.length > 0 && range.every((entry) => isElsewhere(node, entry, choice))
+    const isSpared = range.every((entry) => isElsewhere(node, entry, choice)) && isApart(node, range, choice)
     if (isSpared && (mayCut || isEnclosed(node, range, mark, judge))) return range
   }
   return []
@@ -55,6 +55,22 @@ function isElsewhere(node: SimNode, entry: Committed, { judge, nodes }: RotChoic
   const { electorate } = judge
   const holders = nodes.filter((other) => other !== node && electorate.isVoter(other) && judge.isOnDisk(other, entry))
   return holders.length * 2 > electorate.voters.length
+}
+
+/** What may become one hole with it lies outside of all holes on a majority of the voters. */
+function isApart(node: SimNode, range: readonly Committed[], { judge, nodes }: RotChoice): boolean {
+  const [first, last] = [range[0], range.at(-1)]
+  if (!first || !last) return false
+  const { electorate, rot } = judge
+  const known = rot.damageOf(node)
+  const from = Math.min(first.index, known?.from ?? first.index)
+  const to = Math.max(last.index, known?.to ?? last.index)
+  const whole = nodes.filter((other) => {
+    if (other === node || !electorate.isVoter(other)) return false
+    const damage = rot.damageOf(other)
+    return damage === null || damage.to < from || to < damage.from
+  })
+  return whole.length * 2 > electorate.voters.length
 }
 
 /** Intact entries of the same term on both sides, below the mark: whatever rots, the log goes on behind it. */

@@ -15,6 +15,12 @@ import type { SimNode } from './sim-node.ts'
 /** Where an entry lies and what it is. */
 export type Place = Pick<Committed, 'index' | 'position' | 'bytes'>
 
+/** Indexes, both included. */
+export interface Span {
+  readonly from: number
+  readonly to: number
+}
+
 /** One entry of one disk. */
 interface Injury {
   readonly node: string
@@ -28,8 +34,9 @@ interface Injury {
 /** Holes of a replica that the whole process could know of. */
 interface KnownHoles {
   readonly replica: Replica
-  /** Of the replica when they were found: a vote of this term may have been on its way. */
+  /** Of the replica in the instant in which they were found: a vote of this term may have been on its way. */
   readonly term: number
+  readonly atMs: number
 }
 
 export interface RotPorts {
@@ -38,6 +45,7 @@ export interface RotPorts {
   offsetOf(position: number): number
   /** The entry lies there intact, or was given up by the group. */
   isDurableOn(machine: Machine, entry: Place): boolean
+  nowMs(): number
   fail(text: string): void
 }
 
@@ -123,18 +131,21 @@ export class Rot {
     this.#before.delete(node.name)
   }
 
-  /** A replica has holes: from now on it must not vote. */
+  /** A replica has holes: it must not vote, once it has dealt with what had come before it found them. */
   seesHoles(node: SimNode, replica: Replica): void {
-    if (this.#knownHoles.get(node.name)?.replica === replica) return
+    const known = this.#knownHoles.get(node.name)
+    const nowMs = this.#ports.nowMs()
+    if (known?.replica === replica && known.atMs < nowMs) return
     // A node that begins with holes has no vote on its way.
-    this.#knownHoles.set(node.name, { replica, term: node.quarantine?.pending ? 0 : replica.term })
+    const term = known?.replica !== replica && node.quarantine?.pending ? 0 : replica.term
+    this.#knownHoles.set(node.name, { replica, term, atMs: nowMs })
   }
 
   /** A vote leaves. */
   onVote(node: SimNode, term: number): void {
     const replica = node.broker?.replica
     const known = this.#knownHoles.get(node.name)
-    if (!replica || known?.replica !== replica) return
+    if (!replica || known?.replica !== replica || known.atMs === this.#ports.nowMs()) return
     if (replica.log.holes.length === 0) this.#knownHoles.delete(node.name)
     else if (term > known.term) this.#ports.fail(`P6: ${node.name} votes in term ${term} with holes in its log`)
   }
@@ -144,6 +155,17 @@ export class Rot {
     this.#injuries = this.#injuries.filter((injury) => injury.node !== node)
     this.#before.delete(node)
     this.#knownHoles.delete(node)
+  }
+
+  /**
+   * First and last entry of what is rotten there. Between two headers that are lost nothing can be proven, so that all
+   * of it may be one hole, however much of it is intact.
+   */
+  damageOf(node: SimNode): Span | null {
+    const indexes = this.#injuriesOf(node)
+      .filter(({ entry }) => !this.#ports.isDurableOn(node, entry))
+      .map(({ entry }) => entry.index)
+    return indexes.length === 0 ? null : { from: Math.min(...indexes), to: Math.max(...indexes) }
   }
 
   /** Why this node is not whole again, null when it is. */

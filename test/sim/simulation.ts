@@ -157,6 +157,7 @@ class Simulation {
       topic,
       group: consumerGroup,
       looksAtDisks,
+      nowMs: () => this.#scheduler.nowMs,
       reconfigures: (node, membership) => this.#faults.reconfigures(node, membership),
       followerLagBytesMax: retention?.followerLagBytesMax ?? Number.POSITIVE_INFINITY,
     })
