@@ -12,6 +12,7 @@ import {
   type DescribeReply,
   type Member,
   type MembershipReply,
+  type TransferLeadershipReply,
 } from '../../rpc/methods.ts'
 import type { CallContext, ServerRoutes } from '../../rpc/transport.ts'
 import type { ReplicaApi } from '../contract.ts'
@@ -49,9 +50,27 @@ export function registerMembershipHandlers(routes: ServerRoutes, parts: Membersh
     checkIncarnation(parts, incarnation)
     const replica = await leading(parts, context)
     if (to !== replica.node) await transfer(replica, to, context)
-    const leader = replica.leader()
-    return { leader: leader?.node ?? '', term: leader?.term ?? replica.term }
+    return transferReply(to, replica.leader(), replica.term)
   })
+}
+
+/**
+ * The answer once leadership has moved. Throws NOT_LEADER when an election gave it to another node than the wanted one:
+ * that one can be asked to hand it on, and nobody is told that what he wants has come about.
+ */
+export function transferReply(
+  wanted: string,
+  leader: { readonly node: string; readonly address: string; readonly term: number } | null,
+  term: number,
+): TransferLeadershipReply {
+  if (wanted !== '' && leader !== null && leader.node !== wanted) {
+    const { node, address } = leader
+    throw new LedgerError('NOT_LEADER', `${node} was elected, not ${wanted}`, {
+      term: leader.term,
+      leader: { node, address },
+    })
+  }
+  return { leader: leader?.node ?? '', term: leader?.term ?? term }
 }
 
 /** The replica of this node, which leads. */

@@ -1,5 +1,6 @@
 /** The calls of operators about membership and leadership: what is refused, with which reason, and by whom. */
 import { afterEach, expect, test } from 'vitest'
+import { transferReply } from '../../../../src/broker/handler/membership.ts'
 import { adminMethods } from '../../../../src/rpc/methods.ts'
 import { eventually } from '../../../support/eventually.ts'
 import { MemoryCluster } from '../../../support/memory-cluster.ts'
@@ -84,4 +85,14 @@ test('an operator who means another incarnation of the group changes nothing and
   expect(await membership(cluster)).toMatchObject({ index, leader })
   const own = { priority: 7, incarnation: incarnation as string }
   expect((await change(cluster, 'priority', 'n1', own)).index).toBeGreaterThan(index)
+})
+
+test('a transfer is done when the wanted node leads; whoever was elected instead is named', () => {
+  const n2 = { node: 'n2', address: 'n2:1', term: 7 }
+  expect(transferReply('n2', n2, 6)).toEqual({ leader: 'n2', term: 7 })
+  expect(transferReply('', n2, 6)).toEqual({ leader: 'n2', term: 7 })
+  expect(transferReply('n1', null, 6)).toEqual({ leader: '', term: 6 })
+  expect(() => transferReply('n1', n2, 6)).toThrow(
+    expect.objectContaining({ code: 'NOT_LEADER', facts: { term: 7, leader: { node: 'n2', address: 'n2:1' } } }),
+  )
 })
