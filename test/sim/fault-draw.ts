@@ -3,6 +3,9 @@ import type { SimConfiguration } from './configuration.ts'
 import type { FaultEvent, FaultKind, PowerLoss } from './fault.ts'
 import type { SimRandom } from './random.ts'
 
+/** By chance a sync hardly ever fails in the few milliseconds of a repair. */
+const failedRepairShare = 0.15
+
 export interface Surroundings {
   readonly nodes: readonly string[]
   readonly clientHosts: readonly string[]
@@ -14,9 +17,11 @@ export class FaultDraw {
   readonly #configuration: SimConfiguration
   readonly #surroundings: Surroundings
   readonly #streams = new Map<FaultKind, SimRandom>()
+  readonly #repairs: SimRandom
 
   constructor(random: SimRandom, configuration: SimConfiguration, surroundings: Surroundings) {
     this.#random = random
+    this.#repairs = random.fork('repairs')
     this.#configuration = configuration
     this.#surroundings = surroundings
   }
@@ -92,7 +97,8 @@ export class FaultDraw {
         const downMs = random.chance(0.4) ? this.#downMs(random) : null
         const depth = random.pick(downMs === null ? [1, 0.1, 0] : [0.1, 0, 0]) * random.next()
         const entries = random.pick([1, 1, 2, 5])
-        return { ...at, kind, depth, entries, places: placesIn(random), downMs }
+        const failsRepair = this.#repairs.chance(failedRepairShare)
+        return { ...at, kind, depth, entries, places: placesIn(random), downMs, ...(failsRepair && { failsRepair }) }
       }
       case 'sync_failure':
       case 'namesrv_restart':

@@ -96,5 +96,7 @@ export type FaultEvent =
       readonly places: readonly number[]
       /** The power fails first, so that the next start meets it before anything is written behind it. Null: it does not. */
       readonly downMs: number | null
+      /** The sync of the next repair fails: what it wrote is on no disk, and looks as if it were. */
+      readonly failsRepair?: boolean
     })
   | (At & { readonly kind: 'add_node' | 'remove_node' | 'transfer' })

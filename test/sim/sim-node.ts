@@ -73,6 +73,7 @@ export class SimNode {
   #process: SimProcess | null = null
   #bootId = 1
   #full = false
+  #failsRepair = false
   readonly #records = new Map<string, { readonly bytes: Buffer; readonly value: unknown }>()
   /** All that ever ran here: see `remembered` in simulation.ts. */
   readonly #brokers: Broker[] = []
@@ -224,6 +225,11 @@ export class SimNode {
     this.disk.fail('sync', { code: 'EIO' })
   }
 
+  /** As `failNextSync`, of the next file that is opened to put entries back. */
+  failNextRepair(): void {
+    this.#failsRepair = true
+  }
+
   /** No file grows any more; what has its space can be written. */
   setFull(full: boolean): void {
     this.#full = full
@@ -233,6 +239,7 @@ export class SimNode {
 
   mendDisk(): void {
     this.setFull(false)
+    this.#failsRepair = false
     this.disk.heal()
   }
 
@@ -255,14 +262,26 @@ export class SimNode {
     this.#engine = this.#newEngine()
     this.#bootId++
     this.#full = false
+    this.#failsRepair = false
     this.sick = false
     this.mayBeOutside = true
     return lost
   }
 
   #newDisk(): MemoryDisk {
-    const schedule = (operation: DiskOperation): Promise<void> => this.#onDisk(operation)
+    const schedule = (operation: DiskOperation, path: string): Promise<void> => {
+      if (this.#failsRepair && operation === 'open') this.#onOpen(path)
+      return this.#onDisk(operation)
+    }
     return new MemoryDisk({ schedule, lyingSync: this.#ports.disk.lyingSync })
+  }
+
+  /** While it runs, a file of the log is opened to repair a hole, or to grow. */
+  #onOpen(path: string): void {
+    if (!path.startsWith(`${this.logDirectory}/`) || !this.broker?.replica?.log.holes.length) return
+    this.#failsRepair = false
+    this.sick = true
+    this.disk.fail('sync', { code: 'EIO', path })
   }
 
   #newEngine(): MemoryKeyValueEngine {

@@ -384,7 +384,9 @@ class Simulation {
     // While members change nobody knows who will be needed.
     if (!this.#operator.idle) return
     const mayCut = this.#configuration.faults.remove_node === undefined
-    for (const entry of chooseRotten(node, event, { judge: this.#judge, nodes: this.#nodes, mayCut })) {
+    const rotten = chooseRotten(node, event, { judge: this.#judge, nodes: this.#nodes, mayCut })
+    if (rotten.length > 0 && event.failsRepair) node.failNextRepair()
+    for (const entry of rotten) {
       this.#note(`entry ${entry.index} of ${node.name} rots`)
       for (const at of event.places) this.#judge.rot.injure(node, entry, at)
     }
