@@ -143,6 +143,7 @@ class BrokerNode implements Broker {
     this.#checkConfiguration(folder.configuration)
     const bootstrap = this.#makeBootstrap(folder)
     this.#bootstrap = bootstrap
+    await this.#checkJoin(folder)
     this.events.emit('node_started', 0, { address: this.address, raftAddress: this.raftAddress })
     if (bootstrap.outcome) await this.#join(folder, bootstrap)
     else this.joined = this.#join(folder, bootstrap).catch((error: unknown) => this.#fail(error))
@@ -179,20 +180,24 @@ class BrokerNode implements Broker {
     const outcome = bootstrap.outcome ?? (join.length > 0 ? null : await bootstrap.run())
     if (outcome?.kind === 'member') await this.#takePart(folder, outcome.configuration)
     else if (outcome?.kind !== 'stopped') {
-      this.#outside = this.#waitOutside(folder, bootstrap).catch((error: unknown) => this.#fail(error))
+      const joining = this.#joining ?? this.#makeJoining(folder)
+      this.#joining = joining
+      this.#outside = this.#waitOutside(joining, folder, bootstrap).catch((error: unknown) => this.#fail(error))
     }
   }
 
-  async #waitOutside(folder: Folder, bootstrap: Bootstrap): Promise<void> {
+  #makeJoining(folder: Folder): Joining {
     const { clock, transport } = this.#ports
     const { join = [], members, node } = this.#options
     const others = members.filter((member) => member.node !== node).map((member) => member.raftAddress)
-    const parts = { clock, transport, logger: this.#logger, identity: folder.identity }
-    const joining = new Joining(parts, [...new Set([...join, ...others])])
-    this.#joining = joining
+    const refuses = (configuration: FirstConfiguration): LedgerError | null => this.#refusal(configuration)
+    const parts = { clock, transport, logger: this.#logger, identity: folder.identity, refuses }
+    return new Joining(parts, [...new Set([...join, ...others])])
+  }
+
+  async #waitOutside(joining: Joining, folder: Folder, bootstrap: Bootstrap): Promise<void> {
     const configuration = this.#closing ? null : await joining.run()
     if (!configuration || this.#closing) return
-    this.#checkConfiguration(configuration)
     await bootstrap.join(configuration)
     this.#logger.info('this node was brought into its group', { incarnation: configuration.incarnation })
     await this.#takePart(folder, configuration)
@@ -352,11 +357,24 @@ class BrokerNode implements Broker {
     )
   }
 
+  /** An operator who gave a joining node other settings than the group has learns it before it says that it is ready. */
+  async #checkJoin(folder: Folder): Promise<void> {
+    const { join = [], segmentBytes } = this.#options
+    if (folder.configuration || join.length === 0 || segmentBytes === undefined) return
+    this.#joining = this.#makeJoining(folder)
+    await this.#joining.check()
+  }
+
   #checkConfiguration(configuration: FirstConfiguration | null): void {
+    const refusal = configuration && this.#refusal(configuration)
+    if (refusal) throw refusal
+  }
+
+  #refusal(configuration: FirstConfiguration): LedgerError | null {
     const wanted = this.#options.segmentBytes
-    if (!configuration || wanted === undefined || wanted === configuration.segmentBytes) return
-    const fixed = `the group was made with ${configuration.segmentBytes}, which is fixed for ever`
-    throw new LedgerError('CONFIG_INVALID', `segmentBytes: is ${wanted}, but ${fixed}`)
+    if (wanted === undefined || wanted === configuration.segmentBytes) return null
+    const fixed = `the group was made with ${configuration.segmentBytes}, which is fixed for ever; leave it out to take it`
+    return new LedgerError('CONFIG_INVALID', `segmentBytes: is ${wanted}, but ${fixed}`)
   }
 
   #context(replica: ReplicaApi): HandlerContext {
@@ -378,7 +396,7 @@ class BrokerNode implements Broker {
     if (reason) return reason
     if (this.replica && this.#isOutside()) return this.replica.status().reason
     // A node that lost its disk says so; one that was started to join says what it waits for.
-    if (this.#bootstrap?.outcome?.kind === 'stranger') return this.#bootstrap.reason
+    if (this.#bootstrap?.outcome?.kind === 'stranger' && !this.#joining?.isRefused) return this.#bootstrap.reason
     return this.#joining?.reason ?? this.#bootstrap?.reason ?? 'STARTING: this broker is starting'
   }
 

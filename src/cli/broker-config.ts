@@ -47,8 +47,8 @@ const table = {
   }),
   data: key(textKind(), { doc: 'Data folder of this replica', env: 'LEDGERMQ_DATA' }),
   segmentBytes: key(sizeKind({ min: 8 * mebibyte, max: 4096 * mebibyte }), {
-    doc: 'Size of a CommitLog segment; fixed for ever by the first start of the group',
-    default: 1024 * mebibyte,
+    doc: 'Size of a CommitLog segment, fixed for ever by the first start of the group; when absent, 1 GiB for a new group, else what the group has',
+    default: 0,
   }),
   registerInterval: key(durationKind({ min: 1000, max: 60_000 }), {
     doc: 'How often to register with every namesrv',
@@ -112,7 +112,7 @@ export function brokerOptionsFrom(
       bootstrap: config.bootstrap,
       ...(config.join.length > 0 ? { join: config.join } : {}),
       namesrv: config.namesrv,
-      segmentBytes: config.segmentBytes,
+      ...(config.segmentBytes === 0 ? {} : { segmentBytes: config.segmentBytes }),
       registerIntervalMs: config.registerInterval,
       retention: {
         reservedMs: config.retentionHours * hourMs,

@@ -2,6 +2,7 @@
  * What every long-running command does: start, say that it is ready, wait for a signal, stop gracefully. A second
  * signal ends the process at once.
  */
+import { LedgerError } from '../common/errors.ts'
 import { printTalk } from './output.ts'
 
 export interface Closable {
@@ -41,6 +42,12 @@ function untilAsked(options: ServiceOptions): Promise<void> {
 
 /** The last words of a process that cannot go on. */
 export function dieOf(error: Error): never {
+  // A stack explains a bug; an event of life is explained by its code and hint.
+  if (error instanceof LedgerError && error.code !== 'SYSTEM_ERROR') {
+    printTalk(`FATAL ${error.code}: ${error.message}`)
+    printTalk(`  ${error.hint}`)
+    process.exit(70)
+  }
   printTalk(`FATAL ${error.name}: ${error.message}`)
   if (error.stack) printTalk(error.stack)
   process.exit(70)

@@ -86,7 +86,12 @@ export class MemoryCluster {
     await Promise.all((nodes.length > 0 ? nodes : this.nodes).map((node) => this.startWith(node, {})))
   }
 
-  async startWith(node: string, overrides: Partial<BrokerOptions>): Promise<Broker> {
+  startWith(node: string, overrides: Partial<BrokerOptions>): Promise<Broker> {
+    return this.startAs(node, { ...this.optionsOf(node), ...overrides })
+  }
+
+  /** With exactly these options. */
+  async startAs(node: string, options: BrokerOptions): Promise<Broker> {
     const machine = this.machine(node)
     const clock = new ProcessClock(this.#clock)
     machine.engine.spaceLeft = () => machine.disk.spaceLeft
@@ -103,7 +108,7 @@ export class MemoryCluster {
         this.kill(node)
       },
     }
-    const broker = await startBroker({ ...this.optionsOf(node), ...overrides }, ports)
+    const broker = await startBroker(options, ports)
     this.#processes.set(node, { broker, clock })
     return broker
   }

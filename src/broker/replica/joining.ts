@@ -23,6 +23,8 @@ export interface JoiningPorts {
   readonly transport: Transport
   readonly logger: Logger
   readonly identity: Identity
+  /** Why this node cannot live with what the group was made with, null when it can. */
+  refuses(configuration: FirstConfiguration): LedgerError | null
 }
 
 export class Joining {
@@ -33,6 +35,8 @@ export class Joining {
   readonly #channels = new Map<string, Channel>()
   readonly #stop = new AbortController()
   #problem: string | null = null
+  /** Stays: what the group was made with never changes. */
+  #refusal: LedgerError | null = null
 
   /** `addresses`: where replicas of the group listen for peers. */
   constructor(ports: JoiningPorts, addresses: readonly string[]) {
@@ -43,7 +47,13 @@ export class Joining {
   /** Why this node is still outside. */
   get reason(): string {
     const { node, disk } = this.#ports.identity
+    if (this.#refusal) return `${this.#refusal.code}: ${this.#refusal.message}`
     return this.#problem ?? `NOT_A_MEMBER: waiting until the group adds node ${node} with disk ${disk}`
+  }
+
+  /** Started otherwise than the group was made: it will not come in before that is set right. */
+  get isRefused(): boolean {
+    return this.#refusal !== null
   }
 
   /** Somebody at this address wants to talk to this node as a member. */
@@ -57,6 +67,14 @@ export class Joining {
     this.#stop.abort(new LedgerError('CLOSED', 'the broker stops'))
   }
 
+  /** Asks everybody once. Rejects with CONFIG_INVALID when this node was not started as the group was made. */
+  async check(): Promise<void> {
+    await this.#round()
+    if (!this.#refusal) return
+    this.#hangUp()
+    throw this.#refusal
+  }
+
   /** Resolves with the first configuration of the group once this node is a member; null when stopped before. */
   async run(): Promise<FirstConfiguration | null> {
     try {
@@ -67,8 +85,12 @@ export class Joining {
       }
       return null
     } finally {
-      for (const channel of this.#channels.values()) channel.close()
+      this.#hangUp()
     }
+  }
+
+  #hangUp(): void {
+    for (const channel of this.#channels.values()) channel.close()
   }
 
   async #round(): Promise<FirstConfiguration | null> {
@@ -77,7 +99,10 @@ export class Joining {
     if (this.#stop.signal.aborted) return null
     for (const reply of replies) {
       for (const { raftAddress } of reply ? everyone(reply) : []) this.hint(raftAddress)
-      if (reply?.configuration && this.#isNamed(reply)) return reply.configuration
+      if (!reply?.configuration) continue
+      this.#refusal ??= this.#ports.refuses(reply.configuration)
+      // Outside it does no harm and says what is wrong; taking part would be the end of it.
+      if (!this.#refusal && this.#isNamed(reply)) return reply.configuration
     }
     return null
   }

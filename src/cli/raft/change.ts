@@ -132,7 +132,8 @@ function progressOf(now: MembershipReply): string {
   const learning = now.members.filter((member) => member.role === 'learner' && member.promote)
   const lags = learning.map((member) => {
     const lag = Math.max(0, now.lastIndex - member.matchIndex)
-    return member.connected ? `${member.node} lacks ${lag} entries` : `${member.node} is not connected`
+    if (member.connected) return `${member.node} lacks ${lag} entries`
+    return `${member.node} is not connected${member.problem === undefined ? '' : `: ${member.problem}`}`
   })
   const what = now.underWay || 'the group has gone on to another change'
   return lags.length > 0 ? `waiting: ${what} (${lags.join(', ')})` : `waiting: ${what}`

@@ -23,3 +23,8 @@ test.each([
 ])('--%s %s stops the start with the key', (key, value) => {
   expect(() => brokerOptionsFrom({ ...flags, [key]: value }, {})).toThrow(key)
 })
+
+test('the segment size is the one of the group unless a flag gives one', () => {
+  expect(brokerOptionsFrom(flags, {}).broker).not.toHaveProperty('segmentBytes')
+  expect(brokerOptionsFrom({ ...flags, segmentBytes: '64MiB' }, {}).broker.segmentBytes).toBe(64 * 1024 ** 2)
+})

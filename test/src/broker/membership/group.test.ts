@@ -4,7 +4,7 @@ import type { LedgerError } from '../../../../src/common/errors.ts'
 import { adminMethods, raftMethods } from '../../../../src/rpc/methods.ts'
 import { encodePeerFrame } from '../../../../src/rpc/peer-codec.ts'
 import { eventually } from '../../../support/eventually.ts'
-import { MemoryCluster } from '../../../support/memory-cluster.ts'
+import { MemoryCluster, testSegmentBytes } from '../../../support/memory-cluster.ts'
 import { createTopic, errorOf } from '../replica/support.ts'
 import { callLeader, change, expectAlike, membership, voters } from './cluster.ts'
 
@@ -44,6 +44,42 @@ test('P7: a node is added, follows from entry 1, becomes a voter by itself, and 
     .map((event) => event.kind)
   expect(kinds).toEqual(expect.arrayContaining(['configuration_committed', 'member_added', 'member_promoted']))
   expect(cluster.replica('n3').history.committed.index).toBe(done.index)
+})
+
+test('a node that joins takes the segment size of the group unless it was given one', async () => {
+  await start()
+  cluster.addMachine('n3')
+  const { segmentBytes: _unsaid, ...options } = { ...cluster.optionsOf('n3'), ...cluster.joining('n3') }
+  await cluster.startAs('n3', options)
+  await change(cluster, 'add', 'n3')
+  await voters(cluster, 'n0', 'n1', 'n2', 'n3')
+  await expectAlike(cluster, cluster.nodes, 'after')
+})
+
+test('a node that joins with another segment size is refused before it is ready, and leaves nothing behind', async () => {
+  await start()
+  cluster.addMachine('n3')
+  const options = { ...cluster.joining('n3'), segmentBytes: 2 * testSegmentBytes }
+  expect(await errorOf(cluster.startWith('n3', options))).toMatchObject({
+    code: 'CONFIG_INVALID',
+    message: expect.stringContaining(`the group was made with ${testSegmentBytes}`),
+  })
+  await cluster.startWith('n3', cluster.joining('n3'))
+})
+
+test('a node that could not ask before stays outside with another segment size, and the operator is told', async () => {
+  cluster = new MemoryCluster()
+  cluster.addMachine('n3')
+  await cluster.startWith('n3', { ...cluster.joining('n3'), segmentBytes: 2 * testSegmentBytes })
+  await cluster.start('n0', 'n1', 'n2')
+  await cluster.leader(['n0', 'n1', 'n2'])
+  await change(cluster, 'add', 'n3')
+  const problem = await eventually('its reason is known', async () => {
+    const n3 = (await membership(cluster)).members.find(({ node }) => node === 'n3')
+    return n3?.problem?.includes('segmentBytes') && n3.problem
+  })
+  expect(problem).toContain(`CONFIG_INVALID: segmentBytes: is ${2 * testSegmentBytes}`)
+  expect(cluster.failures.get('n3')).toBeUndefined()
 })
 
 test('a learner stays one until it is promoted, has no vote, and shows what it is', async () => {
