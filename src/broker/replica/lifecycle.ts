@@ -202,6 +202,7 @@ export class ReplicaLifecycle {
       leftBehind: (firstIndex) => upkeep.leftBehind(firstIndex),
       unreadable: (range) => upkeep.unreadable(range),
       cutInHole: (hole) => this.#cutInHole(replica, hole),
+      shortened: () => upkeep.shortened(recovered.log.holes),
       quarantineEnded: () => upkeep.quarantineEnded(),
       failed: (error) => this.#fail(error),
     })
@@ -238,6 +239,7 @@ export class ReplicaLifecycle {
     if (!replica) return
     await this.#upkeep.end()
     await replica.close()
+    await this.#upkeep.settled()
     this.#replica = null
     this.api.detach()
   }

@@ -38,8 +38,8 @@ export interface LoopPorts {
   committed(index: number): void
   /** A configuration entry is staged: it counts from now on (Raft section 6). */
   configurationStaged(index: number, body: Buffer): void
-  /** Entries from this one on are cut. */
-  cut(fromIndex: number): void
+  /** Entries from this one on are cut. What comes in their place is durable only after what is returned. */
+  cut(fromIndex: number): Promise<void> | null
   /**
    * The leader cuts the log from `fromIndex` on, inside this hole or right behind it, and nobody can say where the log
    * would end. Nothing is changed, and the loop has stopped: what the core took from this leader is on no disk.
@@ -198,7 +198,8 @@ export class ReplicaLoop {
       this.#ports.cutInHole(fromIndex, hole)
       return false
     }
-    this.#ports.cut(fromIndex)
+    const recorded = this.#ports.cut(fromIndex)
+    if (recorded) this.#persister.after(recorded)
     return true
   }
 

@@ -46,6 +46,7 @@ export class Persister {
   #failed = false
   #saved: { readonly term: number; readonly vote: string | null }
   #wanted: HardState | null = null
+  #recorded: Promise<void> | null = null
   #idle: (() => void)[] = []
   /** Ends the wait for the next Ready. */
   #arrived: () => void = () => {}
@@ -68,6 +69,15 @@ export class Persister {
     if (this.#running) return
     this.#running = true
     void this.#run()
+  }
+
+  /** What is staged from now on is flushed, and spoken of, only when this is fulfilled; it fails with it. */
+  after(recorded: Promise<void>): void {
+    const before = this.#recorded ?? Promise.resolve()
+    const both = Promise.all([before, recorded]).then(() => {})
+    // Whoever waits for it is told.
+    both.catch(() => {})
+    this.#recorded = both
   }
 
   /** Nothing leaves and nothing is written after this. */
@@ -100,16 +110,24 @@ export class Persister {
     invariant(this.#queue.length > 0, 'S1: the persister runs only when a Ready waits')
     const batch: Batch = { last: 0, mustSync: false, messages: [] }
     this.#take(batch)
-    await this.#saveTerms(batch)
+    await this.#saveRecords(batch)
     // No await between here and the start of the flush: what it covers has its term on disk.
     if (batch.mustSync) await this.#flush(batch)
     if (this.#failed) return
     this.#ports.persisted(batch.last, batch.messages)
   }
 
-  /** Afterwards term and vote of everything in the batch are on disk. */
-  async #saveTerms(batch: Batch): Promise<void> {
-    while (this.#unsaved() && !this.#failed) await this.#saveTerm(batch)
+  /** Afterwards everything in the batch may be flushed: its term and vote are on disk, and what it waits for. */
+  async #saveRecords(batch: Batch): Promise<void> {
+    while (!this.#failed) {
+      const recorded = this.#recorded
+      if (recorded) {
+        await recorded
+        if (this.#recorded === recorded) this.#recorded = null
+        this.#take(batch)
+      } else if (this.#unsaved()) await this.#saveTerm(batch)
+      else return
+    }
   }
 
   /** Saves the newest term and vote, then takes over what came meanwhile. */
@@ -167,7 +185,7 @@ export class Persister {
       })
       await Promise.race([retry, arrival])
       this.#take(batch)
-      await this.#saveTerms(batch)
+      await this.#saveRecords(batch)
     }
   }
 

@@ -25,7 +25,7 @@ import { firstMembership, type PlacedMembership, toConfiguration } from '../memb
 import type { BrokerPorts, ReplicaLimits } from '../options.ts'
 import { type Generations, logDirectory } from './generations.ts'
 import type { FolderRecords, QuarantineRecord } from './identity.ts'
-import { findDamage, findGivenUp, findLostFront, findUnplaced, isLost } from './repair/damage.ts'
+import { areSame, findDamage, findGivenUp, findLostFront, findUnplaced, isLost, stillLost } from './repair/damage.ts'
 
 /** What is to be recovered: the directories in force, with their state store opened already. */
 export interface Generation {
@@ -137,7 +137,7 @@ async function judge({ records, store }: Generation, facts: LogFacts): Promise<Q
   const isOpen = log.holes.some((hole) => !isLost(hole, lost))
   const givenUp = findGivenUp(log.holes, before?.cutFrom)
   const isCut = ending !== null || unplaced !== null
-  if (!before?.pending && !isCut && lostFront === null && !isOpen) return before
+  if (!before?.pending && !isCut && lostFront === null && !isOpen) return forgetGone(records, log, before)
   const record: QuarantineRecord = {
     pending: true,
     untilLeaderReached: (before?.pending && before.untilLeaderReached) || isCut,
@@ -149,11 +149,28 @@ async function judge({ records, store }: Generation, facts: LogFacts): Promise<Q
   await records.saveQuarantine(record)
   await log.cutRottenTail()
   for (const damage of [unplaced, givenUp]) if (damage) await cutFrom(log, damage.fromIndex)
-  if (before?.cutFrom === undefined) return record
+  if (before?.cutFrom === undefined) return forgetGone(records, log, record)
   // Only now, and before anything is appended: what comes in its place must never be cut with it.
-  const settled = withoutCut(record)
+  const settled = { ...withoutCut(record), lost: stillLost(lost, log.holes) }
   await records.saveQuarantine(settled)
   return settled
+}
+
+/** Before anything is appended: what comes in the place of lost entries that are gone is not lost. */
+async function forgetGone(
+  records: FolderRecords,
+  log: CommitLogApi,
+  record: QuarantineRecord | null,
+): Promise<QuarantineRecord | null> {
+  if (!record) return null
+  const lost = stillLost(record.lost, log.holes)
+  if (areSame(lost, record.lost)) return record
+  if (record.pending || lost.length > 0) {
+    await records.saveQuarantine({ ...record, lost })
+    return { ...record, lost }
+  }
+  await records.removeQuarantine()
+  return null
 }
 
 function withoutCut({ cutFrom: _, ...record }: QuarantineRecord): QuarantineRecord {

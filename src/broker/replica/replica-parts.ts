@@ -27,6 +27,8 @@ export interface ReplicaParts {
   unreadable(range: LogRange): void
   /** The leader gives up the log from inside this hole on, or right behind it. The replica has stopped and must begin again. */
   cutInHole(hole: LogHole): void
+  /** The log was cut or trimmed. What comes in its place may be acknowledged once this is fulfilled; null: at once. */
+  shortened(): Promise<void> | null
   /** The core says that this node may vote again. */
   quarantineEnded(): void
   /** The replica has stopped for good and answers nobody. */

@@ -105,6 +105,7 @@ export class ReplicaSpace {
 
   #onTrimmed(firstIndex: number): void {
     this.#ports.trimmed(firstIndex)
+    this.#parts.shortened()?.catch(this.#ports.failed)
     this.#parts.events.emit('log_trimmed', this.#ports.term(), { firstIndex })
   }
 }

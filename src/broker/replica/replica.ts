@@ -277,7 +277,7 @@ export class Replica implements ReplicaApi {
         readConfirmed: (context, index) => this.#admission.reads.confirmed(context, index, this.appliedIndex),
         committed: (index) => this.#onCommitted(index),
         configurationStaged: (index, body) => this.#membership.staged(index, body),
-        cut: (fromIndex) => this.history.truncatedFrom(fromIndex),
+        cut: (fromIndex) => this.#onCut(fromIndex),
         cutInHole: (fromIndex, hole) => this.#onCutInHole(fromIndex, hole),
         leftBehind: (firstIndex) => this.#parts.leftBehind(firstIndex),
         turnEnded: () => this.#onTurnEnded(),
@@ -397,6 +397,11 @@ export class Replica implements ReplicaApi {
   #onTurnEnded(): void {
     this.#admission.reads.endTurn()
     this.#admission.retryHeld()
+  }
+
+  #onCut(fromIndex: number): Promise<void> | null {
+    this.history.truncatedFrom(fromIndex)
+    return this.#parts.shortened()
   }
 
   /** It says nothing any more until it has begun again with a log that was cut before the hole. */

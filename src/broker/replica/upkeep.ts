@@ -129,6 +129,16 @@ export class Upkeep {
     await this.#quarantine?.cuts(hole)
   }
 
+  /** The log was cut or trimmed, see `Quarantine.shortened`. */
+  shortened(holes: readonly LogHole[]): Promise<void> | null {
+    return this.#quarantine?.shortened(holes) ?? null
+  }
+
+  /** Resolves when the replica that has ended writes no record any more. */
+  async settled(): Promise<void> {
+    await this.#quarantine?.settled()
+  }
+
   /** The replica is about to end. */
   async end(): Promise<void> {
     await Promise.all([this.#healer?.close(), this.#scrubber?.close()])

@@ -15,6 +15,31 @@ export function isLost(hole: Pick<LogHole, 'fromIndex' | 'toIndex'>, lost: reado
 }
 
 /**
+ * What is still missing of ranges that were lost. Where no hole is any more the log was cut, trimmed or copied since:
+ * what stands there in their place is not lost, and has to be put back when it rots.
+ */
+export function stillLost(
+  lost: readonly LogRange[],
+  holes: readonly Pick<LogHole, 'fromIndex' | 'toIndex'>[],
+): readonly LogRange[] {
+  const parts = lost.flatMap((range) =>
+    holes.map((hole) => ({
+      fromIndex: Math.max(range.fromIndex, hole.fromIndex),
+      toIndex: Math.min(range.toIndex, hole.toIndex),
+    })),
+  )
+  return parts.filter(({ fromIndex, toIndex }) => fromIndex <= toIndex)
+}
+
+/** True when both name the same ranges in the same order. */
+export function areSame(one: readonly LogRange[], other: readonly LogRange[]): boolean {
+  return (
+    one.length === other.length &&
+    one.every(({ fromIndex, toIndex }, at) => other[at]?.fromIndex === fromIndex && other[at]?.toIndex === toIndex)
+  )
+}
+
+/**
  * Compares where the log ends with what hard state and state store prove that it once held. A log that ends too early
  * may lack what this node had acknowledged; holes inside it may not: their indexes are known.
  */

@@ -2,12 +2,13 @@
  * The memory of a node that must make something good before it may vote: the record file `quarantine`. Owned by
  * `healer.ts`; first written by `recovery.ts`.
  *
- * Changes are written one after the other, so that an older one never covers a newer one. A record that was not
- * written in time does no harm: the next start finds the damage itself.
+ * Changes are written one after the other, so that an older one never covers a newer one. What is found and not
+ * written in time does no harm: the next start finds the damage itself. What is lost no more must be written in time.
  */
+import type { LogHole } from '../../../../store/index.ts'
 import type { LogRange } from '../../../rpc/methods.ts'
 import type { FolderRecords, Mending, QuarantineRecord } from '../identity.ts'
-import { isLost } from './damage.ts'
+import { areSame, isLost, stillLost } from './damage.ts'
 
 /** Ranges that the record names. */
 const mendingMax = 32
@@ -45,6 +46,17 @@ export class Quarantine {
     if (isLost(range, this.lost)) return Promise.resolve()
     const before = this.#record ?? { pending: true, untilLeaderReached: false, reason: 'entries are lost' }
     return this.#save({ ...before, lost: [...this.lost, range] })
+  }
+
+  /**
+   * The log was cut or trimmed, and has these holes now: what was lost elsewhere is forgotten. Durable when fulfilled,
+   * null when there is nothing to forget. Entries that take the place of lost ones must not be acknowledged before:
+   * the next start would take their rot for the old loss, and nobody would put them back.
+   */
+  shortened(holes: readonly LogHole[]): Promise<void> | null {
+    const left = stillLost(this.lost, holes)
+    if (!this.#record || areSame(left, this.lost)) return null
+    return this.#save(this.isPending || left.length > 0 ? { ...this.#record, lost: left } : null)
   }
 
   /** Entries are about to be put back there. Durable when fulfilled. */

@@ -20,7 +20,7 @@ async function damaged(): Promise<MemoryDisk> {
   return disk
 }
 
-function makeLoop({ log, hardState, boot, lastStoreTime }: Recovered) {
+function makeLoop({ log, hardState, boot, lastStoreTime }: Recovered, recorded: Promise<void> | null = null) {
   const cuts: { readonly fromIndex: number; readonly hole: LogHole }[] = []
   const sent: PeerMessage[] = []
   const failures: unknown[] = []
@@ -40,7 +40,7 @@ function makeLoop({ log, hardState, boot, lastStoreTime }: Recovered) {
       readConfirmed: nothing,
       committed: nothing,
       configurationStaged: nothing,
-      cut: nothing,
+      cut: () => recorded,
       cutInHole: (fromIndex, hole) => cuts.push({ fromIndex, hole }),
       leftBehind: nothing,
       turnEnded: nothing,
@@ -86,6 +86,41 @@ test('a cut right behind damage of known terms is an ordinary one', async () => 
   expect(recovered.log).toMatchObject({ lastIndex: 6, lastTerm: 3, durableIndex: 6 })
   expect(sent).toContainEqual(expect.objectContaining({ kind: 'append_response', matchIndex: 6 }))
   loop.stop()
+})
+
+test('P6: what comes in the place of a cut is neither flushed nor acknowledged before the cut is on record', async () => {
+  const { disk } = await folder(terms, 3)
+  const recovered = await recoverFrom(disk)
+  let record = (): void => {}
+  const recorded = new Promise<void>((resolve) => {
+    record = resolve
+  })
+  const { loop, sent } = makeLoop(recovered, recorded)
+  loop.receive(appendBehind(5), [])
+  await settle(30)
+  expect(recovered.log).toMatchObject({ lastIndex: 6, lastTerm: 3, durableIndex: 5 })
+  expect(sent.filter(({ kind }) => kind === 'append_response')).toEqual([])
+  record()
+  await settle(30)
+  expect(recovered.log.durableIndex).toBe(6)
+  expect(sent).toContainEqual(expect.objectContaining({ kind: 'append_response', matchIndex: 6 }))
+  loop.stop()
+})
+
+test('P6: a cut that cannot be put on record ends the loop', async () => {
+  const { disk } = await folder(terms, 3)
+  const recovered = await recoverFrom(disk)
+  let fail = (_: Error): void => {}
+  const recorded = new Promise<void>((_, reject) => {
+    fail = reject
+  })
+  const { loop, sent, failures } = makeLoop(recovered, recorded)
+  loop.receive(appendBehind(5), [])
+  await settle(30)
+  fail(new Error('no record'))
+  await settle(30)
+  expect(failures).toMatchObject([{ message: 'no record' }])
+  expect(sent.filter(({ kind }) => kind === 'append_response')).toEqual([])
 })
 
 test('P6: what a leader gave up is cut where the damage begins, once, and never voted for before it is back', async () => {

@@ -5,7 +5,7 @@ import { openStateMachine } from '../../../../src/broker/apply/state-machine.ts'
 import { MembershipHistory } from '../../../../src/broker/membership/history.ts'
 import { firstMembership } from '../../../../src/broker/membership/membership.ts'
 import { FolderRecords } from '../../../../src/broker/replica/identity.ts'
-import { configuration, folder, openState, recoverFrom, rotHeader } from './recovery-fixture.ts'
+import { configuration, folder, openState, recoverFrom, rotBody, rotHeader } from './recovery-fixture.ts'
 
 test('P6: damage of unknown terms above the commit ends the log, as a rotten end does', async () => {
   const { disk, frames } = await folder([1, 1, 1, 2, 3, 3, 3], 2)
@@ -69,4 +69,29 @@ test('P6: a membership that was applied stays in force when the log is cut befor
   expect(boot.configurations.map(({ index }) => index)).toEqual([6])
   const core = new RaftCore({ ...defaultRaftConfig, id: 'n0' }, boot, () => 0.5, 0)
   expect(core.status(0)).toMatchObject({ lastIndex: 6, configurationIndex: 6 })
+})
+
+test('P6: what stands in the place of lost entries is not lost, and what is still missing of them is', async () => {
+  const { disk, frames } = await folder([1, 1, 1, 2, 3, 3, 3], 7)
+  const records = new FolderRecords(disk, 'data')
+  const lost = [{ fromIndex: 2, toIndex: 5 }]
+  const before = { pending: false, untilLeaderReached: false, reason: '', lost }
+  await records.saveQuarantine(before)
+  rotBody(disk, frames[1])
+  const first = await recoverFrom(disk)
+  expect(first.quarantine).toEqual({ ...before, lost: [{ fromIndex: 2, toIndex: 2 }] })
+  expect(await records.quarantine()).toEqual(first.quarantine)
+  await first.log.close()
+  rotBody(disk, frames[3])
+  const second = await recoverFrom(disk)
+  expect(second.quarantine).toMatchObject({ pending: true, lost: [{ fromIndex: 2, toIndex: 2 }] })
+})
+
+test('P6: a record of nothing but lost entries goes with the last of them', async () => {
+  const { disk } = await folder([1, 1, 1, 2, 3, 3, 3], 7)
+  const records = new FolderRecords(disk, 'data')
+  const lost = [{ fromIndex: 2, toIndex: 5 }]
+  await records.saveQuarantine({ pending: false, untilLeaderReached: false, reason: '', lost })
+  expect((await recoverFrom(disk)).quarantine).toBeNull()
+  expect(await records.quarantine()).toBeNull()
 })

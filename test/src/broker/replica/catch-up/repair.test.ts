@@ -1,6 +1,7 @@
 /** Rot in a replica's log: found, kept away from votes, put back from the others, and told when nobody has it. */
 import { crc32 } from 'node:zlib'
 import { afterEach, expect, test } from 'vitest'
+import { FolderRecords } from '../../../../../src/broker/replica/identity.ts'
 import { errorTable } from '../../../../../src/common/errors.ts'
 import type { Channel } from '../../../../../src/rpc/transport.ts'
 import { MemoryKeyValueEngine } from '../../../../../store/index.ts'
@@ -383,5 +384,52 @@ test('P6: the lost beginning of a log shows only once its lost state was copied,
   await healthy('n1')
   expect(kindsOf('n1').filter((kind) => kind === 'catch_up_finished')).toHaveLength(2)
   await cluster.settled()
+  expectEqualLogs(cluster)
+})
+
+test('P6: lost entries are forgotten when the group gives up that part of its log', async () => {
+  await group()
+  for (const node of cluster.nodes) await rot(node, 100)
+  for (const node of cluster.nodes) await cluster.stop(node)
+  await cluster.start()
+  await fill(cluster.replica(await cluster.leader()), 'more', 600)
+  for (const node of cluster.nodes) {
+    await eventually(`${node} says so`, () => cluster.broker(node).status().lost.length === 1)
+  }
+  for (const node of cluster.nodes) {
+    await trim(cluster, node, 500)
+    await eventually(`${node} forgets it`, () => cluster.broker(node).status().lost.length === 0)
+  }
+})
+
+test('P6: what a leader puts in the place of lost entries is not lost', async () => {
+  await group()
+  const old = await cluster.leader()
+  const others = cluster.nodes.filter((node) => node !== old)
+  for (const node of others) cluster.kill(node)
+  const { log } = cluster.replica(old)
+  const { lastIndex } = log
+  // Twice: rot in what was flushed last looks like a torn end.
+  for (const count of [50, 100]) {
+    fill(cluster.replica(old), `alone-${count}`, 50).catch(() => {})
+    await eventually('it has entries that nobody else has', () => log.durableIndex >= lastIndex + count)
+  }
+  const index = lastIndex + 10
+  await rot(old, index)
+  cluster.kill(old)
+  const records = new FolderRecords(cluster.machine(old).disk, `data/${old}`)
+  const lost = [{ fromIndex: index, toIndex: index }]
+  await records.saveQuarantine({ pending: false, untilLeaderReached: false, reason: '', lost })
+  await cluster.start(...others)
+  await fill(cluster.replica(await cluster.leader(others)), 'instead', 50)
+  await cluster.start(old)
+  await cluster.settled()
+  expect(kindsOf(old)).not.toContain('rot_found')
+  expect(cluster.broker(old).status()).toMatchObject({ lost: [], holes: [] })
+  expect(await records.quarantine()).toBeNull()
+  await rot(old, index)
+  await cluster.stop(old)
+  await cluster.start(old)
+  await healthy(old)
   expectEqualLogs(cluster)
 })

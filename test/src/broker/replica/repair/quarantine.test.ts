@@ -18,3 +18,24 @@ test('is settled when everything that was said is on disk', async () => {
     lost: [{ fromIndex: 3, toIndex: 4 }],
   })
 })
+
+test('P6: what was lost is forgotten where the log has no hole any more', async () => {
+  const disk = new MemoryDisk()
+  await disk.makeDirectory('data')
+  const records = new FolderRecords(disk, 'data')
+  const lost = [
+    { fromIndex: 3, toIndex: 4 },
+    { fromIndex: 10, toIndex: 20 },
+  ]
+  const quarantine = new Quarantine(records, { pending: false, untilLeaderReached: false, reason: '', lost })
+  const holes = lost.map((range) => ({ ...range, position: 0, end: 64, reason: 'rot', termsKnown: true }))
+  expect(quarantine.shortened(holes)).toBeNull()
+  await quarantine.shortened(holes.slice(0, 1))
+  expect(quarantine.lost).toEqual(lost.slice(0, 1))
+  expect(await records.quarantine()).toMatchObject({ lost: lost.slice(0, 1) })
+  await quarantine.shortened(holes.slice(0, 1).map((hole) => ({ ...hole, fromIndex: 4 })))
+  expect(quarantine.lost).toEqual([{ fromIndex: 4, toIndex: 4 }])
+  await quarantine.shortened([])
+  expect(quarantine.lost).toEqual([])
+  expect(await records.quarantine()).toBeNull()
+})
