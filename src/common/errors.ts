@@ -291,7 +291,7 @@ export const errorTable = {
     family: 'local',
     retryable: true,
     stored: 'no',
-    hint: 'No namesrv knows a usable broker for this topic; is the cluster running and the namesrv address right?',
+    hint: 'No namesrv knows a usable broker for this topic or broker group; is the cluster running and the namesrv address right?',
   },
   BUFFER_FULL: {
     number: 704,

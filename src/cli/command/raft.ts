@@ -12,6 +12,7 @@ import { type OutputFlags, withOutput } from '../output-option.ts'
 import { addressList, positiveInteger, wholeNumber } from '../parse.ts'
 import { runChange } from '../raft/change.ts'
 import { RaftGroup, type ReplicaView } from '../raft/group.ts'
+import { inTable, statusRows } from '../raft/status-rows.ts'
 import { registerRaftRecover } from './raft-recover.ts'
 
 interface Flags extends OutputFlags {
@@ -110,10 +111,11 @@ async function change(
   const request = { raftAddress: '', learner: false, priority: 0, force: flags.force ?? false, ...wanted }
   await withGroup(flags, async (group) => {
     const options = { timeoutMs: flags.timeout, wait: flags.wait, say: printTalk }
-    const reply = await runChange(group, systemClock, request, options)
+    const { membership, changed } = await runChange(group, systemClock, request, options)
+    const end = flags.wait ? 'done' : 'begun'
     if (flags.output !== 'json')
-      printTalk(flags.wait ? `done: ${request.kind} ${request.node}` : `begun: ${request.kind} ${request.node}`)
-    printMembers(reply, flags)
+      printTalk(`${changed ? end : 'nothing had to be done'}: ${request.kind} ${request.node}`)
+    printMembers(membership, flags)
   })
 }
 
@@ -137,7 +139,7 @@ function printMembers(reply: MembershipReply, flags: Flags): void {
       { head: 'MATCH', cell: (row) => row.matchIndex },
       { head: 'LAG', cell: (row) => Math.max(0, reply.lastIndex - row.matchIndex) },
       { head: 'PRIORITY', cell: (row) => row.priority },
-      { head: 'CONNECTED', cell: (row) => (row.connected ? 'yes' : `no: ${row.problem ?? 'not yet'}`) },
+      { head: 'CONNECTED', cell: (row) => (row.connected ? 'yes' : `no: ${inTable(row.problem) ?? 'not yet'}`) },
       { head: 'DISK', cell: (row) => row.disk },
     ]),
   )
@@ -149,7 +151,7 @@ async function printStatus(group: RaftGroup, flags: Flags): Promise<void> {
   // The leader knows where all members are; without one, the replicas that are known have to do.
   const membership = await group.membership(Math.min(flags.timeout, statusLeaderMs)).catch(() => null)
   const views = await group.statuses()
-  const rows = views.map((view) => ({ ...view, node: view.status?.node ?? nodeAt(membership, view.address) }))
+  const rows = statusRows(views, membership)
   if (flags.output === 'json') printJson(rows.map(({ error, ...row }) => ({ ...row, error: error?.message ?? null })))
   else
     printData(
@@ -175,10 +177,6 @@ async function printStatus(group: RaftGroup, flags: Flags): Promise<void> {
 /** How long to look for a leader before the status is told without one. */
 const statusLeaderMs = 2000
 const unhealthyExitCode = 10
-
-function nodeAt(membership: MembershipReply | null, address: string): string {
-  return membership?.members.find((member) => member.address === address)?.node ?? ''
-}
 
 function lagOf(lastIndex: number | undefined, views: readonly ReplicaView[]): number | null {
   const leader = views.find((view) => view.status?.role === 'leader')?.status

@@ -44,7 +44,8 @@ export async function addNode(
   const raft = new RaftGroup({ clock, transport }, addresses)
   try {
     const request = { kind: 'add', node: node.node, raftAddress, learner, priority: 0, force: false }
-    return { node, membership: await runChange(raft, clock, request, { timeoutMs, wait: true, say }) }
+    const { membership } = await runChange(raft, clock, request, { timeoutMs, wait: true, say })
+    return { node, membership }
   } finally {
     raft.close()
   }

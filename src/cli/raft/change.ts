@@ -23,6 +23,12 @@ export interface ChangeOptions {
   readonly say: (line: string) => void
 }
 
+export interface ChangeOutcome {
+  readonly membership: MembershipReply
+  /** False: the group was as wanted already. */
+  readonly changed: boolean
+}
+
 const pollMs = 200
 const beginAttemptsMax = 20
 /** So long a node that was just started may take until it answers its leader. */
@@ -33,7 +39,7 @@ export async function runChange(
   clock: Clock,
   request: ChangeMembershipRequest,
   options: ChangeOptions,
-): Promise<MembershipReply> {
+): Promise<ChangeOutcome> {
   const endMs = clock.monotonicMs() + options.timeoutMs
   const before = await group.membership(options.timeoutMs)
   // The group whose members were just read, whoever has the addresses by now.
@@ -48,9 +54,11 @@ export async function runChange(
       throw new LedgerError('TIMEOUT', `not done after ${options.timeoutMs} ms, the group goes on with it: ${text}`)
     }
     await sleep(clock, pollMs)
-    now = await group.membership(Math.max(pollMs, endMs - clock.monotonicMs()))
+    now = await group.membership(Math.max(pollMs, endMs - clock.monotonicMs())).catch((cause: unknown) => {
+      throw begun(request, toLedgerError(cause))
+    })
   }
-  return now
+  return { membership: now, changed: now.index !== before.index }
 }
 
 async function begin(
@@ -62,6 +70,8 @@ async function begin(
 ): Promise<MembershipReply> {
   const startMs = clock.monotonicMs()
   let reason: LedgerError | null = null
+  /** The first attempt that may have begun it. */
+  let lost: LedgerError | null = null
   for (let attempt = 1; ; attempt++) {
     try {
       const timeoutMs = Math.max(1, endMs - clock.monotonicMs())
@@ -69,12 +79,13 @@ async function begin(
     } catch (cause) {
       const error = toLedgerError(cause)
       const isOver = attempt >= beginAttemptsMax || clock.monotonicMs() >= endMs
+      if (error.stored === 'unknown') lost ??= error
       // An earlier attempt may have been the one that began it.
       const now =
-        attempt > 1 || error.stored === 'unknown'
-          ? await group.membership(Math.max(pollMs, endMs - clock.monotonicMs()))
-          : before
+        lost === null && attempt === 1 ? before : await look(group, request, lost, endMs - clock.monotonicMs())
       if (hasBegun(request, before, now)) return now
+      // It may yet come to light, unless somebody who could know says what stands against it.
+      if (lost !== null && isOver && isNotBegun(error)) throw unknown(request, lost, error)
       // The last attempt may have had no time left to learn why it is in vain.
       if (error.code !== 'DEADLINE_EXCEEDED') reason = error
       const mayCome = error.code === 'NODE_UNREACHABLE' && clock.monotonicMs() - startMs < unreachableMsMax
@@ -82,6 +93,35 @@ async function begin(
     }
     await sleep(clock, pollMs)
   }
+}
+
+/** The members as they are now; when nobody can tell, a change whose answer got lost has an unknown outcome. */
+async function look(
+  group: RaftGroup,
+  request: ChangeMembershipRequest,
+  lost: LedgerError | null,
+  timeoutMs: number,
+): Promise<MembershipReply> {
+  try {
+    return await group.membership(Math.max(pollMs, timeoutMs))
+  } catch (cause) {
+    const error = toLedgerError(cause)
+    throw lost === null || error.code === 'FOREIGN_GROUP' ? error : unknown(request, lost, error)
+  }
+}
+
+const whereToLook = 'look with `ledgermq raft members` before you ask again'
+
+function unknown({ kind, node }: ChangeMembershipRequest, lost: LedgerError, cause: LedgerError): LedgerError {
+  const text = `${kind} ${node} may have begun (${lost.message}), and who could tell does not answer: ${cause.message}`
+  return new LedgerError('OUTCOME_UNKNOWN', `${text}; ${whereToLook}`, {}, { cause })
+}
+
+/** It stands in the log of the leader that began it. */
+function begun({ kind, node }: ChangeMembershipRequest, cause: LedgerError): LedgerError {
+  if (cause.code === 'FOREIGN_GROUP') return cause
+  const text = `${kind} ${node} was begun, but whether it is done cannot be seen: ${cause.message}`
+  return new LedgerError('OUTCOME_UNKNOWN', `${text}; ${whereToLook}`, {}, { cause })
 }
 
 /** What the leader found out about the change itself; asked again it would say the same for a while. */

@@ -98,7 +98,7 @@ export class RaftGroup {
         if (error.code !== 'NOT_LEADER' && !options.isSafe(error)) throw error
         // What a member said explains more than a broker that is down or outside, or an attempt without time left.
         if (reason === null || !silentCodes.has(error.code)) reason = error
-        if (clock.monotonicMs() >= endMs) throw reason
+        if (clock.monotonicMs() >= endMs) throw withTotalTime(reason, options.timeoutMs)
         // A hint is followed at once, but not for ever: two replicas may each believe in the other.
         if (hint === undefined || attempt > all.length) await sleep(clock, pauseMs)
       }
@@ -157,6 +157,13 @@ export class RaftGroup {
     this.#channels.set(address, channel)
     return channel
   }
+}
+
+/** A broker that finds no leader tells the time of its own attempt, the caller wants to know how long he waited. */
+function withTotalTime(reason: LedgerError, timeoutMs: number): LedgerError {
+  if (reason.code !== 'NO_QUORUM') return reason
+  const message = `no leader that a majority follows was found within ${Math.round(timeoutMs)} ms`
+  return new LedgerError('NO_QUORUM', message, reason.facts, { cause: reason })
 }
 
 /** Groups that the first namesrv to answer knows. */

@@ -3,6 +3,7 @@ import { afterEach, expect, test } from 'vitest'
 import { runChange } from '../../../../src/cli/raft/change.ts'
 import { RaftGroup } from '../../../../src/cli/raft/group.ts'
 import { type Clock, systemClock } from '../../../../src/common/clock.ts'
+import { LedgerError } from '../../../../src/common/errors.ts'
 import type { Channel, Transport } from '../../../../src/rpc/transport.ts'
 import { MemoryCluster } from '../../../support/memory-cluster.ts'
 import { errorOf } from '../../broker/replica/support.ts'
@@ -109,7 +110,11 @@ test('a node that begins to answer a moment later is added', async () => {
     return cluster
   })
   const group = new RaftGroup({ clock: systemClock, transport }, [`${leader}:30911`])
-  const reply = await runChange(group, systemClock, add, { timeoutMs: 10_000, wait: true, say: () => {} })
+  const { membership: reply } = await runChange(group, systemClock, add, {
+    timeoutMs: 10_000,
+    wait: true,
+    say: () => {},
+  })
   expect(reply.members.find(({ node }) => node === 'n3')?.role).toBe('voter')
   expect(asked).toBe(2)
 })
@@ -117,6 +122,74 @@ test('a node that begins to answer a moment later is added', async () => {
 test('a change that is followed to its end is done when its own group says so', async () => {
   const { cluster, leader } = await started()
   const group = new RaftGroup({ clock: systemClock, transport: moving(() => cluster) }, [`${leader}:30911`])
-  const reply = await runChange(group, systemClock, request, { timeoutMs: 5000, wait: true, say: () => {} })
+  const { membership: reply, changed } = await runChange(group, systemClock, request, {
+    timeoutMs: 5000,
+    wait: true,
+    say: () => {},
+  })
+  expect(changed).toBe(true)
   expect(reply.members.find(({ node }) => node === 'n1')?.priority).toBe(7)
+})
+
+/** Answers to `method` that come after `after` of them get lost on their way, as it is without a quorum. */
+function losing(cluster: MemoryCluster, method: string, error: LedgerError, after = 0): Transport {
+  let count = 0
+  return moving((name) => {
+    if (name === method && count++ >= after) throw error
+    return cluster
+  })
+}
+
+const noQuorum = new LedgerError('NO_QUORUM', 'no quorum confirmed the leader in time')
+const quiet = { timeoutMs: 3000, wait: true, say: () => {} }
+
+test('a change whose answer got lost has an unknown outcome while nobody can tell', async () => {
+  const { cluster, leader } = await started()
+  const late = new LedgerError('DEADLINE_EXCEEDED', 'too late')
+  const [blind, mute] = [losing(cluster, 'GetMembership', noQuorum, 1), losing(cluster, 'ChangeMembership', late)]
+  const transport: Transport = { ...blind, connect: (address, purpose) => both(blind, mute, address, purpose) }
+  const group = new RaftGroup({ clock: hasty(), transport }, [`${leader}:30911`])
+  const error = await errorOf(runChange(group, hasty(), { ...request, kind: 'remove', force: true }, quiet))
+  expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN', stored: 'unknown' })
+  expect(error.message).toMatch(/^remove n1 may have begun \(too late\).*look with `ledgermq raft members`/)
+})
+
+function both(
+  read: Transport,
+  write: Transport,
+  address: string,
+  purpose: Parameters<Transport['connect']>[1],
+): Channel {
+  const [reads, writes] = [read.connect(address, purpose), write.connect(address, purpose)]
+  return {
+    ...reads,
+    call: (method, request, options) =>
+      (method.name === 'ChangeMembership' ? writes : reads).call(method, request, options),
+  }
+}
+
+test('a change that was begun is told as begun when its end cannot be seen', async () => {
+  const { cluster, leader } = await started()
+  const group = new RaftGroup({ clock: hasty(), transport: losing(cluster, 'GetMembership', noQuorum, 1) }, [
+    `${leader}:30911`,
+  ])
+  const node = cluster.nodes.find((each) => each !== leader) as string
+  const error = await errorOf(runChange(group, hasty(), { ...request, kind: 'remove', node }, quiet))
+  expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN', stored: 'unknown' })
+  expect(error.message).toMatch(/^remove n\d was begun, .*look with `ledgermq raft members`/)
+})
+
+test('what is so already is no change', async () => {
+  const { cluster, leader } = await started()
+  const group = new RaftGroup({ clock: systemClock, transport: moving(() => cluster) }, [`${leader}:30911`])
+  const { changed } = await runChange(group, systemClock, { ...request, kind: 'promote' }, quiet)
+  expect(changed).toBe(false)
+})
+
+test('who waits for a leader in vain learns how long he waited, not how long the last attempt did', async () => {
+  const { cluster, leader } = await started()
+  const transport = losing(cluster, 'GetMembership', new LedgerError('NO_QUORUM', 'no leader was found within 123 ms'))
+  const group = new RaftGroup({ clock: hasty(), transport }, [`${leader}:30911`])
+  const error = await errorOf(group.membership(8000))
+  expect(error).toMatchObject({ code: 'NO_QUORUM', message: expect.stringContaining('within 8000 ms') })
 })
