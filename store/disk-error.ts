@@ -3,6 +3,7 @@
  * same `code` field. Used by the disks and by the callers that tell `ENOSPC` and `ENOENT` apart.
  */
 import type { DiskErrorCode } from './disk.ts'
+import { StoreError } from './errors.ts'
 
 export class DiskError extends Error {
   override readonly name = 'DiskError'
@@ -25,4 +26,12 @@ const outOfSpaceCodes: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG
 /** The disk, the quota or the largest size of a file is used up. */
 export function isOutOfSpace(error: unknown): boolean {
   return outOfSpaceCodes.has(diskErrorCode(error) ?? '')
+}
+
+/** A lack of space is at the bottom of it, whatever it ended: what failed may be begun anew when there is space. */
+export function isForLackOfSpace(error: unknown): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if (isOutOfSpace(cause) || (cause instanceof StoreError && cause.code === 'DISK_FULL')) return true
+  }
+  return false
 }

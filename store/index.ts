@@ -20,7 +20,7 @@ export type {
   StateStoreApi,
 } from './contract.ts'
 export type { Disk, DiskErrorCode, DiskFile, DiskSpace } from './disk.ts'
-export { DiskError, diskErrorCode } from './disk-error.ts'
+export { DiskError, diskErrorCode, isForLackOfSpace } from './disk-error.ts'
 export type { StoreErrorCode } from './errors.ts'
 export { StoreError } from './errors.ts'
 export {

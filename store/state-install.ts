@@ -6,6 +6,7 @@
  */
 import { invariant } from './assert.ts'
 import type { StateInstall, StateRow } from './contract.ts'
+import { isForLackOfSpace } from './disk-error.ts'
 import { StoreError } from './errors.ts'
 import type { KeyValueOperation } from './key-value.ts'
 import { firstMarker, isHash, markerKey, nextMarker } from './marker-chain.ts'
@@ -20,12 +21,21 @@ export interface ImageIdentity {
 
 /**
  * Throws away what the directory held and takes the rows of an image instead. Rejects with FOLDER_IN_USE when a store
- * is open there, with BAD_IMAGE for an index or hash that no image has, with STORAGE_FAILED as `openStateStore`.
+ * is open there, with BAD_IMAGE for an index or hash that no image has, with STORAGE_FAILED as `openStateStore`; here
+ * and in every step with DISK_FULL for lack of space: begin a new one when there is some.
  */
 export async function installStateStore(place: StateDirectory, image: ImageIdentity): Promise<StateInstall> {
   if (!Number.isSafeInteger(image.appliedIndex) || image.appliedIndex < 1 || !isHash(image.hash)) {
     throw new StoreError('BAD_IMAGE', `there is no image of index ${image.appliedIndex} with hash ${image.hash}`)
   }
+  try {
+    return await begin(place, image)
+  } catch (error) {
+    throw asCoded(error)
+  }
+}
+
+async function begin(place: StateDirectory, image: ImageIdentity): Promise<StateInstall> {
   const { files } = await StateFiles.open(place)
   try {
     await files.discard()
@@ -34,6 +44,12 @@ export async function installStateStore(place: StateDirectory, image: ImageIdent
     await files.close()
     throw error
   }
+}
+
+/** A store that found no space is done for, an image is not: nothing of it was promised. */
+function asCoded(error: unknown): unknown {
+  if (!isForLackOfSpace(error)) return error
+  return new StoreError('DISK_FULL', 'no space for the image of a state', { cause: error })
 }
 
 class Install implements StateInstall {
@@ -97,7 +113,7 @@ class Install implements StateInstall {
         await work()
       } catch (error) {
         this.#state = 'failed'
-        throw error
+        throw asCoded(error)
       }
     })
     this.#busy = run.catch(() => {})

@@ -1,6 +1,12 @@
 /** The state store on a full disk: with somebody who makes space it goes on, without it ends and keeps what it had. */
 import { expect, test } from 'vitest'
-import { MemoryDisk, MemoryKeyValueEngine, openStateStore, type StateStoreApi } from '../../store/index.ts'
+import {
+  installStateStore,
+  MemoryDisk,
+  MemoryKeyValueEngine,
+  openStateStore,
+  type StateStoreApi,
+} from '../../store/index.ts'
 
 interface Machine {
   readonly engine: MemoryKeyValueEngine
@@ -107,4 +113,33 @@ test('opening without space is DISK_FULL and leaves everything as it is', async 
   await expect(open(machine)).rejects.toMatchObject({ code: 'DISK_FULL' })
   machine.disk.capacityBytes = Number.POSITIVE_INFINITY
   expect(await open(machine)).toMatchObject({ appliedIndex: 1, rebuiltBecause: null })
+})
+
+test('S4: an image that finds no space is DISK_FULL at every step, and the next one begins when there is some', async () => {
+  const machine = newMachine()
+  const { disk } = machine
+  const begin = () =>
+    installStateStore({ ...machine, directory: '/state', schema: 1 }, { appliedIndex: 7, hash: '0'.repeat(16) })
+  const rows = [[Buffer.from([1]), Buffer.alloc(100)]] as const
+  disk.fillUp()
+  await expect(begin()).rejects.toMatchObject({ code: 'DISK_FULL' })
+  disk.capacityBytes = Number.POSITIVE_INFINITY
+  const filling = await begin()
+  disk.fillUp()
+  await expect(filling.put(rows)).rejects.toMatchObject({ code: 'DISK_FULL' })
+  await filling.close()
+  disk.capacityBytes = Number.POSITIVE_INFINITY
+  const finishing = await begin()
+  await finishing.put(rows)
+  disk.fillUp()
+  await expect(finishing.finish()).rejects.toMatchObject({ code: 'DISK_FULL' })
+  await finishing.close()
+  disk.capacityBytes = Number.POSITIVE_INFINITY
+  const last = await begin()
+  await last.put(rows)
+  await last.finish()
+  await last.close()
+  const store = await open(machine)
+  expect(store.appliedIndex).toBe(7)
+  expect(await countOf(store)).toBe(1)
 })

@@ -5,7 +5,7 @@
  * The replica goes on with what it has meanwhile. Every frame is checked as one that a leader sends, every state
  * image as a whole; nothing of a copy counts before it is complete and durable. It may be stopped at any moment.
  */
-import { type KeyValueEngine, StoreError, splitFrames } from '../../../../store/index.ts'
+import { isForLackOfSpace, type KeyValueEngine, StoreError, splitFrames } from '../../../../store/index.ts'
 import { unreachable } from '../../../common/assert.ts'
 import { type Clock, sleep } from '../../../common/clock.ts'
 import { LedgerError } from '../../../common/errors.ts'
@@ -35,6 +35,8 @@ const piecesPerFlush = 4
 const waitMs = 500
 /** Pause after the own disk or a source that lied made an end of an attempt. */
 const retryMs = 2000
+/** Looks for space, `waitMs` apart, before a copy that found none is tried again all the same. */
+const spaceLooksMax = 120
 /** Without any progress for this long the copy is said to have failed; it goes on trying. */
 const patienceMs = 60_000
 const progressEveryMs = 2000
@@ -366,7 +368,7 @@ export class CatchUp {
     this.#next = null
   }
 
-  /** The own disk did not take the copy. It may be full, or bad: then the replica on it will tell. */
+  /** The own disk did not take the copy. It may be full: then the copy is kept. Or bad: the replica on it will tell. */
   async #onFailure(error: unknown): Promise<void> {
     if (error instanceof Error && error.name === 'InvariantError') {
       this.#ports.failed(error)
@@ -375,8 +377,27 @@ export class CatchUp {
     }
     this.#ports.logger.warn('the copy could not be written', { error: String(error) })
     this.#complain(String(error))
-    const isFull = error instanceof StoreError && error.code === 'DISK_FULL'
-    if (!isFull) await this.#incoming.discard().catch(() => {})
+    if (!isForLackOfSpace(error)) {
+      await this.#incoming.discard().catch(() => {})
+      return
+    }
+    // Anything else that had a lack of space at its bottom is final for the open files, but not for what they hold.
+    if (!(error instanceof StoreError) || error.code !== 'DISK_FULL') await this.#incoming.close().catch(() => {})
+    await this.#untilRoom(this.#stop.signal).catch(() => {})
+  }
+
+  /** For a while: before its first replica a node has nobody else who would notice that there is space again. */
+  async #untilRoom(signal: AbortSignal): Promise<void> {
+    const { clock, disk, directory, limits, isDiskFull } = this.#ports
+    const roomBytes = Math.max(limits.reserveBytes, limits.copyBytesMax)
+    this.#phase('space', this.#status?.source ?? '')
+    this.#stuck('DISK_FULL: the copy waits for space')
+    for (let look = 0; look < spaceLooksMax; look++) {
+      await sleep(clock, waitMs, signal)
+      if (!isDiskFull() && (await disk.space(directory)).freeBytes >= roomBytes) break
+      this.#complain('the disk is full: the copy waits for space')
+    }
+    this.#phase('wait', '')
   }
 
   #phase(phase: CatchUpStatus['phase'], source: string): void {

@@ -198,3 +198,29 @@ test('P7: a wiped learner copies the log before it begins, then gets its vote', 
   await expectWhole()
   expect(cluster.replica('n3').log.firstIndex).toBe(1)
 })
+
+test('a newcomer that has no space for the state says so, keeps the copied log, and goes on when there is space', async () => {
+  const limits = { ...slow, copyFirstBytes: 50_000, catchUpBytesPerSecond: 600_000 }
+  cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes, limits } })
+  await cluster.start()
+  await fill(cluster.replica(await cluster.leader()), 'before', 600)
+  cluster.addMachine('n3')
+  await cluster.startWith('n3', cluster.joining('n3'))
+  await change(cluster, 'add', 'n3')
+  const { disk } = cluster.machine('n3')
+  const status = (): CopyStatus | undefined => cluster.broker('n3').status().catchUp
+  const state = await eventually('it copies the state', () => (status()?.phase === 'state' ? status() : null), {
+    timeoutMs: 20_000,
+  })
+  disk.fillUp()
+  await eventually('it waits for space', () => status()?.phase === 'space')
+  expect(cluster.broker('n3').status().reason).toMatch(/DISK_FULL/)
+  const logBytes = state?.totalBytes ?? 0
+  expect(status()?.fetchedBytes).toBeGreaterThan(logBytes / 2)
+  expect(await disk.list('data/n3')).toEqual(expect.arrayContaining(['incoming', 'log.1']))
+  disk.capacityBytes = Number.POSITIVE_INFINITY
+  await eventually('it goes on', () => status()?.phase === 'state', { timeoutMs: 20_000 })
+  await caughtUp('n3')
+  expect(kindsOf('n3')).not.toContain('storage_failed')
+  await expectWhole()
+})
