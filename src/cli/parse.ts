@@ -1,6 +1,5 @@
 /** Turns words of the command line into values, or a usage error that says what was expected. */
 import { InvalidArgumentError } from 'commander'
-import { LedgerError } from '../common/errors.ts'
 
 export function positiveInteger(text: string): number {
   const value = Number(text)
@@ -11,11 +10,6 @@ export function positiveInteger(text: string): number {
 export function wholeNumber(text: string): number {
   const value = Number(text)
   if (!Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError('expected a whole number from 0 up.')
-  return value
-}
-
-export function atLeast(flag: string, value: number, least: number): number {
-  if (value < least) throw new LedgerError('CONFIG_INVALID', `${flag} is ${value}, at least ${least} is needed`)
   return value
 }
 

@@ -8,6 +8,7 @@ import type { Clock, Random } from '../common/clock.ts'
 import { LedgerError, toLedgerError } from '../common/errors.ts'
 import type { BrokerNode } from '../rpc/methods.ts'
 import type { UnaryMethod } from '../rpc/transport.ts'
+import { failureAt } from './attempt-line.ts'
 import type { ConnectionPool } from './connection.ts'
 import type { RouteCache } from './route-cache.ts'
 import { aborted, allowManyListeners, backoffMs } from './wait.ts'
@@ -96,7 +97,7 @@ class LeaderSearch {
   }
 
   failed(target: BrokerNode, error: LedgerError): void {
-    if (this.lines.length < 20) this.lines.push(`${target.address}: ${error.code} ${error.message}`)
+    if (this.lines.length < 20) this.lines.push(failureAt(target.address, error))
     const { leader, term } = error.facts
     const news = error.code === 'NOT_LEADER' && leader?.address && !this.#failed.has(leader.address)
     this.#failed.add(target.address)

@@ -9,6 +9,7 @@ import { LedgerError, toLedgerError } from '../common/errors.ts'
 import type { Logger } from '../common/logger.ts'
 import { type BrokerNode, namesrvMethods, type RouteReply, type RouteRequest, type TopicInfo } from '../rpc/methods.ts'
 import type { Channel, StreamSink, Transport } from '../rpc/transport.ts'
+import { failureAt } from './attempt-line.ts'
 import { type LeaderChange, RouteTable, type TopicState } from './route-table.ts'
 import type { StatusHub } from './status-hub.ts'
 import { delay, withSignal } from './wait.ts'
@@ -73,7 +74,7 @@ export class RouteCache {
         return
       } catch (cause) {
         if (signal?.aborted) throw new LedgerError('ABORTED', 'connecting was aborted', {}, { cause: signal.reason })
-        failures.push(`${this.#address}: ${toLedgerError(cause).message}`)
+        failures.push(failureAt(this.#address, toLedgerError(cause)))
         this.#moveOn()
       }
     }

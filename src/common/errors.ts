@@ -361,11 +361,19 @@ export class LedgerError extends Error {
   override readonly name = 'LedgerError'
   readonly code: ErrorCode
   readonly facts: ErrorFacts
+  readonly #hint: string | undefined
 
-  constructor(code: ErrorCode, message: string, facts: ErrorFacts = {}, options?: { readonly cause?: unknown }) {
+  /** `hint`: instead of the one of the code, where the place that throws knows better what to do. */
+  constructor(
+    code: ErrorCode,
+    message: string,
+    facts: ErrorFacts = {},
+    options?: { readonly cause?: unknown; readonly hint?: string },
+  ) {
     super(message, options)
     this.code = code
     this.facts = facts
+    this.#hint = options?.hint
   }
 
   get retryable(): boolean {
@@ -378,7 +386,7 @@ export class LedgerError extends Error {
   }
 
   get hint(): string {
-    return errorTable[this.code].hint
+    return this.#hint ?? errorTable[this.code].hint
   }
 }
 

@@ -11,21 +11,20 @@ import { banner } from '../fast-try/banner.ts'
 import { isHealthy, LocalCluster, type NodeView } from '../fast-try/cluster.ts'
 import { connectWhenUp } from '../fast-try/connect.ts'
 import { demonstrate, verdict } from '../fast-try/demonstration.ts'
+import { enterFolder } from '../fast-try/footprint.ts'
 import { type ClusterPlan, loadPlan, type NodePlan, planCluster, savePlan } from '../fast-try/layout.ts'
 import { runLive } from '../fast-try/live.ts'
 import { Load } from '../fast-try/load.ts'
 import { Processes } from '../fast-try/processes.ts'
 import { type ScriptName, scriptNames } from '../fast-try/scripts.ts'
 import { type Session, withSession } from '../fast-try/session.ts'
+import { checkSameShape, type ShapeWish, shapeOf } from '../fast-try/shape.ts'
 import { formatTable, printData, printJson, printTalk } from '../output.ts'
 import { type OutputFlags, withOutput } from '../output-option.ts'
-import { atLeast, positiveInteger } from '../parse.ts'
+import { positiveInteger } from '../parse.ts'
 
-interface AttachedFlags extends OutputFlags {
+interface AttachedFlags extends OutputFlags, ShapeWish {
   readonly data?: string
-  readonly nodes: number
-  readonly groups: number
-  readonly namesrvs: number
   readonly anyPorts?: boolean
   readonly script?: ScriptName
   readonly runs: number
@@ -47,9 +46,9 @@ export function registerFastTry(program: Command): void {
   const fastTry = withOutput(program.command('fast-try'), 'table or json, the result as one line of it on stdout')
     .description('start a local cluster of real processes, break its leader, watch it recover')
     .option('--data <folder>', 'keep the data in this folder (default: a temporary one, thrown away)')
-    .option('--nodes <n>', 'replicas in a broker group', positiveInteger, 3)
-    .option('--groups <n>', 'broker groups', positiveInteger, 1)
-    .option('--namesrvs <n>', 'namesrv processes', positiveInteger, 1)
+    .option('--nodes <n>', 'replicas in a broker group (default: 3)', positiveInteger)
+    .option('--groups <n>', 'broker groups (default: 1)', positiveInteger)
+    .option('--namesrvs <n>', 'namesrv processes (default: 1)', positiveInteger)
     .option('--any-ports', anyPortsText)
     .addOption(new Option('--script <name>', 'repeat this fault under load and count').choices([...scriptNames]))
     .option('--runs <n>', 'how often', positiveInteger, 1)
@@ -102,13 +101,9 @@ async function stayOpen(flags: AttachedFlags): Promise<void> {
 }
 
 function sessionOptions(flags: AttachedFlags): Parameters<typeof withSession>[0] {
-  return {
-    dataDirectory: flags.data,
-    nodesPerGroup: atLeast('--nodes', flags.nodes, 1),
-    groups: flags.groups,
-    namesrvs: flags.namesrvs,
-    anyPorts: flags.anyPorts ?? false,
-  }
+  const known = flags.data === undefined ? null : loadPlan(resolve(flags.data))
+  if (known) checkSameShape(known, flags)
+  return { dataDirectory: flags.data, ...shapeOf(flags), anyPorts: flags.anyPorts ?? false }
 }
 
 async function bannerOf(session: Session, background: boolean): Promise<string> {
@@ -120,11 +115,8 @@ function leadersOf(view: readonly NodeView[]): readonly string[] {
   return view.filter((node) => node.status?.role === 'leader').map((node) => node.plan.name)
 }
 
-interface BackgroundFlags extends OutputFlags {
+interface BackgroundFlags extends OutputFlags, ShapeWish {
   readonly data: string
-  readonly nodes: number
-  readonly groups: number
-  readonly namesrvs: number
   readonly anyPorts?: boolean
 }
 
@@ -135,9 +127,9 @@ function registerBackground(fastTry: Command): void {
       .description(description)
       .option('--data <folder>', 'data folder of the cluster', defaultBackgroundDirectory)
   verb('start', 'start a cluster in the background; its data is kept')
-    .option('--nodes <n>', 'replicas in a broker group', positiveInteger, 3)
-    .option('--groups <n>', 'broker groups', positiveInteger, 1)
-    .option('--namesrvs <n>', 'namesrv processes', positiveInteger, 1)
+    .option('--nodes <n>', 'replicas in a broker group (default: 3)', positiveInteger)
+    .option('--groups <n>', 'broker groups (default: 1)', positiveInteger)
+    .option('--namesrvs <n>', 'namesrv processes (default: 1)', positiveInteger)
     .option('--any-ports', anyPortsText)
     .action(async (_flags: unknown, command: Command) => startBackground(command.optsWithGlobals()))
   withOutput(verb('status', 'processes and replicas of the background cluster')).action(
@@ -150,8 +142,7 @@ function registerBackground(fastTry: Command): void {
       const target = name === 'leader' ? (await inBackground(flags, findLeader)).value : name
       const { processes } = openBackground(flags)
       processes.assertName(target)
-      if (!processes.signal(target, 'SIGKILL'))
-        throw new LedgerError('SERVICE_NOT_AVAILABLE', `${target} is not running`)
+      if (!processes.signal(target, 'SIGKILL')) throw notRunning(target, processes)
       await processes.waitGone(target, startTimeoutMs)
       printData(`${target} was killed`)
     })
@@ -171,6 +162,9 @@ function registerBackground(fastTry: Command): void {
       const { plan } = openBackground(flags)
       const group = flags.group ?? plan.nodes[0]?.group ?? ''
       const learner = flags.learner ?? false
+      const groups = [...new Set(plan.nodes.map((node) => node.group))]
+      if (!groups.includes(group))
+        throw new LedgerError('INVALID_PARAMETER', `the cluster has no group ${group}; there are ${groups.join(', ')}`)
       const options = { group, learner, timeoutMs: addTimeoutMs, say: printTalk }
       const { node, membership } = await addNode(plan, systemClock, options)
       const role = membership.members.find((member) => member.node === node.node)?.role ?? 'outside'
@@ -188,13 +182,26 @@ function registerBackground(fastTry: Command): void {
 async function startBackground(flags: BackgroundFlags): Promise<void> {
   const dataDirectory = resolve(flags.data)
   const startedMs = systemClock.monotonicMs()
-  const { nodes: nodesPerGroup, groups, namesrvs, anyPorts = false } = flags
-  const layout = { dataDirectory, nodesPerGroup, groups, namesrvs, anyPorts }
-  const plan = loadPlan(dataDirectory) ?? (await planCluster(layout))
+  const known = loadPlan(dataDirectory)
+  if (known) checkSameShape(known, flags)
+  const plan = known ?? (await planCluster({ dataDirectory, ...shapeOf(flags), anyPorts: flags.anyPorts ?? false }))
+  const footprint = enterFolder(dataDirectory)
   savePlan(plan)
   const processes = new Processes(plan, systemClock, { attached: false })
-  processes.startAll()
-  await processes.waitStarted(startTimeoutMs)
+  const down = processes.names.filter((name) => processes.state(name) === 'down')
+  try {
+    processes.startAll()
+    await processes.waitStarted(startTimeoutMs)
+    await tellWhenReady(plan, processes, startedMs)
+  } catch (error) {
+    // Who is told that it did not start must not find half of it running.
+    await processes.stop(down)
+    footprint.remove()
+    throw error
+  }
+}
+
+async function tellWhenReady(plan: ClusterPlan, processes: Processes, startedMs: number): Promise<void> {
   await withClient(plan, processes, async (cluster) => {
     await cluster.waitHealthy(startTimeoutMs)
     await cluster.waitRouted(routeTimeoutMs)
@@ -237,6 +244,13 @@ function processView(plan: NodePlan, processes: Processes): NodeView {
   return { plan, process: processes.state(plan.name), pid: processes.pid(plan.name), status: null }
 }
 
+function notRunning(name: string, processes: Processes): LedgerError {
+  const running = processes.names.filter((each) => processes.state(each) !== 'down')
+  const there = running.length === 0 ? 'no process of the cluster runs' : `running are ${running.join(', ')}`
+  const hint = `\`ledgermq fast-try restart ${name}\` starts it again.`
+  return new LedgerError('INVALID_PARAMETER', `${name} does not run; ${there}`, {}, { hint })
+}
+
 async function findLeader(cluster: LocalCluster): Promise<string> {
   const leader = await cluster.leader(cluster.plan.nodes[0]?.group ?? '')
   if (!leader) throw new LedgerError('NO_QUORUM', 'there is no leader to kill')
@@ -251,7 +265,9 @@ function openBackground(flags: { readonly data: string }): {
   if (!plan)
     throw new LedgerError(
       'CONFIG_INVALID',
-      `${resolve(flags.data)} holds no cluster; start one with: ledgermq fast-try start`,
+      `${resolve(flags.data)} holds no cluster`,
+      {},
+      { hint: 'Start one there with `ledgermq fast-try start`, or name the folder of another one with --data.' },
     )
   return { plan, processes: new Processes(plan, systemClock, { attached: false }) }
 }

@@ -20,7 +20,10 @@ export function banner(facts: BannerFacts): string {
       (node) =>
         `  ${node.name.padEnd(8)} 127.0.0.1:${node.clientPort}  raft 127.0.0.1:${node.raftPort}  group ${node.group}`,
     ),
-    ...plan.replacedPorts.map((port) => `  port ${port.insteadOf} was taken: ${port.name} uses ${port.port}`),
+    // Nothing was taken where nothing was wished for.
+    ...(plan.anyPorts ? [] : plan.replacedPorts).map(
+      (port) => `  port ${port.insteadOf} was taken: ${port.name} uses ${port.port}`,
+    ),
     `  data     ${plan.dataDirectory} (${facts.kept ? 'kept' : 'thrown away at the end'})`,
   ]
   if (!facts.background && !facts.kept) return lines.join('\n')

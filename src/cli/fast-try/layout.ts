@@ -34,6 +34,8 @@ export interface ClusterPlan {
   readonly segmentBytes: number
   /** How often brokers register with the namesrvs; their default when absent. */
   readonly registerIntervalMs?: number
+  /** None of the ports is a documented one, by choice. */
+  readonly anyPorts?: true
   /** Ports that differ from the documented ones, for the banner. */
   readonly replacedPorts: readonly FoundPort[]
 }
@@ -85,6 +87,7 @@ export async function planCluster(options: LayoutOptions): Promise<ClusterPlan> 
       raftPort: portOf(`${name} raft`),
     })),
     segmentBytes,
+    ...(options.anyPorts === true ? { anyPorts: true as const } : {}),
     replacedPorts: ports.filter((port) => port.insteadOf !== null),
   }
 }

@@ -118,7 +118,13 @@ export class Processes {
 
   /** Graceful first, then by force: no process of this cluster is left when it resolves. */
   async stopAll(): Promise<void> {
-    const brokersFirst = [...this.#plan.nodes, ...this.#plan.namesrvs].map((member) => member.name)
+    await this.stop(this.names)
+  }
+
+  /** Likewise for these. */
+  async stop(names: readonly string[]): Promise<void> {
+    const all = [...this.#plan.nodes, ...this.#plan.namesrvs].map((member) => member.name)
+    const brokersFirst = all.filter((name) => names.includes(name))
     for (const name of brokersFirst) {
       this.signal(name, 'SIGCONT')
       this.signal(name, 'SIGTERM')

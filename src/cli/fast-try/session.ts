@@ -9,6 +9,7 @@ import type { Client } from '../../client/mod.ts'
 import type { Clock } from '../../common/clock.ts'
 import { LocalCluster } from './cluster.ts'
 import { connectWhenUp } from './connect.ts'
+import { enterFolder } from './footprint.ts'
 import { type ClusterPlan, loadPlan, planCluster, savePlan } from './layout.ts'
 import { Processes } from './processes.ts'
 
@@ -49,7 +50,10 @@ export async function withSession<T>(
   const kept = options.dataDirectory !== undefined
   const dataDirectory = resolve(options.dataDirectory ?? mkdtempSync(join(tmpdir(), 'ledgermq-fast-try-')))
   const startedMs = clock.monotonicMs()
-  let plan = loadPlan(dataDirectory) ?? (await planCluster({ ...options, dataDirectory }))
+  const known = loadPlan(dataDirectory)
+  let plan = known ?? (await planCluster({ ...options, dataDirectory }))
+  const footprint = enterFolder(dataDirectory)
+  let isReady = false
   savePlan(plan)
   let processes = new Processes(plan, clock, { attached: true })
   const interrupted = new AbortController()
@@ -78,6 +82,7 @@ export async function withSession<T>(
       await cluster.waitHealthy(startTimeoutMs)
       await cluster.waitRouted(routeTimeoutMs)
       interrupted.signal.throwIfAborted()
+      isReady = true
       const session: Session = { plan, cluster, client, kept, readyMs: Math.round(clock.monotonicMs() - startedMs) }
       return await Promise.race([use(session), rejectOnAbort(interrupted.signal)])
     } finally {
@@ -89,6 +94,8 @@ export async function withSession<T>(
     process.off('SIGTERM', onSignal)
     await processes.stopAll()
     if (!kept) rmSync(dataDirectory, { recursive: true, force: true })
+    // Nothing was sent to it yet.
+    else if (!isReady && known === null) footprint.remove()
   }
 }
 

@@ -41,7 +41,8 @@ function peersOf(status: ReplicaStatusReply | null): readonly Mentioned[] {
 
 function absent({ node, raftAddress, problem }: Mentioned): StatusRow {
   const why = problem ?? 'where clients reach it is not known'
-  return { node, address: '', status: null, error: new LedgerError('UNAVAILABLE', `raft ${raftAddress}: ${why}`) }
+  const told = why.startsWith(raftAddress) ? why : `${raftAddress}: ${why}`
+  return { node, address: '', status: null, error: new LedgerError('UNAVAILABLE', `raft ${told}`) }
 }
 
 /** Longer reasons would stretch a table beyond every terminal; JSON has them whole. */
