@@ -187,11 +187,12 @@ export class Upkeep {
       this.#catchUp.start('whole', recovered.lostFront)
       return
     }
+    const pending = await this.#pendingCopy().catch(() => null)
     if (recovered.lacksState) {
-      this.#catchUp.start('state', `the log begins at ${recovered.log.firstIndex}, the state ends before it`)
+      const reason = `the log begins at ${recovered.log.firstIndex}, the state ends before it`
+      this.#catchUp.start(pending ?? 'state', reason)
       return
     }
-    const pending = await this.#pendingCopy().catch(() => null)
     const lost = this.#lostBehind(recovered.store.appliedIndex)
     if (lost > 0 && pending !== 'whole') this.#catchUp.start('state', `entry ${lost} is lost, the state ends before it`)
     else if (pending) this.#catchUp.start(pending, 'a copy was begun before')

@@ -190,7 +190,9 @@ export class CatchUp {
   async #resume(): Promise<void> {
     if (this.#incoming.record) return
     const found = await this.#incoming.resume()
-    if (found && (found.origin ? 'whole' : 'state') !== this.#kind) await this.#incoming.discard()
+    // A whole copy brings the state, too, and its log took long to come: it is gone on with, whatever is missing now.
+    if (found?.origin) this.#kind = 'whole'
+    else if (found && this.#kind === 'whole') await this.#incoming.discard()
   }
 
   #plan(views: readonly CopySourceView[], own: OwnState): CopyStep {
