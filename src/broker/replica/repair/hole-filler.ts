@@ -14,7 +14,7 @@ import type { Sources } from '../catch-up/sources.ts'
 
 export interface FillerPorts {
   readonly log: Pick<CommitLogApi, 'holes' | 'repair'>
-  readonly sources: Pick<Sources, 'nodes' | 'fetchLog' | 'failed'>
+  readonly sources: Pick<Sources, 'nodes' | 'fetchLog' | 'failed' | 'served'>
   /** What the own state machine has applied. */
   appliedIndex(): number
 }
@@ -26,7 +26,7 @@ export type FillOutcome =
   | { readonly kind: 'lost'; readonly range: LogRange }
   /** Whoever can be reached has committed entries that do not follow the own ones, or none that old any more. */
   | { readonly kind: 'misfit'; readonly reason: string }
-  /** Somebody who may have it gave no answer. */
+  /** Somebody who may have it gave no answer, or the own disk has no space for it. */
   | { readonly kind: 'unknown'; readonly reason: string }
 
 /** What one member had to give for the first entry of the hole. */
@@ -36,6 +36,8 @@ type Answer =
   | { readonly kind: 'failed'; readonly reason: string }
   /** It has nothing there that follows, committed or not. */
   | { readonly kind: 'behind' }
+  /** It gave what was asked of it, and the own log could not take it now: nobody else's would fare better. */
+  | { readonly kind: 'refused'; readonly reason: string }
 
 interface Asked {
   readonly view: CopySourceView
@@ -54,6 +56,8 @@ export async function fillHole(
     const answers = await askAll(ports, hole, views, signal)
     const left = firstOpen(ports.log, hole)
     if (left === null) break
+    const refused = [...answers.values()].find((answer) => answer.kind === 'refused')
+    if (refused) return { kind: 'unknown', reason: refused.reason }
     if (left === next) return conclude(ports, { fromIndex: next, toIndex: hole.toIndex }, views, answers)
     // Who had an entry rotten may have the next ones whole: its answer says nothing about what is missing now.
     next = left
@@ -78,6 +82,7 @@ async function askAll(
       const toIndex = uncommitted ? hole.toIndex : Math.min(hole.toIndex, view.lastIndex)
       const answer = await ask(ports, hole, { view, toIndex, uncommitted }, signal)
       if (answer) answers.set(view.node, answer)
+      if (answer?.kind === 'refused') return answers
     }
   }
   return answers
@@ -101,7 +106,10 @@ async function ask(ports: FillerPorts, hole: LogRange, asked: Asked, signal: Abo
   } catch (error) {
     signal.throwIfAborted()
     if (isOwnFailure(error)) throw error
-    const reason = `${node}: ${error instanceof Error ? error.message : String(error)}`
+    const what = error instanceof Error ? error.message : String(error)
+    // A full disk, or a hole that changed meanwhile.
+    if (error instanceof StoreError && error.code !== 'BAD_FRAME') return { kind: 'refused', reason: `here: ${what}` }
+    const reason = `${node}: ${what}`
     // It does answer: no reason to leave it alone.
     if (error instanceof StoreError && error.code === 'BAD_FRAME')
       return uncommitted ? { kind: 'behind' } : { kind: 'misfit', reason }
@@ -118,12 +126,12 @@ async function fill(
 ): Promise<Answer | null> {
   for (let next = firstOpen(log, hole); next !== null && next <= toIndex; next = firstOpen(log, hole)) {
     const reply = await sources.fetchLog(view.node, { fromIndex: next, toIndex, uncommitted }, signal)
-    if (reply.rotten) return { kind: 'rotten' }
     const frames = splitFrames(reply.frames)
-    if (frames.length === 0) {
-      if (uncommitted) return { kind: 'behind' }
+    if (frames.length === 0 && !reply.rotten && !uncommitted)
       throw new LedgerError('DATA_LOSS', `it does not have entry ${next}`)
-    }
+    sources.served(view.node)
+    if (reply.rotten) return { kind: 'rotten' }
+    if (frames.length === 0) return { kind: 'behind' }
     await log.repair(frames)
   }
   return null

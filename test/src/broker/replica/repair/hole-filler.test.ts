@@ -24,8 +24,11 @@ interface Entry {
 const entries = (...all: readonly [term: number, text: string][]): readonly Entry[] =>
   all.map(([term, text]) => ({ term, text }))
 
-async function logOf(all: readonly Entry[], rotten: readonly number[] = []): Promise<CommitLogApi> {
-  const disk = new MemoryDisk()
+async function logOf(
+  all: readonly Entry[],
+  rotten: readonly number[] = [],
+  disk: MemoryDisk = new MemoryDisk(),
+): Promise<CommitLogApi> {
   const log = await openCommitLog(disk, options)
   const frames = all.map(({ term, text }, at) =>
     log.append({ index: at + 1, term, type: frameTypes.command, storeTime: 1000, body: [Buffer.from(text)] }),
@@ -50,13 +53,15 @@ async function fillFrom(
   own: CommitLogApi,
   peers: Readonly<Record<string, Peer | null>>,
   applied = 0,
+  said: string[] = [],
 ): Promise<FillOutcome> {
   const ports: FillerPorts = {
     log: own,
     appliedIndex: () => applied,
     sources: {
       nodes: Object.keys(peers),
-      failed: () => {},
+      failed: (node) => said.push(`${node} failed`),
+      served: (node) => said.push(`${node} served`),
       fetchLog: async (node, { fromIndex, toIndex, uncommitted }): Promise<FetchLogReply> => {
         const peer = peers[node]
         if (!peer) throw new LedgerError('UNAVAILABLE', 'silent')
@@ -152,4 +157,31 @@ test('an entry that was applied is lost when the others have it rotten or never 
   expect(await fillFrom(own, { rotten, behind, silent: null }, 5)).toMatchObject({ kind: 'unknown' })
   const trimmed = { log: await logOf(truth), commit: 5, firstIndex: 4 }
   expect(await fillFrom(own, { rotten, behind, trimmed }, 5)).toMatchObject({ kind: 'misfit' })
+})
+
+test('who gave its answer is not left alone for longer and longer, who gave none is', async () => {
+  const said: string[] = []
+  const own = await logOf(truth, [2, 3])
+  const rotten = { log: await logOf(truth, [2]), commit: 5 }
+  const good = { log: await logOf(truth), commit: 5 }
+  await fillFrom(own, { silent: null, late: { ...good, commit: 2 }, rotten, good }, 0, said)
+  expect(said).toEqual(['late served', 'rotten served'])
+})
+
+test('an own disk without space for a lost file is nobody else’s failure, and nobody else is asked for the same', async () => {
+  const disk = new MemoryDisk()
+  const all = Array.from({ length: 6 }, (_, at) => [1, `${at}`.repeat(30_000)] as [number, string])
+  const own = await logOf(entries(...all), [], disk)
+  await own.close()
+  await disk.unlink(`log/${String(options.segmentBytes).padStart(20, '0')}`)
+  const damaged = await openCommitLog(disk, options)
+  expect(damaged.holes).toMatchObject([{ fromIndex: 3 }])
+  disk.fillUp()
+  const peer = { log: await logOf(entries(...all)), commit: 6 }
+  const said: string[] = []
+  const outcome = await fillFrom(damaged, { a: peer, b: peer }, 6, said)
+  expect(outcome).toMatchObject({ kind: 'unknown', reason: expect.stringMatching(/^here: no space/) })
+  expect(said).toEqual(['a served'])
+  disk.capacityBytes = Number.POSITIVE_INFINITY
+  expect(await fillFrom(damaged, { a: peer, b: peer }, 6)).toEqual({ kind: 'repaired' })
 })
