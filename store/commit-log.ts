@@ -12,6 +12,7 @@ import type {
   LogOrigin,
   LogRecovery,
   RottenTail,
+  ScrubbedStretch,
   SegmentInfo,
 } from './contract.ts'
 import type { Disk } from './disk.ts'
@@ -318,10 +319,7 @@ class CommitLog implements CommitLogApi {
     await this.#health.repair(frames)
   }
 
-  async scrub(
-    fromPosition: Position,
-    bytesMax: number,
-  ): Promise<{ readonly next: Position; readonly hole: LogHole | null }> {
+  async scrub(fromPosition: Position, bytesMax: number): Promise<ScrubbedStretch> {
     this.#assertWritable()
     return this.#health.scrub(fromPosition, bytesMax)
   }

@@ -116,6 +116,13 @@ export interface LogRecovery {
   readonly tail: RottenTail | null
 }
 
+/** What `CommitLogApi.scrub` came to. */
+export interface ScrubbedStretch {
+  readonly next: Position
+  readonly isEnd: boolean
+  readonly hole: LogHole | null
+}
+
 export interface CommitLogApi {
   readonly recovery: LogRecovery
   /** Where the log begins now; moves with `trim`. */
@@ -201,9 +208,10 @@ export interface CommitLogApi {
   /**
    * Verifies a stretch of the durable log from `fromPosition` on (0 when nothing is known) straight from the disk,
    * past every cache of this process: about `bytesMax` bytes, of one segment at most. `next` is where to go on: the
-   * origin again behind the end. `hole` is the first that was found and not known before; `onRot` was told of all.
+   * origin again behind the end, which `isEnd` tells from a stretch that changed all the time and has to be verified
+   * again. `hole` is the first that was found and not known before; `onRot` was told of all.
    */
-  scrub(fromPosition: Position, bytesMax: number): Promise<{ readonly next: Position; readonly hole: LogHole | null }>
+  scrub(fromPosition: Position, bytesMax: number): Promise<ScrubbedStretch>
   /** True when preparing space failed for lack of space and has not succeeded since, and while growth is limited. */
   readonly diskFull: boolean
   /**

@@ -4,7 +4,7 @@
  * A hole is believed when a second look at the disk says so. Whatever is found or repaired changes memory in one step
  * without waiting, so that readers see a hole or an entry, never something in between.
  */
-import type { LogHole } from './contract.ts'
+import type { LogHole, ScrubbedStretch } from './contract.ts'
 import { StoreError } from './errors.ts'
 import { publicHole } from './log-holes.ts'
 import { outOfRange } from './log-reader.ts'
@@ -43,17 +43,17 @@ export class LogHealth {
     return this.#looking.then(() => undefined)
   }
 
-  async scrub(from: Position, bytesMax: number): Promise<{ readonly next: Position; readonly hole: LogHole | null }> {
+  async scrub(from: Position, bytesMax: number): Promise<ScrubbedStretch> {
     const origin = this.#log.origin().position
     const start = Math.max(from, origin)
     const known = this.#log.holes.atPosition(start)
-    if (known !== undefined) return { next: this.#nextFrom(known.end), hole: null }
-    if (start >= this.#log.durable().position) return { next: origin, hole: null }
+    if (known !== undefined) return this.#scrubbed(known.end, null)
+    if (start >= this.#log.durable().position) return this.#scrubbed(start, null)
     const segment = this.#log.files.segmentAt(start)
     const verified = await this.#look(start, Math.min(start + bytesMax, segment.end))
-    if (verified === null) return { next: from, hole: null }
+    if (verified === null) return { next: from, isEnd: false, hole: null }
     const [first] = verified.holes
-    return { next: this.#nextFrom(verified.end), hole: first === undefined ? null : publicHole(first) }
+    return this.#scrubbed(verified.end, first === undefined ? null : publicHole(first))
   }
 
   async repair(frames: readonly Frame[]): Promise<void> {
@@ -89,8 +89,9 @@ export class LogHealth {
     return hole
   }
 
-  #nextFrom(position: Position): Position {
-    return position >= this.#log.durable().position ? this.#log.origin().position : position
+  #scrubbed(end: Position, hole: LogHole | null): ScrubbedStretch {
+    const isEnd = end >= this.#log.durable().position
+    return { next: isEnd ? this.#log.origin().position : end, isEnd, hole }
   }
 
   async #write({ hole, parts }: RepairPlan): Promise<boolean> {

@@ -87,8 +87,8 @@ export class Scrubber {
   async #read(): Promise<void> {
     const { log, failed } = this.#ports
     try {
-      const { next } = await log.scrub(this.#next, pieceBytes)
-      if (next <= this.#next) this.#passes++
+      const { next, isEnd } = await log.scrub(this.#next, pieceBytes)
+      if (isEnd) this.#passes++
       this.#next = next
     } catch (error) {
       if (this.#stopped) return
