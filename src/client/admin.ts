@@ -16,6 +16,7 @@ import {
   type TopicInfo,
 } from '../rpc/methods.ts'
 import type { UnaryMethod } from '../rpc/transport.ts'
+import { checkList, checkOptions, checkQueue, checkText } from './arguments.ts'
 import type { ConnectionPool } from './connection.ts'
 import { watchEvents } from './event-stream.ts'
 import { callLeader } from './leader-call.ts'
@@ -77,17 +78,20 @@ export class Admin {
 
   /** Creates the topic on all broker groups; one that has it with these settings is fine. Throws TOPIC_EXISTS. */
   async createTopic(settings: TopicSettings, options: AdminOptions = {}): Promise<readonly GroupTopic[]> {
+    checkOptions(options)
     const request = { config: toConfig(settings), automatic: false }
     return await this.#onGroups(settings, adminMethods.createTopic, request, options)
   }
 
   /** Changes number of queues (never fewer) and permission. Throws TOPIC_NOT_EXIST. */
   async updateTopic(settings: TopicSettings, options: AdminOptions = {}): Promise<readonly GroupTopic[]> {
+    checkOptions(options)
     return await this.#onGroups(settings, adminMethods.updateTopic, { config: toConfig(settings) }, options)
   }
 
   /** Deletes the topic with all its messages and committed offsets, on all broker groups that have it. */
   async deleteTopic(topic: string, options: AdminOptions = {}): Promise<void> {
+    checkOptions(options)
     checkTopicName(topic)
     const outcomes = await Promise.all(
       this.#groups(undefined).map((group) =>
@@ -105,6 +109,7 @@ export class Admin {
 
   /** Settings and queue ranges per broker group. Throws TOPIC_NOT_EXIST when no group has it. */
   async describeTopic(topic: string, options: AdminOptions = {}): Promise<readonly TopicDescription[]> {
+    checkOptions(options)
     checkTopicName(topic)
     const found = await Promise.all(
       this.#groups(undefined).map(async (group) => {
@@ -122,6 +127,7 @@ export class Admin {
 
   /** Topics of all broker groups, by name. */
   async listTopics(options: AdminOptions = {}): Promise<readonly GroupTopic[]> {
+    checkOptions(options)
     const lists = await Promise.all(
       this.#groups(undefined).map(async (group) => {
         const { topics } = await this.#call(group, adminMethods.listTopics, {}, options)
@@ -137,6 +143,7 @@ export class Admin {
    * not answer is part of the answer.
    */
   async clusterStatus(options: AdminOptions = {}): Promise<readonly ReplicaReport[]> {
+    checkOptions(options)
     const timeoutMs = options.timeoutMs ?? Math.min(2_000, this.#ports.requestTimeoutMs)
     const call = options.signal ? { timeoutMs, signal: options.signal } : { timeoutMs }
     const replicas = this.#ports.routes.table
@@ -160,7 +167,10 @@ export class Admin {
     queue: MessageQueue,
     options: AdminOptions & { readonly time?: number } = {},
   ): Promise<{ readonly minOffset: number; readonly maxOffset: number; readonly offsetByTime?: number }> {
+    checkOptions(options)
+    checkQueue(queue)
     const { time } = options
+    if (time !== undefined) checkArgument('time', time, 0, Number.MAX_SAFE_INTEGER)
     const request = { topic: queue.topic, queue: queue.queue, ...(time === undefined ? {} : { time }) }
     const reply = await this.#call(queue.group, brokerMethods.queryOffsets, request, options)
     const { minOffset, maxOffset, offsetByTime } = reply
@@ -168,10 +178,12 @@ export class Admin {
   }
 
   /** Status of the replica at this address, asked directly. Throws UNAVAILABLE when nobody answers there. */
-  replicaStatus(address: string, options: AdminOptions = {}): Promise<ReplicaStatusReply> {
+  async replicaStatus(address: string, options: AdminOptions = {}): Promise<ReplicaStatusReply> {
+    checkOptions(options)
+    checkText('address', address)
     const timeoutMs = options.timeoutMs ?? this.#ports.requestTimeoutMs
     const call = options.signal ? { timeoutMs, signal: options.signal } : { timeoutMs }
-    return this.#ports.pool.get(address).call(adminMethods.getReplicaStatus, {}, call)
+    return await this.#ports.pool.get(address).call(adminMethods.getReplicaStatus, {}, call)
   }
 
   /**
@@ -181,8 +193,10 @@ export class Admin {
   watchEvents(
     options: { readonly address?: string; readonly signal?: AbortSignal } = {},
   ): AsyncIterableIterator<NodeEvent> {
+    checkOptions(options)
     const { routes } = this.#ports
     const { address } = options
+    if (address !== undefined) checkText('address', address)
     const source = {
       addresses: (): readonly string[] =>
         address === undefined
@@ -273,6 +287,9 @@ function missingMembers(reports: readonly ReplicaReport[]): readonly ReplicaRepo
 }
 
 function toConfig(settings: TopicSettings): TopicConfig {
+  if (typeof settings !== 'object' || settings === null)
+    throw new LedgerError('INVALID_PARAMETER', 'settings must be an object with a topic')
+  if (settings.groups !== undefined) checkList('INVALID_PARAMETER', 'groups', settings.groups)
   checkTopicName(settings.topic)
   const queues = checkArgument('queues', settings.queues ?? 8, 1, queuesPerTopicMax)
   const permission = checkArgument('permission', settings.permission ?? readPermission | writePermission, 0, 7)

@@ -9,6 +9,7 @@ import { LedgerError } from '../common/errors.ts'
 import { type Logger, silentLogger } from '../common/logger.ts'
 import type { Transport } from '../rpc/transport.ts'
 import { Admin, type AdminPorts, createTopicEverywhere } from './admin.ts'
+import { checkLogger, checkOptions, checkSettings } from './arguments.ts'
 import { ConnectionPool } from './connection.ts'
 import { PullConsumer } from './consumer/pull-consumer.ts'
 import { PushConsumer } from './consumer/push-consumer.ts'
@@ -32,6 +33,9 @@ export interface ClientPorts {
 
 /** Connects with the given ports. Throws CONFIG_INVALID, UNAVAILABLE when no namesrv answers, ABORTED. */
 export async function openClient(ports: ClientPorts, options: ConnectOptions): Promise<Client> {
+  checkSettings('options', options)
+  checkLogger(options.logger)
+  checkOptions({ signal: options.signal })
   const client = new Client(ports, options)
   try {
     await client.start(options.signal)
@@ -80,6 +84,7 @@ export class Client {
 
   producer(options: ProducerOptions = {}): Producer {
     this.#checkOpen()
+    checkSettings('options', options)
     const createTopic = (topic: string, queues: number): Promise<void> =>
       createTopicEverywhere(this.#ports, topic, queues, (group, error) => {
         this.#ports.logger.warn('topic was not created on this group', { topic, group, error: error.message })
@@ -89,11 +94,13 @@ export class Client {
 
   pullConsumer(options: PullConsumerOptions = {}): PullConsumer {
     this.#checkOpen()
+    checkSettings('options', options)
     return this.#register(new PullConsumer({ ...this.#ports, onClosed: this.#forget }, options))
   }
 
   pushConsumer(options: PushConsumerOptions): PushConsumer {
     this.#checkOpen()
+    checkSettings('options', options)
     return this.#register(new PushConsumer({ ...this.#ports, onClosed: this.#forget }, options))
   }
 
@@ -105,6 +112,7 @@ export class Client {
 
   /** What happens from now on; ends when the client closes or the signal aborts. */
   status(options: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<ClientStatus> {
+    checkOptions(options)
     return this.#ports.status.watch(options.signal)
   }
 

@@ -11,6 +11,7 @@
 import { systemClock, systemRandom } from '../common/clock.ts'
 import { silentLogger } from '../common/logger.ts'
 import { createGrpcTransport } from '../rpc/grpc-transport.ts'
+import { checkLogger, checkSettings } from './arguments.ts'
 import { type Client, openClient } from './client.ts'
 import type { ConnectOptions } from './types.ts'
 
@@ -18,10 +19,12 @@ import type { ConnectOptions } from './types.ts'
  * Connects to a cluster through its namesrvs. Throws a LedgerError: CONFIG_INVALID for options that cannot be right,
  * UNAVAILABLE naming every address when no namesrv answers, ABORTED.
  */
-export function connect(options: ConnectOptions): Promise<Client> {
+export async function connect(options: ConnectOptions): Promise<Client> {
+  checkSettings('options', options)
+  checkLogger(options.logger)
   const logger = options.logger ?? silentLogger
   const transport = createGrpcTransport({ clock: systemClock, logger })
-  return openClient({ transport, clock: systemClock, random: systemRandom }, options)
+  return await openClient({ transport, clock: systemClock, random: systemRandom }, options)
 }
 
 export { type ErrorCode, type ErrorFacts, errorTable, LedgerError } from '../common/errors.ts'

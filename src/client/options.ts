@@ -21,12 +21,18 @@ function checkRange(
   { min, max }: { readonly min: number; readonly max: number },
 ): number {
   if (Number.isInteger(value) && value >= min && value <= max) return value
-  throw new LedgerError(code, `${name} is ${value}; it must be a whole number from ${min} to ${max}`)
+  // Whatever it is: not every user has a compiler.
+  const shown = typeof value === 'object' && value !== null ? 'an object' : String(value)
+  throw new LedgerError(code, `${name} is ${shown}; it must be a whole number from ${min} to ${max}`)
 }
 
 /** Addresses from `['a:1', 'b:2']` or `'a:1,b:2'`. */
 export function parseAddresses(name: string, given: readonly string[] | string): readonly string[] {
   const parts = typeof given === 'string' ? given.split(/[,;]/) : given
+  if (!Array.isArray(parts) || parts.some((part) => typeof part !== 'string')) {
+    const text = `${name} must be addresses, for example '127.0.0.1:9876' or ['a:9876', 'b:9876']`
+    throw new LedgerError('CONFIG_INVALID', text)
+  }
   const addresses = parts.map((part) => part.trim()).filter((part) => part !== '')
   if (addresses.length === 0) throw new LedgerError('CONFIG_INVALID', `${name} names no address`)
   for (const address of addresses) {

@@ -61,6 +61,7 @@ const controlCharacter = /\p{Cc}/u
  * everything else. Types are checked too: not every user has a compiler.
  */
 export function buildRecord(message: Message, facts: RecordFacts): BuiltRecord {
+  refuseUnless(typeof message === 'object' && message !== null, 'message must be an object')
   checkString(message.topic, 'topic')
   checkTopicName(message.topic)
   const record: RecordFields = {

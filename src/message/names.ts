@@ -21,6 +21,8 @@ export function checkGroupName(name: string): void {
 }
 
 function checkName(name: string, what: 'topic' | 'group', lengthMax: number): void {
+  // Not every user has a compiler.
+  if (typeof name !== 'string') throw new LedgerError('INVALID_PARAMETER', `${what} name must be a string`)
   const problem = findProblem(name, lengthMax)
   if (problem)
     throw new LedgerError('INVALID_PARAMETER', `${what} name ${JSON.stringify(name.slice(0, 160))} ${problem}`)

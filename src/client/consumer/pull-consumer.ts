@@ -6,6 +6,7 @@
  */
 import { LedgerError } from '../../common/errors.ts'
 import { checkGroupName, checkTopicName } from '../../message/names.ts'
+import { checkAfter, checkList, checkOptions, checkQueue, checkReadFrom, checkStart, checkWait } from '../arguments.ts'
 import { checkArgument, checkCount } from '../options.ts'
 import type { RouteCache } from '../route-cache.ts'
 import type { MessageQueue, PollOptions, PullConsumerOptions, ReadFrom, StartFrom } from '../types.ts'
@@ -47,6 +48,8 @@ export class PullConsumer {
 
   constructor(ports: PullConsumerPorts, options: PullConsumerOptions) {
     if (options.group !== undefined) checkGroupName(options.group)
+    checkReadFrom(options.readFrom)
+    checkStart('CONFIG_INVALID', options.from)
     this.#ports = ports
     this.#group = options.group ?? ''
     this.#readFrom = options.readFrom ?? 'leader'
@@ -76,11 +79,17 @@ export class PullConsumer {
     options: AssignOptions = {},
   ): Promise<readonly MessageQueue[]> {
     this.#checkOpen()
+    checkOptions(options)
+    checkStart('INVALID_PARAMETER', options.from)
     const given = typeof what === 'string' ? [what] : what
+    checkList('INVALID_PARAMETER', 'what', given)
+    for (const entry of given) {
+      if (typeof entry === 'string') checkTopicName(entry)
+      else checkQueue(entry)
+    }
     const queues = new Map<string, MessageQueue>()
     for (const entry of given) {
       const topic = typeof entry === 'string' ? entry : entry.topic
-      checkTopicName(topic)
       const known = await this.#queuesOf(topic, options.signal)
       for (const queue of typeof entry === 'string' ? known : [entry]) queues.set(queueKey(queue), queue)
     }
@@ -105,6 +114,7 @@ export class PullConsumer {
   /** Reads on from there. The next commit of this queue may move the group's offset back. */
   async seek(queue: MessageQueue, to: number | 'start' | 'end' | { readonly time: number }): Promise<void> {
     const reader = this.#reader(queue)
+    if (typeof to !== 'number' && to !== 'start' && to !== 'end') checkStart('INVALID_PARAMETER', to)
     const offset =
       typeof to === 'number'
         ? checkArgument('offset', to, 0, Number.MAX_SAFE_INTEGER)
@@ -120,6 +130,7 @@ export class PullConsumer {
 
   /** What the consumer's group has committed; undefined when it never did. */
   async committed(queue: MessageQueue): Promise<number | undefined> {
+    checkQueue(queue)
     const found = await fetchOffsets(this.#ports, this.#needGroup(), [queue], this.#call())
     return found.get(queueKey(queue))
   }
@@ -129,6 +140,7 @@ export class PullConsumer {
    * DATA_LOSS, TOPIC_NOT_EXIST; `seek` or `assign` clears it. DEADLINE_EXCEEDED: see `PollOptions.after`.
    */
   async poll(options: PollOptions = {}): Promise<ConsumedBatch | null> {
+    checkPoll(options)
     const nowMs = this.#ports.clock.monotonicMs()
     const [deadlineMs, afterMs] = [nowMs + (options.waitMs ?? 0), nowMs + this.#ports.requestTimeoutMs]
     const demanding = this.#demand(options.after)
@@ -147,6 +159,7 @@ export class PullConsumer {
 
   /** Batches until the signal aborts or the consumer closes; ends without an error then. Throws as `poll` does. */
   async *batches(options: Omit<PollOptions, 'after'> = {}): AsyncGenerator<ConsumedBatch, void, undefined> {
+    checkPoll(options)
     const waitMs = options.waitMs ?? Number.POSITIVE_INFINITY
     while (!this.#closed && !options.signal?.aborted) {
       const batch = this.#take(options.maxMessages ?? Number.POSITIVE_INFINITY)
@@ -158,6 +171,7 @@ export class PullConsumer {
   /** Commits the position of every queue that moved since the last commit: everything given by `poll` so far. */
   async commit(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
     this.#checkOpen()
+    checkOptions(options)
     const group = this.#needGroup()
     const moved = this.#turns
       .map((reader) => ({ queue: reader.queue, offset: reader.position }))
@@ -249,10 +263,9 @@ export class PullConsumer {
   }
 
   /** The readers of the broker groups of these writes, told what they must see. */
-  #demand(after: PollOptions['after'] = []): readonly QueueReader[] {
+  #demand(after: PollOptions['after']): readonly QueueReader[] {
     const demanding = new Set<QueueReader>()
-    for (const { queue, index } of 'queue' in after ? [after] : after) {
-      checkArgument('after.index', index, 0, Number.MAX_SAFE_INTEGER)
+    for (const { queue, index } of checkAfter(after)) {
       for (const reader of this.#turns.filter((candidate) => candidate.queue.group === queue.group)) {
         reader.readAfter(index)
         demanding.add(reader)
@@ -301,6 +314,7 @@ export class PullConsumer {
 
   #reader(queue: MessageQueue): QueueReader {
     this.#checkOpen()
+    checkQueue(queue)
     const reader = this.#readers.get(queueKey(queue))
     if (reader) return reader
     throw new LedgerError('INVALID_PARAMETER', `queue ${queueKey(queue)} is not assigned to this consumer`)
@@ -318,6 +332,14 @@ export class PullConsumer {
   #call(signal?: AbortSignal): { readonly timeoutMs: number; readonly signal?: AbortSignal } {
     return { timeoutMs: this.#ports.requestTimeoutMs, ...(signal ? { signal } : {}) }
   }
+}
+
+function checkPoll(options: PollOptions): void {
+  checkOptions(options)
+  const { maxMessages, waitMs } = options
+  if (waitMs !== undefined) checkWait('waitMs', waitMs)
+  if (maxMessages === undefined || maxMessages === Number.POSITIVE_INFINITY) return
+  checkArgument('maxMessages', maxMessages, 1, Number.MAX_SAFE_INTEGER)
 }
 
 function notSeen({ topic, group, queue }: MessageQueue): LedgerError {

@@ -8,6 +8,7 @@
 import { sleep } from '../../common/clock.ts'
 import { LedgerError, toLedgerError } from '../../common/errors.ts'
 import { checkGroupName, checkTopicName } from '../../message/names.ts'
+import { checkFunction, checkList, checkOptions, checkReadFrom, checkStart } from '../arguments.ts'
 import { checkCount } from '../options.ts'
 import type { MessageQueue, PushConsumerOptions, ReadFrom, StartFrom } from '../types.ts'
 import { allowManyListeners } from '../wait.ts'
@@ -83,6 +84,9 @@ export class PushConsumer {
 
   constructor(ports: PushConsumerPorts, options: PushConsumerOptions) {
     checkGroupName(options.group)
+    checkList('CONFIG_INVALID', 'subscribe', options.subscribe)
+    checkReadFrom(options.readFrom)
+    checkStart('CONFIG_INVALID', options.from)
     for (const topic of options.subscribe) checkTopicName(topic)
     if (options.subscribe.length === 0) throw new LedgerError('CONFIG_INVALID', '`subscribe` names no topic')
     allowManyListeners(this.#stop.signal)
@@ -98,6 +102,8 @@ export class PushConsumer {
    * thrown). Call it once.
    */
   async run(listener: Listener, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    checkFunction('INVALID_PARAMETER', 'listener', listener)
+    checkOptions(options)
     if (this.#listener || this.#stop.signal.aborted) {
       throw new LedgerError('CLOSED', 'run was called before, or the consumer is closed')
     }

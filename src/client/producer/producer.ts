@@ -12,6 +12,7 @@ import { batchBytesMax, queuesPerTopicMax, recordsPerBatchMax } from '../../mess
 import { createMessageIds, type MessageIdSource } from '../../message/message-id.ts'
 import { checkGroupName } from '../../message/names.ts'
 import type { Message } from '../../message/types.ts'
+import { checkFunction, checkList, checkOptions } from '../arguments.ts'
 import type { ConnectionPool } from '../connection.ts'
 import { FaultDetector } from '../fault-detector.ts'
 import { FaultStrategy } from '../fault-strategy.ts'
@@ -106,6 +107,7 @@ export class Producer {
     callback: (error: LedgerError | null, result: SendResult | null) => void,
     options: SendOptions = {},
   ): void {
+    checkFunction('INVALID_PARAMETER', 'callback', callback)
     this.send(message, options).then(
       (result) => callback(null, result),
       (error: unknown) => callback(toLedgerError(error), null),
@@ -120,7 +122,7 @@ export class Producer {
     const refusal: { error: LedgerError | null } = { error: null }
     this.#send(message, {}, (error) => {
       refusal.error = error
-      if (error) this.#ports.logger.warn('one-way message lost', { topic: message.topic, error: error.message })
+      if (error) this.#ports.logger.warn('one-way message lost', { topic: message?.topic, error: error.message })
     })
     const { error } = refusal
     if (error && error.code !== 'BUFFER_FULL' && error.code !== 'CLOSED') throw error
@@ -132,18 +134,20 @@ export class Producer {
    * in order. At most 1024 messages and 4 MiB in all.
    */
   async sendBatch(messages: readonly Message[], options: SendOptions = {}): Promise<readonly SendResult[]> {
+    checkOptions(options)
+    checkList('INVALID_PARAMETER', 'messages', messages)
     const [first] = messages
     if (!first) throw new LedgerError('INVALID_PARAMETER', 'sendBatch needs at least one message')
     if (messages.length > recordsPerBatchMax) {
       const text = `${messages.length} messages in one batch, at most ${recordsPerBatchMax} are allowed`
       throw new LedgerError('MESSAGE_ILLEGAL', text)
     }
+    const drafts = messages.map((message) => this.#draft(message, options))
     const other = messages.find((message) => message.topic !== first.topic)
     if (other) {
       const text = `a batch has one topic, not ${JSON.stringify(first.topic)} and ${JSON.stringify(other.topic)}`
       throw new LedgerError('MESSAGE_ILLEGAL', text)
     }
-    const drafts = messages.map((message) => this.#draft(message, options))
     const bytes = drafts.reduce((sum, draft) => sum + draft.bytes, 0)
     if (bytes > batchBytesMax) {
       throw new LedgerError('MESSAGE_ILLEGAL', `the batch has ${bytes} bytes, at most ${batchBytesMax} are allowed`)
@@ -164,6 +168,7 @@ export class Producer {
 
   /** Resolves when the buffer has room again: for streaming as fast as backpressure lets it. */
   async ready(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    checkOptions(options)
     while (!this.#buffer.hasRoom && this.#state === 'open') {
       const room = new Promise<void>((resolve) => this.#buffer.onRoom(resolve))
       await withSignal(room, options.signal, 'waiting for the producer')
@@ -206,6 +211,8 @@ export class Producer {
 
   #send(message: Message, options: SendOptions, done: SendCallback): void {
     try {
+      checkOptions(options)
+      if (options.selector !== undefined) checkFunction('INVALID_PARAMETER', 'selector', options.selector)
       this.#accept(message, [{ ...this.#draft(message, options), done }], options)
     } catch (cause) {
       done(toLedgerError(cause), null)
