@@ -4,7 +4,8 @@
  *
  * It breaks what consensus promises: entries that only the lost majority had are gone, acknowledged or not. So it acts
  * on exactly the state that was shown to the operator, and the new incarnation shuts out every replica of the old one:
- * should the others come back after all, they can neither vote here nor be taken for this group by a namesrv.
+ * they cannot vote here. But a majority of them with their old folders can still be the old group beside this one, and
+ * a namesrv takes the one that it hears of first: nothing but the operator keeps them from being started.
  */
 import { type CommitLogApi, type Disk, frameTypes, type KeyValueEngine, openStateStore } from '../../store/index.ts'
 import type { Clock, Random } from '../common/clock.ts'
@@ -44,7 +45,7 @@ export interface Survivor {
   readonly confirmation: string
 }
 
-/** Looks at a stopped replica. Rejects with FOREIGN_FOLDER, FOLDER_IN_USE while it runs, or STORAGE_FAILED. */
+/** Looks at a stopped replica. Rejects with CONFIG_INVALID when it is not there, FOREIGN_FOLDER, FOLDER_IN_USE while it runs, or STORAGE_FAILED. */
 export function inspectSurvivor(directory: string, ports: RecoveryPorts): Promise<Survivor> {
   return withReplica(directory, ports, async (open) => survivorOf(open))
 }
@@ -90,7 +91,7 @@ async function withReplica<Result>(
   const records = new FolderRecords(ports.disk, directory)
   const identity = await records.identity()
   const configuration = await records.configuration()
-  if (!identity || !configuration) throw new LedgerError('FOREIGN_FOLDER', `${directory} is no data folder of a member`)
+  if (!identity || !configuration) throw await noReplica(directory, ports.disk)
   const generations = await records.generations()
   const at = { directory: stateDirectory(directory, generations.state), schema: stateFormatVersion, trusted: false }
   try {
@@ -113,6 +114,15 @@ async function withReplica<Result>(
   } catch (error) {
     throw startError(error)
   }
+}
+
+/** Most likely a wrong path, so the error says what the right one looks like. */
+async function noReplica(directory: string, disk: Disk): Promise<LedgerError> {
+  const hint = 'Name what `broker --data` was given; with fast-try that is <data>/groups/<group>/<node>.'
+  const names = await disk.list(directory).catch(() => [])
+  if (names.length === 0)
+    return new LedgerError('CONFIG_INVALID', `${directory} does not exist or is empty`, {}, { hint })
+  return new LedgerError('FOREIGN_FOLDER', `${directory} is no data folder of a member`, {}, { hint })
 }
 
 function survivorOf({ directory, identity, configuration, recovered, membership }: OpenReplica): Survivor {

@@ -20,7 +20,10 @@ interface Flags extends OutputFlags {
 export function registerRaftRecover(raft: Command): void {
   withOutput(raft.command('recover'))
     .description('last resort: go on with one survivor after a majority was lost for good (may lose messages)')
-    .requiredOption('--data <folders...>', 'data folders of the stopped survivors (<data>/groups/<group>)')
+    .requiredOption(
+      '--data <folders...>',
+      'data folders of the stopped survivors: what `broker --data` was given, with fast-try <data>/groups/<group>/<node>',
+    )
     .option('--confirm <text>', 'do it: the text that was printed for the one replica to recover')
     .action(async (flags: Flags) => {
       const ports: RecoveryPorts = {
@@ -61,8 +64,10 @@ function advice(best: Survivor): string {
   return [
     '',
     `${best.node} has the most of these. Compare ALL survivors before you go on.`,
-    'Recovering LOSES every acknowledged message that only the lost replicas have, and shuts all other replicas of',
-    'the group out for good: they can only come back empty. If a majority can be started again, start it instead.',
+    'Recovering LOSES every acknowledged message that only the lost replicas have. If a majority of the voters can be',
+    'started again, start it instead. What is recovered is a new group beside the old one: afterwards the other',
+    'replicas MUST NOT be started with their old folders. A majority of them would go on as the old group, under the',
+    'same name, with clients of its own, and what both acknowledge can never be brought together again.',
     '',
     `To go on:  ledgermq raft recover --data ${best.directory} --confirm "${best.confirmation}"`,
   ].join('\n')
@@ -84,6 +89,8 @@ async function act(
     return
   }
   printData(`${node} is the only voter of ${group} now (incarnation ${incarnation}, last entry ${lastIndex}).`)
-  printData('Start it as before, empty the folders of the other replicas, start them with --join, and add them:')
+  printData('Make sure that no other replica is ever started with its old folder again: together they would be the old')
+  printData('group, beside this one. Start this one as before, empty the folders of the others, start them with --join')
+  printData('(without --peers and --bootstrap), and add them:')
   printData('  ledgermq raft add <node> <host:raft port>')
 }

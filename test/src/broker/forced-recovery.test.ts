@@ -83,7 +83,7 @@ test('what was not looked at is not recovered, and nothing is changed', async ()
 test('a replica that runs, a folder that is none and a sole voter are refused', async () => {
   await cluster.leader()
   expect(await codeOf(inspectSurvivor('data/n0', portsOf('n0')))).toBe('FOLDER_IN_USE')
-  expect(await codeOf(inspectSurvivor('data/none', portsOf('n0')))).toBe('FOREIGN_FOLDER')
+  expect(await codeOf(inspectSurvivor('data', portsOf('n0')))).toBe('FOREIGN_FOLDER')
   await killedGroup()
   const { confirmation } = await inspectSurvivor('data/n0', portsOf('n0'))
   const alone = await forceRecovery('data/n0', portsOf('n0'), confirmation)
@@ -123,4 +123,11 @@ test('a survivor whose state is lost beside a trimmed log is refused: alone it c
   expect(survivor.problem).toBe(`its state is lost, and its log, which begins at ${firstIndex}, cannot bring it back`)
   expect(await codeOf(forceRecovery('data/n1', portsOf('n1'), survivor.confirmation))).toBe('CONFIG_INVALID')
   expect(await inspectSurvivor('data/n0', portsOf('n0'))).toMatchObject({ problem: null })
+})
+
+test('a folder that is not there is told as such, with what the right one looks like', async () => {
+  for (const node of cluster.nodes) cluster.kill(node)
+  const error = await errorOf(inspectSurvivor('data/nobody', portsOf('n1')))
+  expect(error).toMatchObject({ code: 'CONFIG_INVALID', message: 'data/nobody does not exist or is empty' })
+  expect(error.hint).toContain('<data>/groups/<group>/<node>')
 })
