@@ -38,7 +38,8 @@ export class FaultDraw {
 
   next(atMs: number, leader: string | undefined): FaultEvent {
     const kind = this.#drawKind()
-    const node = leader !== undefined && this.#random.chance(0.5) ? leader : this.#random.pick(this.#surroundings.nodes)
+    const isOfLeader = this.#random.chance(0.5) || kind === 'cut_off_until_deposed'
+    const node = leader !== undefined && isOfLeader ? leader : this.#random.pick(this.#surroundings.nodes)
     return this.draw(kind, atMs, node)
   }
 
@@ -72,6 +73,8 @@ export class FaultDraw {
         const factor = Math.max(5, (forMs * random.between(0.5, 2)) / this.#configuration.disk.syncMeanMs)
         return { ...at, kind, hosts: others, factor, forMs }
       }
+      case 'cut_off_until_deposed':
+        return { ...at, kind, hosts: others, downMs: this.#downMs(random), forMs: random.spread(500, 4000) }
       case 'partition': {
         // Sometimes a client can still talk to the one that is cut off.
         const hosts = [...others, ...this.#surroundings.clientHosts.filter(() => random.chance(0.5))]

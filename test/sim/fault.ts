@@ -23,6 +23,7 @@ export const faultKinds = [
   'namesrv_restart',
   'cut_off_pause',
   'cut_off_slow_disk',
+  'cut_off_until_deposed',
 ] as const
 /** What is done to the group, not only to its nodes; drawn apart. */
 export const memberFaultKinds = ['wipe', 'add_node', 'remove_node', 'transfer'] as const
@@ -67,6 +68,14 @@ export type FaultEvent =
       readonly kind: 'cut_off_slow_disk'
       readonly hosts: readonly string[]
       readonly factor: number
+      readonly forMs: number
+    })
+  /** Cut off, but not from clients, until another one has committed in a later term: that one dies, this one is back. */
+  | (At & {
+      readonly kind: 'cut_off_until_deposed'
+      readonly hosts: readonly string[]
+      readonly downMs: number
+      /** At the most. */
       readonly forMs: number
     })
   | (At & { readonly kind: 'partition'; readonly hosts: readonly string[]; readonly forMs: number })

@@ -46,6 +46,8 @@ const jointLifeMs = 150
 
 /** Retries of the death of a leader while nobody leads, milliseconds. */
 const leaderlessMs = 50
+/** How soon the death of a successor follows its first commit, at the latest. */
+const deposedLookMs = 2
 
 export class Faults {
   readonly #ports: FaultPorts
@@ -183,6 +185,7 @@ export class Faults {
       this.#cutFor(both(event.hosts, node), event.forMs)
       this.#slow(node, event)
     },
+    cut_off_until_deposed: (node, event) => this.#depose(node, event),
     slow_disk: (node, event) => this.#slow(node, event),
     sync_failure: (node) => node.failNextSync(),
     disk_full: (node, event) => {
@@ -255,6 +258,25 @@ export class Faults {
     this.#later(forMs, () => {
       node.slowness = 1
     })
+  }
+
+  /** What the old leader still took from clients makes its log the longer one, of the older term. */
+  #depose(node: SimNode, { hosts, downMs, forMs }: EventOf<'cut_off_until_deposed'>): void {
+    const { network, nodes, scheduler } = this.#ports
+    const cuts = both(hosts, node)
+    const untilMs = scheduler.nowMs + forMs
+    for (const cut of cuts) network.cut(cut)
+    const look = (): void => {
+      const successor = nodes.find((other) => other !== node && other.broker?.replica?.raftStatus().termStarted)
+      if (!successor && scheduler.nowMs < untilMs) {
+        this.#later(deposedLookMs, look)
+        return
+      }
+      if (successor) this.end(successor, 'kill', downMs)
+      network.heal(cuts)
+    }
+    // Whoever leads at this instant is the one that is cut off.
+    this.#later(deposedLookMs, look)
   }
 
   #cutFor(cuts: readonly Cut[], forMs: number): void {
