@@ -215,15 +215,15 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
-    name: 'a replica counts as applied what it knows to be committed when a reader has a token',
+    name: 'a replica counts as applied what lies in its log when a reader has a token',
     file: 'src/broker/handler/pull-read.js',
     find: 'if (afterIndex > machine.appliedIndex) {',
-    replace: 'if (afterIndex > replica.commitIndex) {',
+    replace: 'if (afterIndex > replica.log.lastIndex) {',
     also: [
       {
         file: 'src/broker/handler/pull-read.js',
         find: 'appliedIndex: machine.appliedIndex,',
-        replace: 'appliedIndex: replica.commitIndex,',
+        replace: 'appliedIndex: replica.log.lastIndex,',
       },
     ],
   },
