@@ -50,7 +50,7 @@ async function copying(node: string, bytes: number): Promise<CopyStatus> {
 async function expectWhole(): Promise<void> {
   await cluster.leader()
   await cluster.settled()
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
 }
 
@@ -70,7 +70,7 @@ test('S2: a follower behind a trimmed log comes back under load with equal bytes
   await eventually('the load goes on', () => load.acknowledged > during + 20)
   await load.stop()
   await cluster.settled()
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
   expect(cluster.replica('n2').log.firstIndex).toBeGreaterThan(300)
   expect(cluster.broker('n2').status().catchUp).toBeUndefined()

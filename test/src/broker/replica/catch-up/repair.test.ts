@@ -84,7 +84,7 @@ test('P6: a rotten frame that is found at the start is put back from a peer, the
   await healthy('n1')
   expect(kindsOf('n1')).toContain('rot_repaired')
   await cluster.settled()
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
   expect(await cluster.machine('n1').disk.list('data/n1')).not.toContain('quarantine')
   // Its vote is needed again, and given.
   const other = cluster.nodes.find((node) => node !== 'n1' && node !== leader) ?? 'n0'
@@ -103,7 +103,7 @@ test('P6: with the terms of its first entries rotten a replica begins all the sa
   await healthy('n1')
   expect(kindsOf('n1').filter((kind) => kind === 'log_recovered')).toHaveLength(2)
   await cluster.settled()
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
 })
 
 test('P6: while a hole is open the node neither votes nor leads', async () => {
@@ -125,7 +125,7 @@ test('P6: while a hole is open the node neither votes nor leads', async () => {
   await cluster.leader()
   await cluster.start('n0')
   await cluster.settled()
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
 })
 
 test('P6: different frames that rot on all three members are put back from each other', async () => {
@@ -138,7 +138,7 @@ test('P6: different frames that rot on all three members are put back from each 
   for (const node of cluster.nodes) await healthy(node)
   await cluster.leader()
   await cluster.settled()
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
 })
 
 test('P6: the same frame rotten on all three is lost: DATA_LOSS there and nowhere else, and the group goes on', async () => {
@@ -204,7 +204,7 @@ test('P6: the scrub finds what nobody reads, and has it put back while the node 
   await rot(victim, 100)
   await eventually('the scrub finds it', () => kindsOf(victim).includes('rot_found'))
   await healthy(victim)
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
 })
 
 test('P6: a leader whose log rots hands over, is healed, and may lead again', async () => {
@@ -221,7 +221,7 @@ test('P6: a leader whose log rots hands over, is healed, and may lead again', as
   const next = await cluster.leader()
   await fill(cluster.replica(next), 'after', 20)
   await cluster.settled()
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
 })
 
 test('P6: a log whose end rotted is cut only behind a durable record, and votes once it reached the leader', async () => {
@@ -234,7 +234,7 @@ test('P6: a log whose end rotted is cut only behind a durable record, and votes 
   await cluster.start(victim)
   await healthy(victim)
   await cluster.settled()
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
 })
 
 /** As if the file had never been there. */
@@ -261,7 +261,7 @@ test('P6: a log whose first segment is lost is no trimmed log: no vote, no answe
   expect(cluster.replica('n1').log.firstIndex).toBe(1)
   expect(cluster.replica('n1').isPresentable).toBe(true)
   await cluster.settled()
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
 })
 
 test('P6: a trimmed log that loses one more segment has lost history, and a trimmed one that does not has none', async () => {
@@ -298,7 +298,7 @@ test('P6: a hole behind an entry of another time cannot be filled: the log is co
   await healthy('n1')
   expect(kindsOf('n1')).toContain('catch_up_finished')
   await cluster.settled()
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
 })
 
 test('P6: a copy begins behind lost entries as soon as the log goes on in another segment, and says so before', async () => {
@@ -322,7 +322,7 @@ test('P6: a copy begins behind lost entries as soon as the log goes on in anothe
   await voters(cluster, 'n0', 'n1', 'n2', 'n3')
   await cluster.settled()
   expect(cluster.replica('n3').log.firstIndex).toBeGreaterThan(550)
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
 })
 
@@ -384,7 +384,7 @@ test('P6: the lost beginning of a log shows only once its lost state was copied,
   await healthy('n1')
   expect(kindsOf('n1').filter((kind) => kind === 'catch_up_finished')).toHaveLength(2)
   await cluster.settled()
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
 })
 
 test('P6: lost entries are forgotten when the group gives up that part of its log', async () => {
@@ -431,5 +431,5 @@ test('P6: what a leader puts in the place of lost entries is not lost', async ()
   await cluster.stop(old)
   await cluster.start(old)
   await healthy(old)
-  expectEqualLogs(cluster)
+  await expectEqualLogs(cluster)
 })

@@ -77,8 +77,14 @@ export function segmentsOf(disk: MemoryDisk, node: string): ReadonlyMap<number, 
 }
 
 /** S2: over what two nodes both have, their logs are equal bytes; and they have at least one segment in common. */
-export function expectEqualLogs(cluster: MemoryCluster, nodes: readonly string[] = cluster.nodes): void {
-  const end = Math.min(...nodes.map((node) => cluster.replica(node).log.endPosition))
+export async function expectEqualLogs(cluster: MemoryCluster, nodes: readonly string[] = cluster.nodes): Promise<void> {
+  // What is only staged is on no disk yet, and what is not committed may still differ.
+  const settled = nodes
+    .map((node) => cluster.replica(node))
+    .map(({ log, commitIndex }) => Math.min(log.durableIndex, commitIndex))
+  const last = Math.min(...settled)
+  const [frame] = await cluster.replica(nodes[0] as string).log.read(last, last, 1)
+  const end = frame ? frame.header.position + frame.header.frameLength : 0
   const [first, ...others] = nodes.map((node) => segmentsOf(cluster.machine(node).disk, node))
   for (const [at, other] of others.entries()) {
     let common = 0
