@@ -111,17 +111,19 @@ async function look(
 }
 
 const whereToLook = 'look with `ledgermq raft members` before you ask again'
+const unseenHint =
+  'Members are told by a leader: `ledgermq raft status` shows which replicas are down, bring them back.'
 
 function unknown({ kind, node }: ChangeMembershipRequest, lost: LedgerError, cause: LedgerError): LedgerError {
   const text = `${kind} ${node} may have begun (${lost.message}), and who could tell does not answer: ${cause.message}`
-  return new LedgerError('OUTCOME_UNKNOWN', `${text}; ${whereToLook}`, {}, { cause })
+  return new LedgerError('OUTCOME_UNKNOWN', `${text}; ${whereToLook}`, {}, { cause, hint: unseenHint })
 }
 
 /** It stands in the log of the leader that began it. */
 function begun({ kind, node }: ChangeMembershipRequest, cause: LedgerError): LedgerError {
   if (cause.code === 'FOREIGN_GROUP') return cause
   const text = `${kind} ${node} was begun, but whether it is done cannot be seen: ${cause.message}`
-  return new LedgerError('OUTCOME_UNKNOWN', `${text}; ${whereToLook}`, {}, { cause })
+  return new LedgerError('OUTCOME_UNKNOWN', `${text}; ${whereToLook}`, {}, { cause, hint: unseenHint })
 }
 
 /** What the leader found out about the change itself; asked again it would say the same for a while. */

@@ -151,6 +151,7 @@ test('a change whose answer got lost has an unknown outcome while nobody can tel
   const group = new RaftGroup({ clock: hasty(), transport }, [`${leader}:30911`])
   const error = await errorOf(runChange(group, hasty(), { ...request, kind: 'remove', force: true }, quiet))
   expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN', stored: 'unknown' })
+  expect(error.hint).toContain('ledgermq raft status')
   expect(error.message).toMatch(/^remove n1 may have begun \(too late\).*look with `ledgermq raft members`/)
 })
 
