@@ -10,6 +10,7 @@ import type { Logger } from '../../common/logger.ts'
 import { createPinoLogger } from '../../common/pino-logger.ts'
 import { createGrpcTransport } from '../../rpc/grpc-transport.ts'
 import { brokerFlags, brokerOptionsFrom } from '../broker-config.ts'
+import { letHeapGrow } from '../heap.ts'
 import { printData } from '../output.ts'
 import { dieOf, runService } from '../service.ts'
 
@@ -26,6 +27,7 @@ export function registerBroker(program: Command): void {
   command.option('--config <file>', 'JSON file with the same keys in camelCase; flags and environment win over it')
   for (const { flag, description } of brokerFlags) command.option(flag, description)
   command.addOption(new Option('--exit-with-stdin', 'end when stdin ends').hideHelp()).action(async (flags: Flags) => {
+    letHeapGrow()
     const options = brokerOptionsFrom(flags, process.env)
     const logger = createPinoLogger(options.logLevel)
     const broker = await startBroker(options.broker, ports(logger))
