@@ -110,7 +110,10 @@ export class ReplicaLifecycle {
       await this.#end()
       await this.#letGo()
       const isRight = own === undefined || mayReplace(own)
-      if (isRight) await this.#enforce(generations)
+      if (isRight) {
+        await this.#enforce(generations)
+        this.#upkeep.copyInForce()
+      }
       await this.#begin()
       return isRight
     })

@@ -139,6 +139,11 @@ export class Upkeep {
     await this.#quarantine?.settled()
   }
 
+  /** The replica has ended and its copy has taken its place; the next one has not begun. */
+  copyInForce(): void {
+    this.#catchUp.inForce()
+  }
+
   /** The replica is about to end. */
   async end(): Promise<void> {
     await Promise.all([this.#healer?.close(), this.#scrubber?.close()])

@@ -138,6 +138,14 @@ export class CatchUp {
     this.#running = this.#run().finally(() => this.#ended())
   }
 
+  /**
+   * What the replica that is replaced went on to ask for is done: its leader repeats that it is left behind until the
+   * copy answers. Without this every copy would be made a second time.
+   */
+  inForce(): void {
+    this.#next = null
+  }
+
   /** What was copied stays for the next start. */
   async close(): Promise<void> {
     this.#stop.abort(new LedgerError('CLOSED', 'the broker stops'))

@@ -70,6 +70,7 @@ test('S2: a follower behind a trimmed log comes back under load with equal bytes
   await eventually('the load goes on', () => load.acknowledged > during + 20)
   await load.stop()
   await cluster.settled()
+  expect(kindsOf('n2').filter((kind) => kind === 'catch_up_started')).toHaveLength(1)
   await expectEqualLogs(cluster)
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
   expect(cluster.replica('n2').log.firstIndex).toBeGreaterThan(300)
