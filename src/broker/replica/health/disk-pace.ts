@@ -37,6 +37,11 @@ export class DiskPace {
     this.#runningFromMs = nowMs
   }
 
+  /** The process did not run in between: nobody can say what the disk did meanwhile, so that it is not blamed. */
+  slept(fromMs: number, toMs: number): void {
+    if (this.#runningFromMs !== null) this.#runningFromMs += toMs - Math.max(fromMs, this.#runningFromMs)
+  }
+
   /** How long it took if it was slow, else null. */
   ended(nowMs: number): number | null {
     const fromMs = this.#runningFromMs ?? nowMs

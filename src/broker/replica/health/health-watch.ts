@@ -31,6 +31,8 @@ export class HealthWatch {
   readonly #told = new Set<Distress>()
   #cancel: Cancel = () => {}
   #stopped = false
+  /** Of the next look. */
+  #dueMs = Number.POSITIVE_INFINITY
 
   constructor(ports: HealthWatchPorts) {
     this.#ports = ports
@@ -40,10 +42,12 @@ export class HealthWatch {
 
   start(): void {
     const dueMs = this.#ports.clock.monotonicMs() + lookMs
+    this.#dueMs = dueMs
     this.#cancel = this.#ports.clock.after(
       lookMs,
       () => {
         this.#loop.fired(dueMs, this.#ports.clock.monotonicMs())
+        this.#wake()
         this.#judge()
         if (!this.#stopped) this.start()
       },
@@ -62,8 +66,23 @@ export class HealthWatch {
 
   /** Also when it failed: a full disk is not slow. */
   flushEnded(): void {
+    this.#wake()
     const tookMs = this.#disk.ended(this.#ports.clock.monotonicMs())
     if (tookMs !== null) this.#ports.slowFlush(tookMs)
+  }
+
+  /**
+   * A look that is long overdue says that the process slept. Without this a pause with a flush under way looked like a
+   * disk that hangs: a node that had been paused for some seconds did not stand for election for half a minute, and
+   * when two of three had been, nobody stood for seconds.
+   */
+  #wake(): void {
+    const nowMs = this.#ports.clock.monotonicMs()
+    if (nowMs - this.#dueMs <= this.#ports.stallMs) return
+    // It was awake at the look before.
+    this.#disk.slept(this.#dueMs - lookMs, nowMs)
+    // So much is told; the look itself, which counts the stall, comes soon.
+    this.#dueMs = nowMs + lookMs
   }
 
   #judge(): void {
