@@ -14,7 +14,7 @@ import { becomeCandidate, becomeFollower, becomePreCandidate } from './roles.ts'
 
 /** Opens a pre-vote round. Does nothing on a leader and on a node that may not stand or is not well. */
 export function campaign(replica: Replica, reason: RoleChangeReason): void {
-  if (!replica.mayStand || !replica.canLead || replica.role === 'leader') return
+  if (!replica.standsByItself || replica.role === 'leader') return
   if (replica.otherVoters.length === 0) {
     // Alone there is nobody to disturb, and a second term while the first vote is being written helps nobody.
     if (replica.role === 'candidate') awaitLeader(replica)

@@ -143,7 +143,7 @@ export class RaftCore {
         onUnreachable(replica, input.peer)
         return done
       case 'health':
-        changeHealth(replica, input.canLead)
+        changeHealth(replica, input.health)
         return done
       case 'quarantine':
         enterQuarantine(replica)

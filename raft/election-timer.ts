@@ -38,7 +38,7 @@ export function retryAfterLeaderSeen(replica: Replica): void {
 }
 
 function schedule(replica: Replica, waitMs: Millis, reason: RoleChangeReason): void {
-  replica.electionAt = replica.mayStand && replica.canLead ? replica.now + waitMs : Number.POSITIVE_INFINITY
+  replica.electionAt = replica.standsByItself ? replica.now + waitMs : Number.POSITIVE_INFINITY
   replica.electionReason = reason
 }
 

@@ -1,5 +1,6 @@
 /**
- * Who may not stand for election although it has a vote: a quarantined node, and one that is not well enough to lead.
+ * Who does not stand for election as others do although it has a vote: a quarantined node, one that cannot lead, and one
+ * that would lead badly and lets others stand first.
  *
  * Used by `core.ts` for the inputs `quarantine`, `healed` and `health`, and where a quarantine may end.
  */
@@ -10,6 +11,7 @@ import { Quarantine } from './quarantine.ts'
 import type { Replica } from './replica.ts'
 import { becomeFollower } from './roles.ts'
 import { startTransfer } from './transfer.ts'
+import type { Health } from './types.ts'
 
 /** Rot was found in the log of a running node. */
 export function enterQuarantine(replica: Replica): void {
@@ -39,15 +41,15 @@ export function maybeEndQuarantine(replica: Replica): void {
   if (replica.role === 'follower') awaitLeader(replica)
 }
 
-export function changeHealth(replica: Replica, canLead: boolean): void {
-  if (replica.canLead === canLead) return
-  replica.canLead = canLead
-  if (canLead) {
-    if (replica.role === 'follower') awaitLeader(replica)
-  } else if (replica.role !== 'leader') {
-    // A leader leads on until it is told to hand over: that there is one may be worth more than that it is well.
-    withdraw(replica)
-  }
+export function changeHealth(replica: Replica, health: Health): void {
+  const before = replica.health
+  if (before === health) return
+  replica.health = health
+  // A leader leads on until it is told to hand over: that there is one may be worth more than that it is well.
+  if (replica.role === 'leader') return
+  replica.handicap = null
+  if (health !== 'well') withdraw(replica)
+  else if (before === 'unable' && replica.role === 'follower') awaitLeader(replica)
 }
 
 /** To whoever can lead and holds most; if that fails the next tick steps down (`leader.ts`). */
@@ -63,7 +65,7 @@ function handOver(replica: Replica): void {
   if (leadership.transfer === null) stepDown(replica, 'sick')
 }
 
-/** Gives up a candidacy, and takes the deadline off. */
+/** Gives up a candidacy, and begins to wait anew, or takes the deadline off. */
 function withdraw(replica: Replica): void {
   if (replica.role === 'follower') awaitLeader(replica)
   else becomeFollower(replica, replica.term, null, 'sick')

@@ -73,7 +73,7 @@ export function answerOldLeader(replica: Replica, message: Append | Heartbeat): 
 }
 
 export function onTimeoutNow(replica: Replica, message: TimeoutNow): void {
-  if (replica.role === 'leader' || !replica.mayStand || !replica.canLead || replica.termLeader !== message.from) return
+  if (replica.role === 'leader' || !replica.mayStand || !replica.isWell || replica.termLeader !== message.from) return
   stand(replica, 'ordered', true)
 }
 

@@ -42,6 +42,7 @@ export type {
   EntryKind,
   EntryMeta,
   HardState,
+  Health,
   LoggedConfiguration,
   LogIndex,
   Millis,

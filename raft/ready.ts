@@ -6,7 +6,18 @@
  * everything of this and all earlier Readies is fsynced.
  */
 import type { PeerMessage } from './messages.ts'
-import type { Configuration, EntryKind, EntryMeta, HardState, LogIndex, Millis, NodeId, Role, Term } from './types.ts'
+import type {
+  Configuration,
+  EntryKind,
+  EntryMeta,
+  HardState,
+  Health,
+  LogIndex,
+  Millis,
+  NodeId,
+  Role,
+  Term,
+} from './types.ts'
 
 /** An entry to be. One of kind `configuration` says which, and is proposed alone. */
 export interface ProposedEntry {
@@ -32,8 +43,8 @@ export type Input =
   | { readonly kind: 'peer_lost'; readonly peer: NodeId }
   /** Messages to the peer were dropped: fall back to probing it. */
   | { readonly kind: 'unreachable'; readonly peer: NodeId }
-  /** False: the node is not well enough to lead. It does not stand by itself and refuses a handover. */
-  | { readonly kind: 'health'; readonly canLead: boolean }
+  /** How well the node could lead; `well` until told otherwise. A leader leads on until a `transfer` is ordered. */
+  | { readonly kind: 'health'; readonly health: Health }
   /** Rot was found: no vote and no candidacy from here on, a leader hands over or steps down. */
   | { readonly kind: 'quarantine' }
   /** No holes are left in the log. */
@@ -201,7 +212,7 @@ export interface RaftStatus {
   readonly transferringTo: NodeId | null
   /** Null: the node votes. */
   readonly quarantine: QuarantineStatus | null
-  readonly canLead: boolean
+  readonly health: Health
   /** The newest configuration of the log, which is in force whether committed or not. */
   readonly configuration: Configuration
   readonly configurationIndex: LogIndex

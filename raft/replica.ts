@@ -11,7 +11,7 @@ import { RaftLog } from './log.ts'
 import { Outbox } from './outbox.ts'
 import { Quarantine } from './quarantine.ts'
 import type { RoleChangeReason } from './ready.ts'
-import type { Configuration, Millis, NodeId, Role, Term } from './types.ts'
+import type { Configuration, Health, Millis, NodeId, Role, Term } from './types.ts'
 import { WriteLedger } from './write-ledger.ts'
 
 /** Two runs of a node draw the same session once in so many times. */
@@ -57,8 +57,7 @@ export class Replica {
 
   /** Not null: no vote and no candidacy. */
   quarantine: Quarantine | null
-  /** Is the node well enough to lead? */
-  canLead = true
+  health: Health = 'well'
   /** What is left of the handicap against those who should rather lead; null while there is a leader. */
   handicap: number | null = null
   /** Peers to which the own control connection broke, until they are heard again. */
@@ -113,9 +112,14 @@ export class Replica {
     return this.quarantine === null && this.log.configurations.mayStand
   }
 
+  /** Stands by itself when nobody leads, a reluctant node after the others (`handicap.ts`). */
+  get standsByItself(): boolean {
+    return this.mayStand && this.health !== 'unable'
+  }
+
   /** False: it would not lead if it could. */
   get isWell(): boolean {
-    return this.canLead && this.quarantine === null
+    return this.health === 'well' && this.quarantine === null
   }
 
   /** The leadership of a node that must be leader here. */

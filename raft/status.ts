@@ -20,7 +20,7 @@ export function statusOf(replica: Replica, now: Millis): RaftStatus {
     termStarted: leadership?.isTermStarted ?? false,
     unconfirmed: leadership !== null && leadership.confirmingRound !== null,
     quarantine: replica.quarantine?.status() ?? null,
-    canLead: replica.canLead,
+    health: replica.health,
     transferringTo: leadership?.transfer?.to ?? null,
     configuration: log.configurations.newest,
     configurationIndex: log.configurations.index,

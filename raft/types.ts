@@ -22,6 +22,12 @@ export type Millis = Flavored<'Millis'>
 /** Name of a replica, unique within its broker group, for example `n0`. */
 export type NodeId = string
 
+/**
+ * How well a node could lead. `reluctant`: only badly (a slow disk, a full one), so it lets others stand first and
+ * refuses a handover, but leads when nobody else does. `unable`: not at all, it never stands.
+ */
+export type Health = 'well' | 'reluctant' | 'unable'
+
 export interface EntryId {
   readonly index: LogIndex
   readonly term: Term

@@ -1,5 +1,6 @@
 /** Who should lead: nodes that are not well enough, and those with a lower priority, stand back, but never for good. */
 import { describe, expect, test } from 'vitest'
+import { defaultRaftConfig } from '../../raft/config.ts'
 import type { PeerMessage } from '../../raft/index.ts'
 import { acknowledge, Cluster, electByHand, ManualNode } from './support.ts'
 
@@ -29,21 +30,21 @@ function standsAfter(node: ManualNode): number {
   return node.now - start
 }
 
-describe('a node that is not well enough to lead', () => {
+describe('a node that cannot lead', () => {
   test('does not stand, and refuses a handover', () => {
     const node = follower()
-    node.step({ kind: 'health', canLead: false })
+    node.step({ kind: 'health', health: 'unable' })
     expect(node.core.deadline()).toBe(Number.POSITIVE_INFINITY)
     node.receive({ kind: 'timeout_now', from: 'n1', to: 'n0', term: 1 })
     node.step({ kind: 'peer_lost', peer: 'n1' })
     node.step({ kind: 'campaign' })
     expect(node.core.deadline()).toBe(Number.POSITIVE_INFINITY)
-    expect(node.status).toMatchObject({ role: 'follower', term: 1, canLead: false })
+    expect(node.status).toMatchObject({ role: 'follower', term: 1, health: 'unable' })
   })
 
   test('votes and gives pre-votes as ever', () => {
     const node = follower()
-    node.step({ kind: 'health', canLead: false })
+    node.step({ kind: 'health', health: 'unable' })
     node.step({ kind: 'peer_lost', peer: 'n1' })
     const request = { from: 'n2', to: 'n0', term: 2, lastIndex: 0, lastTerm: 0 }
     node.receive({ kind: 'pre_vote_request', ...request })
@@ -55,9 +56,9 @@ describe('a node that is not well enough to lead', () => {
   test('gives up a candidacy, and stands again when it is well', () => {
     const node = new ManualNode()
     node.step({ kind: 'campaign' })
-    node.step({ kind: 'health', canLead: false })
+    node.step({ kind: 'health', health: 'unable' })
     expect(node.eventsOf('role_changed').at(-1)).toMatchObject({ to: 'follower', reason: 'sick' })
-    node.step({ kind: 'health', canLead: true })
+    node.step({ kind: 'health', health: 'well' })
     node.wait(1000)
     expect(node.status.role).toBe('pre_candidate')
   })
@@ -65,7 +66,7 @@ describe('a node that is not well enough to lead', () => {
   test('leads on if it leads: handing over is for its driver to order', () => {
     const node = new ManualNode()
     electByHand(node, ['n1', 'n2'])
-    node.step({ kind: 'health', canLead: false })
+    node.step({ kind: 'health', health: 'unable' })
     expect(node.status.role).toBe('leader')
     node.wait(75)
     expect(node.take('heartbeat')).toHaveLength(2)
@@ -75,7 +76,7 @@ describe('a node that is not well enough to lead', () => {
     const cluster = new Cluster({ seed: 11 })
     const leader = cluster.runUntilLed()
     const [sick] = cluster.ids.filter((id) => id !== leader) as [string]
-    cluster.step(sick, { kind: 'health', canLead: false })
+    cluster.step(sick, { kind: 'health', health: 'reluctant' })
     cluster.step(leader, { kind: 'transfer', to: sick })
     cluster.run(200)
     expect(cluster.leader()).toBe(leader)
@@ -89,6 +90,45 @@ describe('a node that is not well enough to lead', () => {
     cluster.run(2_000)
     expect([sick, leader]).not.toContain(cluster.leader())
     expect(cluster.leader()).not.toBeNull()
+  })
+})
+
+describe('a node that would lead badly', () => {
+  test('stands within two timeouts of silence, and later than anybody who is well', () => {
+    for (const random of [0, 0.5, 0.999]) {
+      const node = follower({ random: () => random })
+      node.step({ kind: 'health', health: 'reluctant' })
+      const { electionTimeoutMaxMs } = defaultRaftConfig
+      const waitedMs = standsAfter(node)
+      expect(waitedMs).toBeGreaterThanOrEqual(electionTimeoutMaxMs)
+      expect(waitedMs).toBeLessThanOrEqual(2 * electionTimeoutMaxMs)
+      expect(node.status.role).toBe('pre_candidate')
+    }
+  })
+
+  test('lets a round pass each time that a leader was lost', () => {
+    const node = follower({ random: () => 0 })
+    node.step({ kind: 'health', health: 'reluctant' })
+    expect(standsAfter(node)).toBe(1000)
+    node.receive(heartbeat(2))
+    expect(standsAfter(node)).toBe(1000)
+  })
+
+  test('does not wait for anybody where nobody else could stand', () => {
+    const node = follower({ random: () => 0 })
+    node.step({ kind: 'health', health: 'reluctant' })
+    node.step({ kind: 'peer_lost', peer: 'n2' })
+    node.step({ kind: 'peer_lost', peer: 'n1' })
+    expect(standsAfter(node)).toBe(0)
+  })
+
+  test('refuses a handover, and stands at the first chance when it is well again', () => {
+    const node = follower({ random: () => 0 })
+    node.step({ kind: 'health', health: 'reluctant' })
+    node.receive({ kind: 'timeout_now', from: 'n1', to: 'n0', term: 1 })
+    expect(node.status.role).toBe('follower')
+    node.step({ kind: 'health', health: 'well' })
+    expect(standsAfter(node)).toBe(500)
   })
 })
 

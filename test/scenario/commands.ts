@@ -8,7 +8,7 @@ import { enterJoint, leaveJoint } from '../../raft/index.ts'
 import { progressText, resultText } from './notation.ts'
 import { run, settle, tick } from './pace.ts'
 import { everything, type Pattern } from './wire.ts'
-import { parseForgery, parseLink, parseMillis, parseNumber, parseOptions } from './words.ts'
+import { parseForgery, parseHealth, parseLink, parseMillis, parseNumber, parseOptions } from './words.ts'
 import type { World } from './world.ts'
 
 /** What a command works on. */
@@ -53,7 +53,7 @@ const commands: Readonly<Record<string, Run>> = {
   storage_failed: (play, [id]) => play.step(id, { kind: 'storage_failed' }),
   compact: compact,
   change: change,
-  health: (play, [id, state]) => play.step(id, { kind: 'health', canLead: state === 'well' }),
+  health: (play, [id, health]) => play.step(id, { kind: 'health', health: parseHealth(health) }),
   quarantine: (play, [id]) => play.step(id, { kind: 'quarantine' }),
   healed: (play, [id]) => play.step(id, { kind: 'healed' }),
   lose: ({ world }, [id, , first]) => world.lose(id as NodeId, parseNumber(first)),

@@ -3,7 +3,7 @@
  *
  * Used by `commands.ts` and `expectations.ts`. Pure; throws an Error with the word that it does not understand.
  */
-import type { EntryMeta, PeerMessage } from '../../raft/index.ts'
+import type { EntryMeta, Health, PeerMessage } from '../../raft/index.ts'
 import { entriesOf } from '../raft/support.ts'
 import type { Pattern } from './wire.ts'
 
@@ -24,6 +24,11 @@ export function parseNumber(word: string | undefined): number {
   const value = Number(word)
   if (word === undefined || Number.isNaN(value)) throw new Error(`not a number: ${word}`)
   return value
+}
+
+export function parseHealth(word: string | undefined): Health {
+  if (word === 'well' || word === 'reluctant' || word === 'unable') return word
+  throw new Error(`not a state of health: ${word} (write well, reluctant or unable)`)
 }
 
 /** Terms of entries in order: `1`, or `1x4` for four of them. */

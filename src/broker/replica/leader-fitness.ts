@@ -2,12 +2,12 @@
  * Whether this replica is well enough to lead. Owned by the replica; told by whoever finds something wrong (a full
  * disk, a slow one, a busy process), and again when it is over.
  *
- * A replica that is not well does not stand for election. As a leader it hands over to a voter that takes it, the one
- * with most of the log first; one that turns out to be unwell, too, does not answer, and the next one is asked. But a bad
- * leader is better than none: when all were asked in vain it leads on for a while, and when nobody has led for some time it
- * stands all the same. Nobody else could make space on a group of full disks.
+ * A replica that is not well lets others stand for election first. As a leader it hands over to a voter that takes it,
+ * the one with most of the log first; one that turns out to be unwell, too, does not answer, and the next one is asked.
+ * But a bad leader is better than none: when all were asked in vain it leads on for a while, and when nobody else stands
+ * the core does so here (`raft/handicap.ts`). Nobody else could make space on a group of full disks.
  */
-import { defaultRaftConfig, type Input, type RaftConfig, type StepResult } from '../../../raft/index.ts'
+import { defaultRaftConfig, type Health, type Input, type RaftConfig, type StepResult } from '../../../raft/index.ts'
 import type { Cancel, Clock } from '../../common/clock.ts'
 import type { Distress } from './health/health-watch.ts'
 
@@ -19,12 +19,10 @@ export type Unfitness = 'disk_full' | 'no_state' | Distress
 
 export interface LeaderFitnessPorts {
   readonly clock: Clock
-  /** Time for one voter to take over before the next one is asked, and time without a leader before this one stands. */
+  /** Time for one voter to take over before the next one is asked. */
   readonly patienceMs: number
   step(input: Input): StepResult
   isLeader(): boolean
-  /** There is one, and it is reachable: the core does not look for one while it must not stand. */
-  hasLeader(): boolean
   /** Voters that are reachable and not known to be unfit, those with most of the log first. */
   successors(reasons: ReadonlySet<Unfitness>): readonly string[]
 }
@@ -49,9 +47,7 @@ export class LeaderFitness {
   readonly #asked = new Set<string>()
   /** When voters were last asked one after the other. */
   #askedAtMs = Number.NEGATIVE_INFINITY
-  #canLead = true
-  /** There was no leader when it was looked last. */
-  #wasAlone = false
+  #told: Health = 'well'
   #cancel: Cancel | null = null
 
   constructor(ports: LeaderFitnessPorts) {
@@ -66,8 +62,7 @@ export class LeaderFitness {
     if (isUnfit) this.#unfit.add(what)
     else this.#unfit.delete(what)
     this.stop()
-    this.#wasAlone = false
-    if (!this.isFit && !this.#ports.isLeader()) this.#tell(false)
+    this.#tellHealth()
     this.#look()
   }
 
@@ -87,14 +82,11 @@ export class LeaderFitness {
 
   #look(): void {
     this.#cancel = null
-    if (this.isFit) this.#tell(true)
-    else if (this.#ports.isLeader()) this.#handOver()
-    else this.#follow()
+    if (!this.isFit && this.#ports.isLeader()) this.#handOver()
   }
 
   #handOver(): void {
     const { patienceMs, successors, step, clock } = this.#ports
-    this.#tell(false)
     const restMs = this.#restMs()
     if (restMs > 0) {
       this.#lookIn(restMs)
@@ -120,22 +112,14 @@ export class LeaderFitness {
     return this.#askedAtMs + distressPauseMs - this.#ports.clock.monotonicMs()
   }
 
-  /** Others get the first try: only who finds no leader twice stands, and goes on until somebody leads. */
-  #follow(): void {
-    const hasLeader = this.#ports.hasLeader()
-    if (hasLeader) this.#tell(false)
-    else if (this.#wasAlone && !this.#unfit.has('no_state')) this.#tell(true)
-    this.#wasAlone = !hasLeader
-    this.#lookIn(this.#ports.patienceMs)
-  }
-
   #lookIn(ms: number): void {
     this.#cancel = this.#ports.clock.after(ms, () => this.#look(), { background: true })
   }
 
-  #tell(canLead: boolean): void {
-    if (this.#canLead === canLead) return
-    this.#canLead = canLead
-    this.#ports.step({ kind: 'health', canLead })
+  #tellHealth(): void {
+    const health = this.isFit ? 'well' : this.#unfit.has('no_state') ? 'unable' : 'reluctant'
+    if (this.#told === health) return
+    this.#told = health
+    this.#ports.step({ kind: 'health', health })
   }
 }

@@ -66,7 +66,6 @@ export class Leadership {
       step: ports.step,
       patienceMs: ports.patienceMs,
       isLeader: () => ports.view.role === 'leader',
-      hasLeader: () => this.#hasLeader(),
       successors: (reasons) => this.#successorsFor(reasons),
     })
     this.#priorityReturn = new PriorityReturn({
@@ -178,11 +177,6 @@ export class Leadership {
       }
       look()
     })
-  }
-
-  #hasLeader(): boolean {
-    const { leader } = this.#ports.view
-    return leader !== null && this.#ports.members.isConnected(leader.node)
   }
 
   readonly #nowMs = (): number => this.#ports.clock.monotonicMs()

@@ -97,9 +97,9 @@ test('a leader with a full disk hands over to a peer that has space, and the gro
   const others = cluster.nodes.filter((node) => node !== leader)
   const next = await eventually('another one leads', () => others.find((node) => cluster.replica(node).leading))
   for (let number = 0; number < 10; number++) await send(next)
-  expect(cluster.replica(leader).raftStatus().canLead).toBe(false)
+  expect(cluster.replica(leader).raftStatus().health).toBe('reluctant')
   cluster.machine(leader).disk.capacityBytes = Number.POSITIVE_INFINITY
-  await eventually('it may lead again', () => cluster.replica(leader).raftStatus().canLead)
+  await eventually('it may lead again', () => cluster.replica(leader).raftStatus().health === 'well')
   await cluster.settled()
 })
 

@@ -6,13 +6,13 @@ import { ManualClock } from '../../../support/manual-clock.ts'
 
 let clock: ManualClock
 let inputs: Input[]
-let state: { isLeader: boolean; hasLeader: boolean; successors: string[] }
+let state: { isLeader: boolean; successors: string[] }
 let fitness: LeaderFitness
 
 beforeEach(() => {
   clock = new ManualClock()
   inputs = []
-  state = { isLeader: false, hasLeader: true, successors: ['n1', 'n2'] }
+  state = { isLeader: false, successors: ['n1', 'n2'] }
   fitness = new LeaderFitness({
     clock,
     patienceMs: 1000,
@@ -21,59 +21,36 @@ beforeEach(() => {
       return { kind: 'done' }
     },
     isLeader: () => state.isLeader,
-    hasLeader: () => state.hasLeader,
     successors: () => state.successors,
   })
 })
 
-const cannot: Input = { kind: 'health', canLead: false }
-const can: Input = { kind: 'health', canLead: true }
+const reluctant: Input = { kind: 'health', health: 'reluctant' }
+const unable: Input = { kind: 'health', health: 'unable' }
+const well: Input = { kind: 'health', health: 'well' }
 
 describe('an unfit follower', () => {
-  test('does not stand while there is a leader, and may again when it is well', async () => {
+  test('lets others stand first until it is well, and asks nobody', async () => {
     fitness.set('disk_full', true)
     fitness.set('disk_full', true)
+    fitness.set('slow_disk', true)
     await clock.advance(60_000)
-    expect(inputs).toEqual([cannot])
+    expect(inputs).toEqual([reluctant])
     fitness.set('disk_full', false)
-    expect(inputs).toEqual([cannot, can])
+    expect(inputs).toEqual([reluctant])
+    fitness.set('slow_disk', false)
+    expect(inputs).toEqual([reluctant, well])
     await clock.advance(60_000)
     expect(inputs).toHaveLength(2)
   })
 
-  test('stands when nobody has led for some time, until somebody leads', async () => {
+  test('without a state never stands, whatever else is wrong', () => {
     fitness.set('disk_full', true)
-    state.hasLeader = false
-    await clock.advance(1000)
-    expect(inputs).toEqual([cannot])
-    await clock.advance(1000)
-    expect(inputs).toEqual([cannot, can])
-    await clock.advance(10_000)
-    expect(inputs).toHaveLength(2)
-    state.hasLeader = true
-    await clock.advance(1000)
-    expect(inputs).toEqual([cannot, can, cannot])
-  })
-
-  test('without a state never stands', async () => {
-    state.hasLeader = false
     fitness.set('no_state', true)
-    fitness.set('disk_full', true)
-    await clock.advance(60_000)
-    expect(inputs).toEqual([cannot])
     fitness.set('disk_full', false)
-    await clock.advance(60_000)
-    expect(inputs).toEqual([cannot])
-  })
-
-  test('lets others try first, also when it starts without a leader', async () => {
-    state.hasLeader = false
-    fitness.set('disk_full', true)
-    expect(inputs).toEqual([cannot])
-    await clock.advance(999)
-    expect(inputs).toEqual([cannot])
-    await clock.advance(1)
-    expect(inputs).toEqual([cannot, can])
+    expect(inputs).toEqual([reluctant, unable])
+    fitness.set('no_state', false)
+    expect(inputs).toEqual([reluctant, unable, well])
   })
 })
 
@@ -81,7 +58,7 @@ describe('an unfit leader', () => {
   test('asks one voter after the other, then leads on for a while and asks again', async () => {
     state.isLeader = true
     fitness.set('disk_full', true)
-    expect(inputs).toEqual([cannot, { kind: 'transfer', to: 'n1' }])
+    expect(inputs).toEqual([reluctant, { kind: 'transfer', to: 'n1' }])
     await clock.advance(1000)
     await clock.advance(1000)
     expect(inputs.slice(2)).toEqual([{ kind: 'transfer', to: 'n2' }])
@@ -96,10 +73,10 @@ describe('an unfit leader', () => {
     state.successors = []
     fitness.set('disk_full', true)
     await clock.advance(3000)
-    expect(inputs).toEqual([cannot])
+    expect(inputs).toEqual([reluctant])
     state.successors = ['n2']
     await clock.advance(1000)
-    expect(inputs).toEqual([cannot, { kind: 'transfer', to: 'n2' }])
+    expect(inputs).toEqual([reluctant, { kind: 'transfer', to: 'n2' }])
   })
 
   test('that was succeeded asks nobody any more', async () => {
@@ -115,15 +92,15 @@ describe('an unfit leader', () => {
     state.isLeader = true
     fitness.roleChanged()
     await clock.advance(999)
-    expect(inputs).toEqual([cannot])
+    expect(inputs).toEqual([reluctant])
     await clock.advance(1)
-    expect(inputs).toEqual([cannot, { kind: 'transfer', to: 'n1' }])
+    expect(inputs).toEqual([reluctant, { kind: 'transfer', to: 'n1' }])
   })
 
   test('for distress alone hands over once a minute at most, whoever gives leadership back', async () => {
     state.isLeader = true
     fitness.set('slow_disk', true)
-    expect(inputs).toEqual([cannot, { kind: 'transfer', to: 'n1' }])
+    expect(inputs).toEqual([reluctant, { kind: 'transfer', to: 'n1' }])
     state.isLeader = false
     fitness.roleChanged()
     await clock.advance(10_000)
@@ -139,7 +116,7 @@ describe('an unfit leader', () => {
     state.isLeader = true
     fitness.set('busy', true)
     await clock.advance(59_999)
-    expect(inputs).toEqual([cannot, { kind: 'transfer', to: 'n1' }, { kind: 'transfer', to: 'n2' }])
+    expect(inputs).toEqual([reluctant, { kind: 'transfer', to: 'n1' }, { kind: 'transfer', to: 'n2' }])
     await clock.advance(1)
     expect(inputs).toHaveLength(4)
   })

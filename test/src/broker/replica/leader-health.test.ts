@@ -82,7 +82,7 @@ test('a leader whose disk becomes slow hands over within seconds, and nothing ac
   const next = await eventually('another one leads', () => others.find((node) => cluster.replica(node).leading))
   expect(kinds(leader)).toContain('leader_unfit')
   expect(cluster.broker(leader).status().reason).toMatch(/^UNFIT_TO_LEAD: slow_disk \(\d flushes in a row/)
-  expect(cluster.replica(leader).raftStatus().canLead).toBe(false)
+  expect(cluster.replica(leader).raftStatus().health).toBe('reluctant')
   // A transfer, not an election that it lost: the group was never without a leader for long.
   expect(elections() - before).toBe(1)
   await eventually('the next one acknowledges', () => cluster.replica(next).commitIndex > 200)
@@ -113,7 +113,7 @@ test('a follower whose disk is slow does not stand when the leader dies', async 
   slowDown(slow, 450)
   load = produce()
   await eventually('it knows', () => kinds(slow).includes('leader_unfit'))
-  expect(cluster.replica(slow).raftStatus().canLead).toBe(false)
+  expect(cluster.replica(slow).raftStatus().health).toBe('reluctant')
   await load.stop()
   load = null
   cluster.kill(leader)
