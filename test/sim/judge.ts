@@ -92,6 +92,7 @@ export class Judge {
       path: (machine, position) => this.#disks.path(machine, position),
       offsetOf: (position) => this.#disks.offsetOf(position),
       isDurableOn: (machine, entry) => this.isDurableOn(machine, entry),
+      isMember: (node) => this.electorate.isMember(node),
       nowMs: options.nowMs,
       fail: (text) => this.fail(text),
     })

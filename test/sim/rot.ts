@@ -45,6 +45,7 @@ export interface RotPorts {
   offsetOf(position: number): number
   /** The entry lies there intact, or was given up by the group. */
   isDurableOn(machine: Machine, entry: Place): boolean
+  isMember(node: SimNode): boolean
   nowMs(): number
   fail(text: string): void
 }
@@ -76,6 +77,8 @@ export class Rot {
       const { name, diskId: disk, logDirectory } = node
       this.#injuries = [...this.#injuries, { node: name, disk, logDirectory, entry, offsets: new Set([offset]) }]
     }
+    // One that is on its way up, or begins again once it is whole, may not have read there yet.
+    if (!node.broker?.replica || node.quarantine?.pending) this.#remember(node)
   }
 
   /** Whether everything of the entry but flipped bits would survive a power cut. */
@@ -177,10 +180,11 @@ export class Rot {
     return node.quarantine?.pending || this.#before.has(node.name) ? `${node.name} is in quarantine` : null
   }
 
-  /** Every disk is whole. */
+  /** Every disk of a member is whole. A node that was removed gets nothing back. */
   get isHealed(): boolean {
     if (this.entries === 0) return true
-    return this.#ports.nodes().every((node) => this.unhealed(node) === null)
+    const { nodes, isMember } = this.#ports
+    return nodes().every((node) => !isMember(node) || this.unhealed(node) === null)
   }
 
   #of(machine: Machine, index: number): Injury | undefined {

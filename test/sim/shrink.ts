@@ -73,7 +73,7 @@ class Shrinker {
       () => ({ queues: 1 }),
       () => ({ batchShare: 0 }),
       () => ({ bodyBytesMax: 40 }),
-      () => ({ limits: {} }),
+      ({ limits }) => ({ limits: scrubOf(limits) }),
       ({ network }) => ({ network: { ...network, slowShare: 0 } }),
       ({ disk }) => ({ disk: { ...disk, lateShare: 0 } }),
     ]
@@ -117,5 +117,13 @@ class Shrinker {
   #seeds(): ReadonlySet<string> {
     const others = Array.from({ length: this.#options.variants }, (_, at) => `${this.#firstSeed}.${at}`)
     return new Set([this.best.seed, ...others])
+  }
+}
+
+/** What is left of the limits. Without a scrub, rot that nobody reads is found by nobody, which fails in the same way. */
+function scrubOf({ scrubPassMs, scrubBytesPerSecond }: SimConfiguration['limits']): SimConfiguration['limits'] {
+  return {
+    ...(scrubPassMs === undefined ? {} : { scrubPassMs }),
+    ...(scrubBytesPerSecond === undefined ? {} : { scrubBytesPerSecond }),
   }
 }
