@@ -24,37 +24,55 @@ export function hasConverged(nodes: readonly SimNode[]): boolean {
   })
 }
 
-/** Call at the instant of convergence: everything but the reading of messages is checked at once. */
+type Check = (condition: boolean, text: () => string) => void
+
+/**
+ * Call at the instant of convergence: everything but the reading of messages is checked at once. Answers what is wrong,
+ * null when nothing is. What is read tells nothing when another entry is committed meanwhile, which may be a trim.
+ */
 export async function checkAgreement(
   nodes: readonly SimNode[],
   judge: Judge,
   options: { readonly segmentBytes: number },
-): Promise<void> {
+): Promise<string | null> {
+  let problem: string | null = null
+  const check: Check = (condition, text) => {
+    if (!condition) problem ??= text()
+  }
   const hashes = new Set(nodes.map((node) => node.broker?.replica?.machine.hash))
-  judge.check(hashes.size === 1, () => `B1: at rest the replicas have different states: ${[...hashes].join(' ')}`)
+  check(hashes.size === 1, () => `B1: at rest the replicas have different states: ${[...hashes].join(' ')}`)
   for (const node of nodes) {
     const log = node.broker?.replica?.log
-    if (log) checkBytes(node, nodes[0] as SimNode, log.endPosition, judge, options.segmentBytes)
+    if (log) checkBytes({ node, other: nodes[0] as SimNode, end: log.endPosition, ...options }, check)
     for (let index = 1; index <= judge.lastCommitted; index++) {
       const entry = judge.committedAt(index)
-      judge.check(
-        !entry || judge.isDurableOn(node, entry),
-        () => `P1: entry ${index} is not on the disk of ${node.name}`,
-      )
+      check(!entry || judge.isDurableOn(node, entry), () => `P1: entry ${index} is not on the disk of ${node.name}`)
     }
   }
-  await Promise.all(nodes.map((node) => checkQueues(node, judge)))
+  try {
+    await Promise.all(nodes.map((node) => checkQueues(node, judge, check)))
+  } catch (error) {
+    check(false, () => `reading at the end: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+  }
+  return problem
+}
+
+interface Comparison {
+  readonly node: SimNode
+  readonly other: SimNode
+  readonly end: number
+  readonly segmentBytes: number
 }
 
 /** Where logs overlap they are equal bytes, and behind the tail there are only zeros. */
-function checkBytes(node: SimNode, other: SimNode, end: number, judge: Judge, segmentBytes: number): void {
+function checkBytes({ node, other, end, segmentBytes }: Comparison, check: Check): void {
   const first = Math.max(originOf(node), originOf(other))
   for (let base = first; base < end; base += segmentBytes) {
     const length = Math.min(segmentBytes, end - base)
     const bytes = framesOf(node, base)
     const same = bytes.subarray(0, length).equals(framesOf(other, base).subarray(0, length))
-    judge.check(same, () => `S2: the logs of ${node.name} and ${other.name} differ behind ${base}`)
-    judge.check(isZero(bytes.subarray(length)), () => `S2: ${node.name} has old bytes behind the tail at ${end}`)
+    check(same, () => `S2: the logs of ${node.name} and ${other.name} differ behind ${base}`)
+    check(isZero(bytes.subarray(length)), () => `S2: ${node.name} has old bytes behind the tail at ${end}`)
   }
 }
 
@@ -67,13 +85,13 @@ function framesOf(node: SimNode, base: number): Buffer {
 }
 
 /** Reads every queue from this replica's own state and log. */
-async function checkQueues(node: SimNode, judge: Judge): Promise<void> {
+async function checkQueues(node: SimNode, judge: Judge, check: Check): Promise<void> {
   const replica = node.broker?.replica
   const info = replica?.machine.topic(topic)
   if (!replica || !info) return
   for (const [queue, expected] of judge.messages.queues.entries()) {
     const first = replica.machine.queueRange(info.topicId, queue)?.min ?? 0
-    judge.check(
+    check(
       first === judge.messages.minOffset(queue),
       () => `P1: queue ${queue} of ${node.name} begins at ${first}, it should at ${judge.messages.minOffset(queue)}`,
     )
@@ -89,6 +107,6 @@ async function checkQueues(node: SimNode, judge: Judge): Promise<void> {
       }
     }
     const at = (expected ?? []).findIndex((value, offset) => found[offset] !== value)
-    judge.check(at < 0, () => `P1: ${node.name} has ${found[at]} at ${queue}/${at}, it should be ${expected?.[at]}`)
+    check(at < 0, () => `P1: ${node.name} has ${found[at]} at ${queue}/${at}, it should be ${expected?.[at]}`)
   }
 }
