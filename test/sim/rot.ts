@@ -129,9 +129,10 @@ export class Rot {
     return this.#before.has(node.name) && (node.quarantine?.untilLeaderReached ?? false)
   }
 
-  /** Its word counts again. */
+  /** Its word counts again, until other holes are found. */
   quarantineEnded(node: SimNode): void {
     this.#before.delete(node.name)
+    this.#knownHoles.delete(node.name)
   }
 
   /** A replica has holes: it must not vote, once it has dealt with what had come before it found them. */
