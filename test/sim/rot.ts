@@ -78,7 +78,8 @@ export class Rot {
       this.#injuries = [...this.#injuries, { node: name, disk, logDirectory, entry, offsets: new Set([offset]) }]
     }
     // One that is on its way up, or begins again once it is whole, may not have read there yet.
-    if (!node.broker?.replica || node.quarantine?.pending) this.#remember(node)
+    const replica = node.broker?.replica
+    if (!replica || replica.raftStatus().quarantine !== null) this.#remember(node)
   }
 
   /** Whether everything of the entry but flipped bits would survive a power cut. */
