@@ -5,6 +5,8 @@ import { Ballots } from './ballots.ts'
 import { wrongStep } from './configuration-steps.ts'
 import type { Committed } from './judge.ts'
 import { KeptPromises } from './kept-promises.ts'
+import { Rot } from './rot.ts'
+import type { SimNode } from './sim-node.ts'
 
 const none: Membership = { voters: [], outgoing: [], learners: [], returning: [], priorities: [] }
 
@@ -65,4 +67,73 @@ test('S1: an acknowledged entry counts when it is the one that the group commits
   promises.forget('a')
   expect(promises.of(a)).toBe(1)
   expect(promises.of({ name: 'a', diskId: 'another' })).toBe(0)
+})
+
+/** A node whose replica has a term, some holes, and what its disk says of a quarantine. */
+interface RottenNode {
+  readonly name: string
+  quarantine: { readonly pending: boolean } | null
+  readonly broker: {
+    readonly replica: {
+      term: number
+      readonly log: { holes: readonly object[] }
+      raftStatus(): { readonly term: number }
+    }
+  }
+}
+
+function rottenNode(quarantine: RottenNode['quarantine'], holes: readonly object[]): RottenNode {
+  const replica: RottenNode['broker']['replica'] = {
+    term: 5,
+    log: { holes },
+    raftStatus: () => ({ term: replica.term }),
+  }
+  return { name: 'a', quarantine, broker: { replica } }
+}
+
+function rotOf(failures: string[], nowMs: () => number): Rot {
+  return new Rot({
+    nodes: () => [],
+    path: () => '',
+    offsetOf: () => 0,
+    isDurableOn: () => true,
+    isMember: () => true,
+    nowMs,
+    fail: (text) => failures.push(text),
+  })
+}
+
+test('P6: a vote that was on its way when a hole was found may leave, whatever the disk still says of an earlier one', () => {
+  const failures: string[] = []
+  let nowMs = 0
+  const rot = rotOf(failures, () => nowMs)
+  const fake = rottenNode({ pending: true }, [{}])
+  const node = fake as unknown as SimNode
+  const replica = fake.broker.replica as unknown as Parameters<Rot['seesHoles']>[1]
+  rot.began(node, replica)
+  rot.seesHoles(node, replica)
+  nowMs++
+  fake.broker.replica.log.holes = []
+  rot.quarantineEnded(node)
+  // It votes in term 6, and an entry rots before the vote and the end of the quarantine are on its disk.
+  fake.broker.replica.term = 6
+  fake.broker.replica.log.holes = [{}]
+  rot.seesHoles(node, replica)
+  nowMs++
+  rot.onVote(node, 6)
+  expect(failures).toEqual([])
+  rot.onVote(node, 7)
+  expect(failures.join()).toContain('votes in term 7 with holes')
+})
+
+test('P6: a replica that begins with holes has no vote on its way', () => {
+  const failures: string[] = []
+  const rot = rotOf(failures, () => 1)
+  const fake = rottenNode({ pending: true }, [{}])
+  const node = fake as unknown as SimNode
+  const replica = fake.broker.replica as unknown as Parameters<Rot['seesHoles']>[1]
+  rot.began(node, replica)
+  rot.seesHoles(node, replica)
+  rot.onVote(node, 5)
+  expect(failures.join()).toContain('votes in term 5 with holes')
 })

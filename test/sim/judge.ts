@@ -313,7 +313,7 @@ export class Judge {
     this.#watched.set(node.name, replica)
     this.#promises.holds(node.diskId, this.#progress.appliedOf(node.name))
     this.#progress.forget(node.name)
-    this.rot.began(node)
+    this.rot.began(node, replica)
     this.#checkRecovery(node, replica)
     this.#checkState(node, replica)
     watchSteps(replica, {

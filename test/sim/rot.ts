@@ -34,7 +34,7 @@ interface Injury {
 /** Holes of a replica that the whole process could know of. */
 interface KnownHoles {
   readonly replica: Replica
-  /** Of the replica in the instant in which they were found: a vote of this term may have been on its way. */
+  /** Of the core in the instant in which they were found: a vote of this term may have been on its way. */
   readonly term: number
   readonly atMs: number
 }
@@ -121,8 +121,11 @@ export class Rot {
   }
 
   /** A replica begins. It either has everything, or has promised on its disk not to vote. */
-  began(node: SimNode): void {
+  began(node: SimNode, replica: Replica): void {
     if (!node.quarantine?.pending) this.#before.delete(node.name)
+    // One that begins with holes has no vote on its way.
+    else if (replica.log.holes.length > 0)
+      this.#knownHoles.set(node.name, { replica, term: 0, atMs: Number.NEGATIVE_INFINITY })
   }
 
   /** Whether a log that ends too early does so because its end was rotten, and the node knows it. */
@@ -141,8 +144,8 @@ export class Rot {
     const known = this.#knownHoles.get(node.name)
     const nowMs = this.#ports.nowMs()
     if (known?.replica === replica && known.atMs < nowMs) return
-    // A node that begins with holes has no vote on its way.
-    const term = known?.replica !== replica && node.quarantine?.pending ? 0 : replica.term
+    // The disk tells nothing: a quarantine that has ended, and after which it voted, may still be on record there.
+    const { term } = replica.raftStatus()
     this.#knownHoles.set(node.name, { replica, term, atMs: nowMs })
   }
 
