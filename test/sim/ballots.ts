@@ -31,10 +31,14 @@ export class Ballots {
     return `voted in term ${term} for ${candidate}, whose log ends with ${logs}`
   }
 
-  /** What is wrong with the log of the candidate. What came after the vote is of the leader of this term. */
+  /**
+   * What is wrong with the log of the candidate. A vote leaves when the disk has it, and the own log may have grown
+   * meanwhile: by what the candidate sent, which its own log held, or somebody else who leads this term or a later one.
+   */
   grants(voter: SimNode, term: number, candidate: string): string | null {
     const status = voter.broker?.replica?.raftStatus()
     if (!status || status.lastTerm >= term) return null
+    if (status.term !== term || (status.leader ?? candidate) !== candidate) return null
     const problem = this.granted(term, candidate, { index: status.lastIndex, term: status.lastTerm })
     return problem && `${voter.name} ${problem}`
   }

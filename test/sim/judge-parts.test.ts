@@ -40,6 +40,19 @@ test('R3: a vote goes to a log that is at least as complete as the own one', () 
   expect(ballots.granted(6, 'a', { index: 99, term: 4 })).toBeNull()
 })
 
+test('R3: a vote is judged by the log that it was given with, not by what another leader has sent since', () => {
+  const ballots = new Ballots()
+  ballots.stands(5, 'a', { index: 9, term: 3 })
+  const voter = (term: number, leader: string | null): SimNode => {
+    const raftStatus = (): object => ({ term, leader, lastIndex: 10, lastTerm: 4 })
+    return { name: 'v', broker: { replica: { raftStatus } } } as unknown as SimNode
+  }
+  expect(ballots.grants(voter(5, null), 5, 'a')).toContain('v voted in term 5 for a')
+  expect(ballots.grants(voter(5, 'a'), 5, 'a')).toContain('v voted in term 5 for a')
+  expect(ballots.grants(voter(6, null), 5, 'a')).toBeNull()
+  expect(ballots.grants(voter(5, 'b'), 5, 'a')).toBeNull()
+})
+
 test('R1: a configuration is begun from a committed one, in a term that has started, voters by a joint step', () => {
   const simple = { index: 4, membership: { ...none, voters: members('abc') } }
   const joint = { index: 9, membership: { ...none, voters: members('abcd'), outgoing: members('abc') } }
