@@ -21,7 +21,7 @@ export interface StepFacts {
 
 export interface StepListener {
   /** The replica leads and has begun this configuration. */
-  begun(membership: Membership): void
+  begun(placed: PlacedMembership): void
   fail(text: string): void
 }
 
@@ -40,7 +40,7 @@ export function watchSteps(replica: Replica, listener: StepListener): void {
     if (role !== 'leader' || frame?.header.term !== term) return
     const problem = wrongStep({ term, commit, isTermStarted, placed })
     if (problem !== null) listener.fail(`${replica.node} of term ${term}: ${problem}`)
-    listener.begun(last.membership)
+    listener.begun(last)
   })
 }
 

@@ -23,6 +23,8 @@ export class Electorate {
   readonly #first: PlacedMembership
   /** As applied, ascending; the first one at 0. */
   #placed: readonly PlacedMembership[]
+  /** That leaders have put into their logs, and that may still be applied; those logs may be out of reach by now. */
+  #begun: readonly PlacedMembership[] = []
   /** By disk: what was on it when it was lost. */
   readonly #lost = new Map<string, Machine>()
   /** By node: the disk that it had first, if that is lost. */
@@ -44,8 +46,14 @@ export class Electorate {
     return this.#placed.length - 1
   }
 
+  /** A leader has begun it: what it commits from now on counts by it (Raft section 6). */
+  begun(placed: PlacedMembership): void {
+    this.#begun = [...this.#begun, placed]
+  }
+
   applied(index: number, membership: Membership): void {
     this.#placed = [...this.#placed, { index, membership }]
+    this.#begun = this.#begun.filter((placed) => placed.index > index)
   }
 
   lost(machine: Machine): void {
@@ -73,17 +81,16 @@ export class Electorate {
 
   /**
    * Whether these hold a majority in a membership under which the entry may have been committed: the one in force at
-   * the entry, or any that follows it in some log.
+   * the entry, or any that follows it in some log. Its leader may have died since, with the only log that has it.
    */
   isMajority(index: number, holds: (machine: Machine) => boolean): boolean {
     const from = this.#placed.findLastIndex((placed) => placed.index <= index)
     for (const { membership } of this.#placed.slice(from)) if (this.#holdsMajority(membership, holds)) return true
-    for (const node of this.#nodes()) {
-      for (const placed of node.broker?.replica?.history.placed ?? []) {
-        if (placed.index > this.current.index && this.#holdsMajority(placed.membership, holds)) return true
-      }
-    }
-    return false
+    const staged = this.#nodes().flatMap((node) => node.broker?.replica?.history.placed ?? [])
+    return [...staged, ...this.#begun].some(({ index: at, membership }) => {
+      // Where something else is committed by now, it came to nothing.
+      return at > this.current.index && at >= index && this.#holdsMajority(membership, holds)
+    })
   }
 
   #holdsMajority({ voters, outgoing }: Membership, holds: (machine: Machine) => boolean): boolean {

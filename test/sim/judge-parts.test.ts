@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import type { Membership } from '../../src/broker/membership/membership.ts'
 import { Ballots } from './ballots.ts'
 import { wrongStep } from './configuration-steps.ts'
+import { Electorate, type Machine } from './electorate.ts'
 import type { Committed } from './judge.ts'
 import { KeptPromises } from './kept-promises.ts'
 import { Rot } from './rot.ts'
@@ -63,6 +64,21 @@ test('R1: a configuration is begun from a committed one, in a term that has star
   expect(wrongStep({ ...facts, placed: [simple, left] })).toContain('at once')
   expect(wrongStep({ ...facts, placed: [simple, joint, left] })).toContain('9 is not committed')
   expect(wrongStep({ ...facts, commit: 9, placed: [joint, left] })).toBeNull()
+})
+
+test('R5: what a leader commits counts by the configuration that only its own log has, also when it died since', () => {
+  // Nobody runs who has it in the log.
+  const nodes = [...'abcd'].map((name) => ({ name, diskId: `disk of ${name}`, broker: null }))
+  const electorate = new Electorate(() => nodes as unknown as readonly SimNode[], [...'abc'])
+  const holds = ({ name }: Machine): boolean => name === 'a' || name === 'd'
+  electorate.applied(5, { ...none, voters: members('abd'), outgoing: members('abc') })
+  expect(electorate.isMajority(7, holds)).toBe(false)
+  electorate.begun({ index: 8, membership: { ...none, voters: members('abd') } })
+  expect(electorate.isMajority(7, holds)).toBe(true)
+  // Something else came in its place.
+  expect(electorate.isMajority(9, holds)).toBe(false)
+  electorate.applied(10, { ...none, voters: members('abcd'), outgoing: members('abc') })
+  expect(electorate.isMajority(7, holds)).toBe(false)
 })
 
 test('S1: an acknowledged entry counts when it is the one that the group commits', () => {

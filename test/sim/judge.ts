@@ -317,7 +317,10 @@ export class Judge {
     this.#checkRecovery(node, replica)
     this.#checkState(node, replica)
     watchSteps(replica, {
-      begun: (membership) => this.#options.reconfigures(node, membership),
+      begun: (placed) => {
+        this.electorate.begun(placed)
+        this.#options.reconfigures(node, placed.membership)
+      },
       fail: (text) => this.fail(`R1: ${text}`),
     })
     replica.onApplied((entry, result) => this.#onApplied(node, replica, entry, result))
