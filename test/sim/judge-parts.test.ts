@@ -98,15 +98,16 @@ test('S1: an acknowledged entry counts when it is the one that the group commits
   expect(promises.of({ name: 'a', diskId: 'another' })).toBe(0)
 })
 
-/** A node whose replica has a term, some holes, and what its disk says of a quarantine. */
+/** A node whose replica has a term and some holes and votes, and what its disk says of a quarantine. */
 interface RottenNode {
   readonly name: string
-  quarantine: { readonly pending: boolean } | null
+  readonly disk: { flipBit(): void; clone(): object }
+  quarantine: { readonly pending: boolean; readonly untilLeaderReached?: boolean } | null
   readonly broker: {
     readonly replica: {
       term: number
       readonly log: { holes: readonly object[] }
-      raftStatus(): { readonly term: number }
+      raftStatus(): { readonly term: number; readonly quarantine: object | null }
     }
   }
 }
@@ -115,17 +116,18 @@ function rottenNode(quarantine: RottenNode['quarantine'], holes: readonly object
   const replica: RottenNode['broker']['replica'] = {
     term: 5,
     log: { holes },
-    raftStatus: () => ({ term: replica.term }),
+    raftStatus: () => ({ term: replica.term, quarantine: null }),
   }
-  return { name: 'a', quarantine, broker: { replica } }
+  const disk = { flipBit: () => {}, clone: () => ({}) }
+  return { name: 'a', disk, quarantine, broker: { replica } }
 }
 
-function rotOf(failures: string[], nowMs: () => number): Rot {
+function rotOf(failures: string[], nowMs: () => number, isDurable: () => boolean = () => true): Rot {
   return new Rot({
     nodes: () => [],
     path: () => '',
     offsetOf: () => 0,
-    isDurableOn: () => true,
+    isDurableOn: isDurable,
     isMember: () => true,
     nowMs,
     fail: (text) => failures.push(text),
@@ -165,4 +167,36 @@ test('P6: a replica that begins with holes has no vote on its way', () => {
   rot.seesHoles(node, replica)
   rot.onVote(node, 5)
   expect(failures.join()).toContain('votes in term 5 with holes')
+})
+
+test('P6: what rots when a quarantine has ended keeps nobody in it, whatever the disk still says', () => {
+  let isDurable = false
+  const rot = rotOf(
+    [],
+    () => 1,
+    () => isDurable,
+  )
+  const fake = rottenNode({ pending: true }, [])
+  const node = fake as unknown as SimNode
+  rot.injure(node, { index: 3, position: 0, bytes: Buffer.alloc(64) }, 0.5)
+  fake.quarantine = null
+  expect(rot.unhealed(node)).toContain('entry 3 of a is rotten')
+  // The group gives it up before anybody reads it.
+  isDurable = true
+  expect(rot.unhealed(node)).toBeNull()
+})
+
+test('S1: a replica that begins again in the same process may meet rot that the last one never read', () => {
+  const rot = rotOf(
+    [],
+    () => 1,
+    () => false,
+  )
+  const fake = rottenNode(null, [])
+  const node = fake as unknown as SimNode
+  rot.injure(node, { index: 3, position: 0, bytes: Buffer.alloc(64) }, 0.5)
+  rot.ended(node)
+  fake.quarantine = { pending: true, untilLeaderReached: true }
+  rot.began(node, fake.broker.replica as unknown as Parameters<Rot['began']>[1])
+  expect(rot.isCut(node)).toBe(true)
 })

@@ -174,7 +174,10 @@ export class Judge {
   look(): void {
     for (const node of this.#options.nodes()) {
       const replica = node.broker?.replica
-      if (!replica) continue
+      if (!replica) {
+        if (node.broker && this.#watched.delete(node.name)) this.rot.ended(node)
+        continue
+      }
       if (this.#watched.get(node.name) !== replica) this.#watch(node, replica)
       if (replica.log.holes.length > 0) this.rot.seesHoles(node, replica)
       this.#progress.look(node, replica)

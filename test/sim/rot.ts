@@ -77,9 +77,10 @@ export class Rot {
       const { name, diskId: disk, logDirectory } = node
       this.#injuries = [...this.#injuries, { node: name, disk, logDirectory, entry, offsets: new Set([offset]) }]
     }
-    // One that is on its way up, or begins again once it is whole, may not have read there yet.
-    const replica = node.broker?.replica
-    if (!replica || replica.raftStatus().quarantine !== null) this.#remember(node)
+    // One that is on its way up, or begins again once it is whole, may not have read there yet. The record on the disk
+    // outlives the quarantine by some syncs.
+    const status = node.broker?.replica?.raftStatus()
+    if (!status || status.quarantine !== null) this.#remember(node)
   }
 
   /** Whether everything of the entry but flipped bits would survive a power cut. */
@@ -110,6 +111,11 @@ export class Rot {
 
   /** A replica is about to begin again with a log that is cut before damage. */
   cutting(node: SimNode): void {
+    this.#remember(node)
+  }
+
+  /** A replica has ended and another one is about to begin in the same process: it may read what this one never did. */
+  ended(node: SimNode): void {
     this.#remember(node)
   }
 
