@@ -1,12 +1,14 @@
 /** What the judge leaves to others: votes, steps of the configuration, promises of disks. */
 import { expect, test } from 'vitest'
 import type { Membership } from '../../src/broker/membership/membership.ts'
+import { encodeSegmentHeader, segmentHeaderBytes } from '../../store/segment-header.ts'
 import { Ballots } from './ballots.ts'
 import { wrongStep } from './configuration-steps.ts'
 import { Electorate, type Machine } from './electorate.ts'
-import type { Committed } from './judge.ts'
+import type { Committed, Judge } from './judge.ts'
 import { KeptPromises } from './kept-promises.ts'
-import { Rot } from './rot.ts'
+import { Rot, type Span } from './rot.ts'
+import { chooseRotten } from './rot-choice.ts'
 import type { SimNode } from './sim-node.ts'
 
 const none: Membership = { voters: [], outgoing: [], learners: [], returning: [], priorities: [] }
@@ -199,4 +201,40 @@ test('S1: a replica that begins again in the same process may meet rot that the 
   fake.quarantine = { pending: true, untilLeaderReached: true }
   rot.began(node, fake.broker.replica as unknown as Parameters<Rot['began']>[1])
   expect(rot.isCut(node)).toBe(true)
+})
+
+/** First and last entry that the newest one may rot of, on one of three nodes with 64 bytes an entry, all durable. */
+function rottenOf(terms: readonly number[], damage: Span | null): readonly number[] {
+  const position = terms.length * 64
+  const mark = { sequence: 1, position, index: terms.length, term: terms.at(-1) as number }
+  const previous = { index: 0, term: 0, checksum: 0 }
+  const header = encodeSegmentHeader({ incarnation: 'i', segmentBytes: 65_536, base: 0, previous }, mark)
+  const disk = {
+    paths: () => ['log/0'],
+    durableRangeOf: () => Buffer.concat([header], segmentHeaderBytes),
+  }
+  const nodes = [...'abc'].map((name) => ({ name, disk, logDirectory: 'log' })) as unknown as readonly SimNode[]
+  const [node] = nodes as [SimNode]
+  const entries = terms.map((term, at) => ({ index: at + 1, term, position: at * 64, bytes: Buffer.alloc(64) }))
+  const judge = {
+    electorate: { isSimple: true, isVoter: () => true, voters: [...'abc'] },
+    lastCommitted: terms.length,
+    messages: { trimmedBefore: 0 },
+    rot: { damageOf: (other: SimNode) => (other === node ? damage : null), unhealed: () => null },
+    committedAt: (index: number) => entries[index - 1],
+    isOnDisk: (other: SimNode, { index }: Committed) =>
+      other !== node || index < (damage?.from ?? 99) || index > (damage?.to ?? 0),
+  }
+  const event = { kind: 'bit_rot', atMs: 0, node: 'a', depth: 0, entries: 1, places: [0], downMs: null } as const
+  const choice = { judge: judge as unknown as Judge, nodes, mayCut: false }
+  return chooseRotten(node, event, choice).map(({ index }) => index)
+}
+
+test('rot that must not cost the end of a log lies in one term, with all that may become one hole with it', () => {
+  expect(rottenOf([1, 1, 1, 1, 1, 1], null)).toEqual([4])
+  // What stands behind may be put back with the padding before it, so that the next one closes the hole.
+  expect(rottenOf([1, 1, 1, 1, 1, 2], null)).toEqual([3])
+  expect(rottenOf([1, 1, 1, 1, 1, 1, 1], { from: 2, to: 2 })).toEqual([5])
+  // Between two headers that are lost nothing can be proven, not even where the term changes.
+  expect(rottenOf([1, 1, 1, 2, 2, 2, 2, 2], { from: 2, to: 2 })).toEqual([])
 })

@@ -2,12 +2,13 @@
  * Which entries of a disk may rot, so that the group can make it good: the limits of what it promises, and no more.
  * Asked by the simulation when the fault strikes; changes nothing.
  *
- * Each entry stays intact on a majority of the voters, and outside of what their rot may hide. What may cost a node the end of its log costs it its vote until
- * a leader has been reached, so only one node at a time gets that.
+ * Each entry stays intact on a majority of the voters, and outside of what their rot may hide. What may cost a node the
+ * end of its log costs it its vote until a leader has been reached, so only one node at a time gets that.
  */
 import { newestMark, segmentHeaderBytes } from '../../store/segment-header.ts'
 import type { FaultEvent } from './fault.ts'
 import type { Committed, Judge } from './judge.ts'
+import type { Span } from './rot.ts'
 import type { SimNode } from './sim-node.ts'
 
 export interface RotChoice {
@@ -59,12 +60,8 @@ function isElsewhere(node: SimNode, entry: Committed, { judge, nodes }: RotChoic
 
 /** What may become one hole with it lies outside of all holes on a majority of the voters. */
 function isApart(node: SimNode, range: readonly Committed[], { judge, nodes }: RotChoice): boolean {
-  const [first, last] = [range[0], range.at(-1)]
-  if (!first || !last) return false
   const { electorate, rot } = judge
-  const known = rot.damageOf(node)
-  const from = Math.min(first.index, known?.from ?? first.index)
-  const to = Math.max(last.index, known?.to ?? last.index)
+  const { from, to } = spanWith(node, range, judge)
   const whole = nodes.filter((other) => {
     if (other === node || !electorate.isVoter(other)) return false
     const damage = rot.damageOf(other)
@@ -73,13 +70,24 @@ function isApart(node: SimNode, range: readonly Committed[], { judge, nodes }: R
   return whole.length * 2 > electorate.voters.length
 }
 
-/** Intact entries of the same term on both sides, below the mark: whatever rots, the log goes on behind it. */
+/**
+ * Intact entries of the same term on both sides of all that may become one hole with it, below the mark: whatever rots,
+ * the log goes on behind it. Two behind it: the first of a segment has to be put back with the padding before it.
+ */
 function isEnclosed(node: SimNode, range: readonly Committed[], mark: number, judge: Judge): boolean {
-  const before = judge.committedAt((range[0]?.index ?? 0) - 1)
-  const after = judge.committedAt((range.at(-1)?.index ?? 0) + 1)
-  if (!before || !after || endOf(after) > mark) return false
-  if (![...range, after].every(({ term }) => term === before.term)) return false
-  return judge.isOnDisk(node, before) && judge.isOnDisk(node, after)
+  const { from, to } = spanWith(node, range, judge)
+  const around = [from - 1, to + 1, to + 2].map((index) => judge.committedAt(index))
+  return around.every((entry) => {
+    return entry && entry.term === around[0]?.term && endOf(entry) <= mark && judge.isOnDisk(node, entry)
+  })
+}
+
+/** With what is rotten there already. */
+function spanWith(node: SimNode, range: readonly Committed[], { rot }: Judge): Span {
+  const indexes = range.map(({ index }) => index)
+  const known = rot.damageOf(node)
+  const all = known ? [...indexes, known.from, known.to] : indexes
+  return { from: Math.min(...all), to: Math.max(...all) }
 }
 
 function endOf(entry: Committed | undefined): number {
