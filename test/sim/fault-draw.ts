@@ -70,7 +70,9 @@ export class FaultDraw {
       }
       case 'cut_off_slow_disk': {
         const forMs = random.spread(100, 2000)
-        const factor = Math.max(5, (forMs * random.between(0.5, 2)) / this.#configuration.disk.syncMeanMs)
+        // What is under way when all is mended takes as long as it was begun with: that must end soon.
+        const { syncMeanMs, writeMeanMs } = this.#configuration.disk
+        const factor = Math.max(5, (forMs * random.between(0.5, 2)) / Math.max(syncMeanMs, writeMeanMs))
         return { ...at, kind, hosts: others, factor, forMs }
       }
       case 'cut_off_until_deposed':
