@@ -85,11 +85,14 @@ export class Configurations {
     return !this.isCommitted && !membersOf(this.newest).includes(id)
   }
 
-  /** An entry with this configuration was appended. */
-  push(index: LogIndex, configuration: Configuration): void {
+  /**
+   * An entry with this configuration was appended. One that comes again was committed here before the log was cut: the
+   * list may begin with what followed from it, so that it need not follow from the list.
+   */
+  push(index: LogIndex, configuration: Configuration, comesAgain: boolean = false): void {
     invariant(index > this.index, 'R2: configurations must ascend')
     invariant(
-      isLegalStep(this.newest, configuration),
+      comesAgain || isLegalStep(this.newest, configuration),
       `R1: the configuration at ${index} does not follow the one before`,
     )
     this.#list.push({ index, configuration })

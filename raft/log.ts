@@ -226,7 +226,7 @@ export class RaftLog {
     this.#recent.push(entry)
     const { kind, configuration } = entry
     invariant((kind === 'configuration') === (configuration !== undefined), 'R2: an entry and its kind disagree')
-    if (configuration !== undefined) this.configurations.push(entry.index, configuration)
+    if (configuration !== undefined) this.configurations.push(entry.index, configuration, entry.index <= this.#lostTo)
     this.#last = entry.index
     this.#lastTerm = entry.term
   }

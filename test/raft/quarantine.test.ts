@@ -1,7 +1,16 @@
 /** Nodes that lost what they acknowledged, or found rot: they follow, but have no say in elections (`quarantine.ts`). */
 import { describe, expect, test } from 'vitest'
-import type { Heartbeat, PeerMessage } from '../../raft/index.ts'
-import { acknowledge, Cluster, electByHand, entriesOf, ManualNode } from './support.ts'
+import { enterJoint, type Heartbeat, leaveJoint, type PeerMessage } from '../../raft/index.ts'
+import {
+  acknowledge,
+  type BootOptions,
+  Cluster,
+  changeEntry,
+  configurationOf,
+  electByHand,
+  entriesOf,
+  ManualNode,
+} from './support.ts'
 
 const fromN1 = (term: number) => ({ from: 'n1', to: 'n0', term })
 const heartbeat = (fields: Partial<Heartbeat> = {}): Heartbeat => ({
@@ -23,7 +32,7 @@ const append = (prevIndex: number, terms: readonly number[], commit = 0): PeerMe
 })
 
 /** n0 acknowledged entries up to 5 in term 3 and committed 4 of them; its disk gave back 2. */
-function cutNode(fields: { readonly commit?: number; readonly applied?: number } = {}): ManualNode {
+function cutNode(fields: Pick<BootOptions, 'commit' | 'applied' | 'configurations'> = {}): ManualNode {
   const quarantine = { untilLeaderReached: true }
   const node = new ManualNode({ terms: [3, 3], term: 3, commit: 4, applied: 4, quarantine, ...fields })
   node.step({ kind: 'healed' })
@@ -157,6 +166,21 @@ describe('a log that was cut below what was committed', () => {
     expect(node.take('append_response')).toMatchObject([
       { rejected: { rejectedIndex: 5, hintIndex: 2, hasLost: true } },
     ])
+  })
+
+  test('R1: the steps to a configuration that it had applied come again', () => {
+    const joint = enterJoint(configurationOf(), { voters: ['n0', 'n1', 'n3'], learners: [] })
+    const left = leaveJoint(joint)
+    const node = cutNode({ configurations: [{ index: 2, configuration: left }] })
+    const steps = [changeEntry(3, 3, joint), changeEntry(4, 3, left)]
+    node.receive({ ...append(2, []), entries: steps, commit: 4 } as PeerMessage)
+    node.persist()
+    expect(node.take('append_response')).toMatchObject([{ matchIndex: 4, rejected: null }])
+    expect(node.status).toMatchObject({ configurationIndex: 4, commit: 4 })
+    // What comes behind them follows the rules again.
+    expect(() =>
+      node.receive({ ...append(4, []), entries: [changeEntry(5, 3, configurationOf())] } as PeerMessage),
+    ).toThrow(/^R1/)
   })
 
   test('without a quarantine a commit beyond the log stops the node', () => {
