@@ -120,7 +120,6 @@ class CommitLog implements CommitLogApi {
       epoch: () => this.#reader.epoch,
       forget: (from, to) => this.#reader.forget(from, to),
       run: (work) => this.#writer.run(work),
-      lastIndex: () => this.lastIndex,
       onRot: options.onRot ?? (() => {}),
     })
   }

@@ -21,7 +21,6 @@ export interface HealthParts extends ScrubbedLog {
   forget(from: Position, to: Position): void
   /** Work on the disk whose failure is final. */
   run(work: () => Promise<void>): Promise<void>
-  lastIndex(): number
   onRot(hole: LogHole): void
 }
 
@@ -61,8 +60,7 @@ export class LogHealth {
     const hole = this.#log.holes.at(first)
     if (hole === undefined || hole.fromIndex !== first) throw outOfRange(first, 'no hole begins here')
     const { segmentBytes, termRuns } = this.#log
-    const isLast = hole.toIndex === this.#log.lastIndex()
-    const plan = planRepair(hole, frames, { segmentBytes, nextTerm: isLast ? null : termRuns.termAt(hole.toIndex + 1) })
+    const plan = planRepair(hole, frames, { segmentBytes, termRuns })
     const isWritten = await this.#write(plan)
     if (!isWritten || !this.#log.holes.has(hole)) throw outOfRange(first, 'the hole changed during its repair')
     this.#healed(plan)

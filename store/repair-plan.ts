@@ -8,6 +8,7 @@ import { badFrame, checkedPeerFrame } from './frame-check.ts'
 import { type LogTail, paddingBefore, placeDefect, tailAfter } from './layout.ts'
 import type { FoundHole } from './log-scan.ts'
 import type { LogEnd } from './segment-header.ts'
+import type { TermRuns } from './term-runs.ts'
 import type { Frame, FrameHeader, Position } from './types.ts'
 import { frameTypes } from './types.ts'
 
@@ -28,19 +29,25 @@ export interface RepairPlan {
   readonly parts: readonly RepairPart[]
 }
 
-/** Throws BAD_FRAME when the frames do not fit. `nextTerm` is that of the entry behind the hole, if there is one. */
+/**
+ * Throws BAD_FRAME when the frames do not fit. Those of a branch that was never committed may fit in front of a hole;
+ * the chain behind it tells only with its last frame, `termRuns` with each one, as far as they are known.
+ */
 export function planRepair(
   hole: FoundHole,
   frames: readonly Frame[],
-  options: { readonly segmentBytes: number; readonly nextTerm: number | null },
+  options: { readonly segmentBytes: number; readonly termRuns: Pick<TermRuns, 'allows' | 'termAt'> },
 ): RepairPlan {
-  const { segmentBytes } = options
+  const { segmentBytes, termRuns } = options
+  const termMax = termRuns.termAt(hole.toIndex + 1)
   const parts: RepairPart[] = []
   let tail = hole.before
   for (const { bytes } of frames) {
     const header = checkedPeerFrame(bytes, segmentBytes)
     const { index, term } = header
-    if (index > hole.toIndex || term > (options.nextTerm ?? term)) throw badFrame(header, 'it lies behind the hole')
+    if (index > hole.toIndex || term > termMax) throw badFrame(header, 'it lies behind the hole')
+    const isOfTerm = hole.termsKnown ? term === termRuns.termAt(index) : termRuns.allows(index, term)
+    if (!isOfTerm) throw badFrame(header, 'the entry that was lost was of another term')
     const length = paddingBefore(tail.position, header.frameLength, segmentBytes)
     const place = { position: tail.position, previousChecksum: tail.checksum }
     const padding = length === 0 ? null : encodePadding(header, place, length)

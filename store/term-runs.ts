@@ -32,12 +32,18 @@ export class TermRuns {
     if (term > (this.#runs.at(-1)?.term ?? -1)) this.#runs.push({ first: index, term })
   }
 
+  /** Whether a lost entry may be of this term, by those around it. */
+  allows(index: number, term: number): boolean {
+    const next = this.#runs.find((run) => run.first > index)
+    return term >= this.termAt(index) && (next === undefined || term <= next.term)
+  }
+
   /** The true term of a lost entry; those of its hole before it are known. */
   fill(index: number, term: number): void {
+    invariant(this.allows(index, term), 'R2: terms never go back along the log')
     const at = this.#runs.findLastIndex((run) => run.first <= index)
     const next = this.#runs[at + 1]
     const before = this.#runs[at]?.term ?? this.#previousTerm
-    invariant(term >= before && (next === undefined || term <= next.term), 'R2: terms never go back along the log')
     if (at >= 0 && term === before) return
     // Terms only grow, so that all between this entry and a run of the same term are of it, too.
     const joined = next?.term === term ? 1 : 0

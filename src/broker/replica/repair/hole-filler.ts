@@ -3,8 +3,8 @@
  * which repeats it and draws the conclusions.
  *
  * Committed entries come first. The store checks the chain behind a hole only with its last frame, so the beginning
- * of a branch that was never committed may fit, and would keep the true rest out for ever: what a member does not
- * know to be committed is asked for only where it knows of nothing that is.
+ * of a branch that was never committed may fit where the terms are not known, and would keep the true rest out for
+ * ever: what a member does not know to be committed is asked for only where it knows of nothing that is.
  */
 import { type CommitLogApi, type LogHole, StoreError, splitFrames } from '../../../../store/index.ts'
 import { LedgerError } from '../../../common/errors.ts'
