@@ -15,7 +15,7 @@ import type { EventSink } from '../../events.ts'
 import type { CopySourceView } from '../catch-up/planner.ts'
 import type { Sources } from '../catch-up/sources.ts'
 import { isLost } from './damage.ts'
-import { fillHole } from './hole-filler.ts'
+import { fillHole, firstOpen } from './hole-filler.ts'
 import type { Quarantine } from './quarantine.ts'
 
 /** Pause after a round that left holes. */
@@ -136,12 +136,15 @@ export class Healer {
     const { events, logger, quarantine, term } = this.#ports
     await quarantine.mends(hole)
     const outcome = await fillHole(this.#ports, hole, views, signal)
+    // Also when only its first part is back: what is lost behind it hides no less of what was there.
+    if (firstOpen(this.#ports.log, hole) !== fromIndex) {
+      this.#hasRepaired = true
+      this.#ports.repaired()
+    }
     switch (outcome.kind) {
       case 'repaired':
-        this.#hasRepaired = true
         this.#misfits = 0
         events.emit('rot_repaired', term(), { fromIndex, toIndex })
-        this.#ports.repaired()
         return
       case 'lost':
         await quarantine.addLost(outcome.range)

@@ -89,7 +89,7 @@ async function askAll(
 }
 
 /** First entry of the hole that is still missing; a hole shrinks from its beginning. */
-function firstOpen(log: Pick<CommitLogApi, 'holes'>, { fromIndex, toIndex }: LogRange): number | null {
+export function firstOpen(log: Pick<CommitLogApi, 'holes'>, { fromIndex, toIndex }: LogRange): number | null {
   const left = log.holes.find((hole) => hole.toIndex >= fromIndex && hole.fromIndex <= toIndex)
   return left ? Math.max(left.fromIndex, fromIndex) : null
 }
