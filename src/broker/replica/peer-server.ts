@@ -98,6 +98,8 @@ function acceptPeer(sink: StreamSink<Buffer>, ports: PeerServerPorts): StreamHan
   let from: Hello | null = null
   let closed = false
   let judged: { readonly history: MembershipHistory; readonly revision: number } | null = null
+  /** Of the replica that was told of this peer. */
+  let met: MembershipHistory | null = null
   const refuse = (
     hello: Hello | null,
     reason: string,
@@ -121,6 +123,7 @@ function acceptPeer(sink: StreamSink<Buffer>, ports: PeerServerPorts): StreamHan
     if (!isStillWelcome(hello, own)) return
     cancelTimer()
     from = hello
+    met = own.history
     ports.greeted(hello)
     sink.write(encodeHelloReply({ ...ownVersions, status: null }))
   }
@@ -148,6 +151,11 @@ function acceptPeer(sink: StreamSink<Buffer>, ports: PeerServerPorts): StreamHan
         }
         const own = ports.identity()
         if ('absent' in own || !isStillWelcome(from, own)) return
+        // The replica began again behind this stream: only the Hello tells it where to send its answers.
+        if (met !== own.history) {
+          met = own.history
+          ports.greeted(from)
+        }
         const frames = frame.frames.flatMap((part) => splitFrames(part))
         ports.receive(withEntries(frame.message, frames, own), frame.wallMs, frames)
       } catch (error) {

@@ -2,11 +2,13 @@
 import { afterEach, expect, test } from 'vitest'
 import { MembershipHistory } from '../../../../src/broker/membership/history.ts'
 import { firstMembership, type PlacedMembership } from '../../../../src/broker/membership/membership.ts'
-import { checkHello, type OwnIdentity } from '../../../../src/broker/replica/peer-server.ts'
+import { checkHello, type OwnIdentity, registerPeerServer } from '../../../../src/broker/replica/peer-server.ts'
 import type { LedgerError } from '../../../../src/common/errors.ts'
 import { type FirstConfiguration, type Hello, type Member, raftMethods } from '../../../../src/rpc/methods.ts'
 import { encodePeerFrame } from '../../../../src/rpc/peer-codec.ts'
+import type { CallContext, ServerRoutes, StreamHandler } from '../../../../src/rpc/transport.ts'
 import { eventually } from '../../../support/eventually.ts'
+import { ManualClock } from '../../../support/manual-clock.ts'
 import { MemoryCluster } from '../../../support/memory-cluster.ts'
 import { group } from '../membership/support.ts'
 import { createTopic } from './support.ts'
@@ -106,6 +108,34 @@ test('R1: who came back empty is not let in for memberships that still name its 
   expect(checkHello(hello(), behind)).toMatchObject({ code: 'NOT_A_MEMBER' })
   itsLog.appended(9, group('n0', { learners: [{ ...returned, raftAddress: 'b:1', promote: true }] }))
   expect(checkHello(hello(), behind)).toBeNull()
+})
+
+test('a replica that begins again behind an open stream is told who is at its other end, once', () => {
+  let now: OwnIdentity | { readonly absent: string } = own
+  const said: string[] = []
+  const accepts: StreamHandler<Buffer, Buffer>[] = []
+  const routes = {
+    unary: () => {},
+    stream: (_: unknown, accept: StreamHandler<Buffer, Buffer>) => accepts.push(accept),
+  }
+  registerPeerServer(routes as unknown as ServerRoutes, {
+    clock: new ManualClock(),
+    identity: () => now,
+    greeted: ({ fromNode }) => said.push(`greeted ${fromNode}`),
+    refused: (_, reason) => said.push(reason),
+    receive: ({ kind }) => said.push(kind),
+  })
+  const stream = accepts[0]?.({ write: () => true, end: () => {}, cancel: () => {} }, {} as CallContext)
+  const timeoutNow = { kind: 'timeout_now', from: 'n1', to: 'n0', term: 1 } as const
+  const message = encodePeerFrame({ kind: 'message', message: timeoutNow, wallMs: 1, frames: [] })
+  stream?.onMessage(encodePeerFrame({ kind: 'hello', hello: { ...good, membershipIndex: 6 } }))
+  stream?.onMessage(message)
+  now = { absent: 'RESTARTING' }
+  stream?.onMessage(message)
+  now = knowing()
+  stream?.onMessage(message)
+  stream?.onMessage(message)
+  expect(said).toEqual(['greeted n1', 'timeout_now', 'greeted n1', 'timeout_now', 'timeout_now'])
 })
 
 test('a stream that does not begin with a true Hello is ended with WRONG_CLUSTER and an event, the broker lives', async () => {

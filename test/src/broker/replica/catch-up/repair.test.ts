@@ -104,6 +104,12 @@ test('P6: with the terms of its first entries rotten a replica begins all the sa
   expect(kindsOf('n1').filter((kind) => kind === 'log_recovered')).toHaveLength(2)
   await cluster.settled()
   await expectEqualLogs(cluster)
+  // Its peers had no reason to dial it again, and are known all the same.
+  const leader = await cluster.leader()
+  expect(cluster.broker('n1').replica?.leader()).toMatchObject({
+    node: leader,
+    address: cluster.broker(leader).address,
+  })
 })
 
 test('P6: while a hole is open the node neither votes nor leads', async () => {
