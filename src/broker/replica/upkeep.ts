@@ -121,7 +121,7 @@ export class Upkeep {
     })
     this.#healer.start()
     this.#scrubber.start()
-    void this.#goOn(recovered)
+    void this.#goOn(replica, recovered)
   }
 
   /** Its log is to be cut inside this hole. Fulfilled once that is on record: then the replica must begin again. */
@@ -187,18 +187,19 @@ export class Upkeep {
   }
 
   /** A copy that was begun before the last stop, or a state that has to come before anything can be applied. */
-  async #goOn(recovered: Recovered): Promise<void> {
+  async #goOn(replica: Replica, recovered: Recovered): Promise<void> {
     if (recovered.lostFront !== null) {
       this.#catchUp.start('whole', recovered.lostFront)
       return
     }
+    const lost = recovered.lacksState ? 0 : this.#lostBehind(recovered.store.appliedIndex)
+    if (lost > 0) lacksState(replica, lost)
     const pending = await this.#pendingCopy().catch(() => null)
     if (recovered.lacksState) {
       const reason = `the log begins at ${recovered.log.firstIndex}, the state ends before it`
       this.#catchUp.start(pending ?? 'state', reason)
       return
     }
-    const lost = this.#lostBehind(recovered.store.appliedIndex)
     if (lost > 0 && pending !== 'whole') this.#catchUp.start('state', `entry ${lost} is lost, the state ends before it`)
     else if (pending) this.#catchUp.start(pending, 'a copy was begun before')
   }
@@ -211,7 +212,9 @@ export class Upkeep {
 
   /** What nobody has cannot be applied either: a member that had applied it before has the state. */
   #onLost(replica: Replica, range: LogRange): void {
-    if (replica.appliedIndex < range.toIndex) this.#catchUp.start('state', `entry ${range.fromIndex} is lost`)
+    if (replica.appliedIndex >= range.toIndex) return
+    lacksState(replica, range.fromIndex)
+    this.#catchUp.start('state', `entry ${range.fromIndex} is lost`)
   }
 
   /** The last entry behind this one that should be in the log and that nobody has; 0 without any. */
@@ -336,4 +339,9 @@ export class Upkeep {
     const stateFrom = Math.max(firstIndex - 1, this.#lostBehind(replica.appliedIndex))
     return { lastIndex, lastTerm, agrees, committed: Math.min(replica.commitIndex, log.durableIndex), stateFrom }
   }
+}
+
+/** It applies nothing more before it begins again with a state from behind this entry: as a leader it would serve nobody. */
+function lacksState(replica: Replica, lostIndex: number): void {
+  replica.leadership.unfit('no_state', `entry ${lostIndex} is lost, the state ends before it`)
 }

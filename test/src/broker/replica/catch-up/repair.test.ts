@@ -378,6 +378,27 @@ test('P6: a state that is lost behind lost entries is copied: they can never be 
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
 })
 
+test('P2: who waits for a state from behind lost entries could serve nobody, and does not stand', async () => {
+  await group()
+  for (const node of cluster.nodes) await rot(node, 300)
+  for (const node of cluster.nodes) await cluster.stop(node)
+  await cluster.start()
+  await cluster.leader()
+  for (const node of cluster.nodes) {
+    await eventually(`${node} says so`, () => cluster.broker(node).status().lost.length === 1)
+  }
+  for (const node of cluster.nodes) await cluster.stop(node)
+  cluster.machine('n1').engine = new MemoryKeyValueEngine()
+  await cluster.start('n1')
+  await eventually('all that can be is applied', () => cluster.replica('n1').appliedIndex === 299)
+  expect(cluster.replica('n1').raftStatus()).toMatchObject({ quarantine: null, health: 'unable' })
+  for (const node of ['n0', 'n2']) await cluster.start(node)
+  expect(await cluster.leader()).not.toBe('n1')
+  await eventually('the copy is in force', () => kindsOf('n1').includes('catch_up_finished'))
+  await cluster.settled()
+  expect(cluster.replica('n1').raftStatus()).toMatchObject({ health: 'well' })
+})
+
 test('P6: the lost beginning of a log shows only once its lost state was copied, and all of it is copied then', async () => {
   await group()
   await fill(cluster.replica(await cluster.leader()), 'more', 600)
