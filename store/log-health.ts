@@ -71,7 +71,9 @@ export class LogHealth {
     for (let look = 0; look < looksMax; look++) {
       const verified = await verifyStretch(this.#log, position, until)
       if (verified === null) continue
-      return { end: verified.end, holes: verified.holes.map((hole) => this.#damaged(hole)) }
+      const holes = verified.holes.map((hole) => this.#damaged(hole))
+      for (const place of verified.behind) this.#log.positions.addPlace(place)
+      return { ...verified, holes }
     }
     return null
   }

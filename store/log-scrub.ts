@@ -9,7 +9,7 @@
 import type { LogTail } from './layout.ts'
 import type { EntryEnd, LogFiles } from './log-files.ts'
 import type { LogHoles } from './log-holes.ts'
-import { type FoundHole, scanLog } from './log-scan.ts'
+import { type FoundHole, type LogScan, scanLog } from './log-scan.ts'
 import type { KnownPlace, PositionIndex } from './position-index.ts'
 import type { TermRuns } from './term-runs.ts'
 import type { Position } from './types.ts'
@@ -38,6 +38,8 @@ export interface Verified {
   /** Everything up to here is good or known to be damaged. */
   readonly end: Position
   readonly holes: readonly FoundHole[]
+  /** The good entries that stand right behind them: nobody can walk there from before. */
+  readonly behind: readonly KnownPlace[]
 }
 
 /**
@@ -49,12 +51,13 @@ export async function verifyStretch(log: ScrubbedLog, position: Position, until:
   let stretch: Stretch | null = await stretchAround(log, position, until)
   try {
     while (stretch !== null) {
-      const { holes, rottenTail } = await scanStretch(log, stretch)
+      const { holes, rottenTail, behind } = await scanStretch(log, stretch)
       if (!isUnchanged()) return null
-      if (rottenTail === null) return { end: stretch.end.position, holes: holes.map((hole) => withTerms(log, hole)) }
+      const end = stretch.end.position
+      if (rottenTail === null) return { end, holes: holes.map((hole) => withTerms(log, hole)), behind }
       // The disk contradicts what is known here to the very end: nothing of it counts.
       if (stretch.knownEnd !== null) {
-        return { end: stretch.end.position, holes: [wholly(log, stretch.start, stretch.knownEnd, rottenTail.reason)] }
+        return { end, holes: [wholly(log, stretch.start, stretch.knownEnd, rottenTail.reason)], behind: [] }
       }
       // Its end is damaged, too: go on to a place that needs no proof from the disk.
       stretch = endAt(log, stretch.start, stretch.end.position + 1)
@@ -63,7 +66,7 @@ export async function verifyStretch(log: ScrubbedLog, position: Position, until:
     if (isUnchanged()) throw error
     return null
   }
-  return { end: position, holes: [] }
+  return { end: position, holes: [], behind: [] }
 }
 
 function wholly(log: ScrubbedLog, before: LogTail, end: LogTail, reason: string): FoundHole {
@@ -153,7 +156,10 @@ function placeFrom(log: ScrubbedLog, from: Position): KnownPlace | null {
   return behind ?? null
 }
 
-function scanStretch(log: ScrubbedLog, { start, end, knownEnd }: Stretch): ReturnType<typeof scanLog> {
+async function scanStretch(
+  log: ScrubbedLog,
+  { start, end, knownEnd }: Stretch,
+): Promise<Pick<LogScan, 'holes' | 'rottenTail'> & Pick<Verified, 'behind'>> {
   const begun = log.files.segments
     .filter((segment) => segment.end > start.position && segment.base < end.position)
     .map((segment) => {
@@ -162,10 +168,24 @@ function scanStretch(log: ScrubbedLog, { start, end, knownEnd }: Stretch): Retur
     })
   const index = end.index - 1
   const mark = { sequence: 0, position: end.position, index, term: log.termRuns.termAt(index) }
-  const nothing = (): void => {}
-  return scanLog(
+  let behind: KnownPlace[] = []
+  let isBehindHole = false
+  const { holes, rottenTail } = await scanLog(
     { origin: start, begun, prepared: [], strays: [], mark, promisedEnd: end.position, knownEnd, endUnknown: null },
     { segmentBytes: log.segmentBytes, unreadable: { count: 0 }, stopAt: end.position },
-    { entry: nothing, lost: nothing, hole: nothing, rewind: nothing },
+    {
+      entry: ({ header }) => {
+        if (isBehindHole) behind.push({ index: header.index, position: header.position })
+        isBehindHole = false
+      },
+      lost: () => {},
+      hole: () => {
+        isBehindHole = true
+      },
+      rewind: (from) => {
+        behind = behind.filter((place) => place.index < from)
+      },
+    },
   )
+  return { holes, rottenTail, behind }
 }
