@@ -163,7 +163,9 @@ async function fetchLog(source: CopySource, request: FetchLogRequest): Promise<F
     if (error.code === 'OUT_OF_RANGE') return { ...known, firstIndex: log.firstIndex, frames: Buffer.alloc(0) }
     if (error.code !== 'ROTTEN') throw failureOf(error)
     const hole = log.holes.find(({ fromIndex, toIndex }) => fromIndex <= from && from <= toIndex)
-    const { fromIndex, toIndex } = hole ?? { fromIndex: from, toIndex: from }
+    // The second look at the disk found it whole. Said to be rotten, it might be lost for the one who asks.
+    if (!hole) throw new LedgerError('SERVICE_NOT_AVAILABLE', `entry ${from} cannot be read now: ${error.message}`)
+    const { fromIndex, toIndex } = hole
     return { ...known, frames: Buffer.alloc(0), rotten: { fromIndex, toIndex } }
   }
 }
