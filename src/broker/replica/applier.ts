@@ -15,6 +15,8 @@ import type { ReplicaLimits } from '../options.ts'
 const sliceBytesMax = 1024 * 1024
 /** Reads in a row that may be repeated because the log was cut behind what they read. */
 const cutReadsMax = 1000
+/** Pause before an entry that could not be read is tried again, milliseconds. */
+const unreadableMs = 500
 /** Entries between two looks at the clock. */
 const clockEvery = 16
 
@@ -124,11 +126,20 @@ export class Applier {
         if (isRotten(error)) {
           this.#busy = false
           this.#ports.rotten(error)
+          this.#awaitReadable()
           return
         }
         this.stop()
         this.#ports.failed(error)
       })
+  }
+
+  /** What lies in a hole is waited for until it is put back. In none, it may be readable the next time. */
+  #awaitReadable(): void {
+    const { clock, log, machine } = this.#ports
+    const next = machine.appliedIndex + 1
+    if (log.holes.some(({ fromIndex, toIndex }) => fromIndex <= next && next <= toIndex)) return
+    clock.after(unreadableMs, () => this.resume(), { background: true })
   }
 
   /** Applies frames until the slice is used up; returns how many entries are left in it. */

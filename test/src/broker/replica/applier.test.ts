@@ -4,8 +4,16 @@ import { openStateMachine } from '../../../../src/broker/apply/state-machine.ts'
 import { defaultReplicaLimits } from '../../../../src/broker/options.ts'
 import { Applier } from '../../../../src/broker/replica/applier.ts'
 import { systemClock } from '../../../../src/common/clock.ts'
-import { frameTypes, MemoryDisk, MemoryKeyValueEngine, openCommitLog, openStateStore } from '../../../../store/index.ts'
+import {
+  frameTypes,
+  MemoryDisk,
+  MemoryKeyValueEngine,
+  openCommitLog,
+  openStateStore,
+  StoreError,
+} from '../../../../store/index.ts'
 import { eventually } from '../../../support/eventually.ts'
+import { ManualClock, settle } from '../../../support/manual-clock.ts'
 
 const logOptions = {
   directory: 'log',
@@ -50,5 +58,40 @@ test('a cut of uncommitted entries while committed ones are read from disk does 
   applier.applyTo(8)
   await eventually('all committed entries are applied, or it gave up', () => failures.length > 0 || applier.done)
   expect([cut, failures, machine.appliedIndex]).toEqual([true, [], 8])
+  await log.close()
+})
+
+test('what cannot be read now, and lies in no hole that a repair would fill, is read again', async () => {
+  const disk = new MemoryDisk()
+  const log = await openCommitLog(disk, logOptions)
+  for (let index = 1; index <= 3; index++)
+    log.append({ index, term: 1, type: frameTypes.noop, storeTime: 1_700_000_000_000, body: [] })
+  await log.flush()
+  const engine = new MemoryKeyValueEngine()
+  const machine = await openStateMachine(await openStateStore({ engine, disk, directory: 'state', trusted: true }))
+  const clock = new ManualClock()
+  const said: unknown[] = []
+  const applier = new Applier({
+    clock,
+    log,
+    machine,
+    limits: defaultReplicaLimits,
+    paused: false,
+    applied: () => {},
+    progressed: () => {},
+    rotten: () => said.push('rotten'),
+    failed: (error) => said.push(error),
+  })
+  const { read } = log
+  log.read = () => {
+    log.read = read
+    return Promise.reject(new StoreError('ROTTEN', 'the disk refuses to read it'))
+  }
+  applier.applyTo(3)
+  await settle()
+  expect([said, machine.appliedIndex]).toEqual([['rotten'], 0])
+  await clock.advance(1000)
+  await settle()
+  expect([said, machine.appliedIndex]).toEqual([['rotten'], 3])
   await log.close()
 })
