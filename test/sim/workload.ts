@@ -31,6 +31,20 @@ export const namesrvAddress = 'ns:9876'
 /** Sends that have less time than their neighbours in the same batch. */
 const hastyShare = 0.2
 
+/** What a client that asks for what is right is never answered with, whatever breaks. */
+const wrongCodes: ReadonlySet<string> = new Set([
+  'DATA_LOSS',
+  'SYSTEM_ERROR',
+  'INVALID_PARAMETER',
+  'INVALID_REQUEST',
+  'UNIMPLEMENTED',
+  'SEQUENCE_TOO_OLD',
+  'UNKNOWN_PRODUCER',
+  'NO_PERMISSION',
+  'WRONG_CLUSTER',
+  'FOREIGN_GROUP',
+])
+
 export class Workload {
   readonly acknowledged: Acknowledged[] = []
   /** Sends whose error said that nothing was stored. */
@@ -345,6 +359,7 @@ export class Workload {
     if (!(error instanceof LedgerError)) throw error
     const failure = toLedgerError(error)
     this.#errors.set(failure.code, (this.#errors.get(failure.code) ?? 0) + 1)
+    if (wrongCodes.has(failure.code)) this.#judge.fail(`P8: a client was told: ${failure.code} ${failure.message}`)
     return failure
   }
 
