@@ -35,7 +35,7 @@ export interface Folder {
 /** Rejects with FOREIGN_FOLDER or FOLDER_IN_USE before anything in the folder was changed. */
 export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Promise<Folder> {
   const { directory } = options
-  const records = new FolderRecords(ports.disk, directory)
+  const records = new FolderRecords(ports.disk, directory, () => reserve.give())
   const found = await records.identity()
   if (found) checkIdentity(found, options, directory)
   const marker = await records.startMarker()

@@ -4,7 +4,14 @@
  * Read by `folder.ts` at start. A voter is node id and disk id together: a wiped folder gets a new disk id and so
  * can never vote in the name of the disk that promised something (KIP-853).
  */
-import { type Disk, diskErrorCode, type JsonValue, readRecordFile, writeRecordFile } from '../../../store/index.ts'
+import {
+  type Disk,
+  diskErrorCode,
+  isForLackOfSpace,
+  type JsonValue,
+  readRecordFile,
+  writeRecordFile,
+} from '../../../store/index.ts'
 import { LedgerError } from '../../common/errors.ts'
 import type { FirstConfiguration, LogRange } from '../../rpc/methods.ts'
 import type { IncomingRecord } from './catch-up/incoming.ts'
@@ -51,10 +58,13 @@ export interface Mending {
 export class FolderRecords {
   readonly #disk: Disk
   readonly #directory: string
+  readonly #makeSpace: (() => Promise<void>) | null
 
-  constructor(disk: Disk, directory: string) {
+  /** `makeSpace` gives back what is kept for a full disk. */
+  constructor(disk: Disk, directory: string, makeSpace: (() => Promise<void>) | null = null) {
     this.#disk = disk
     this.#directory = directory
+    this.#makeSpace = makeSpace
   }
 
   identity(): Promise<Identity | null> {
@@ -107,8 +117,15 @@ export class FolderRecords {
     return this.#read<QuarantineRecord>('quarantine')
   }
 
-  saveQuarantine(record: QuarantineRecord): Promise<void> {
-    return this.#write('quarantine', record)
+  /** Rot is found whenever it is found, also when the disk is full and nobody has noticed yet: tried twice then. */
+  async saveQuarantine(record: QuarantineRecord): Promise<void> {
+    try {
+      await this.#write('quarantine', record)
+    } catch (error) {
+      if (this.#makeSpace === null || !isForLackOfSpace(error)) throw error
+      await this.#makeSpace()
+      await this.#write('quarantine', record)
+    }
   }
 
   removeQuarantine(): Promise<void> {

@@ -142,3 +142,29 @@ test('an election on full disks ends with a leader that serves reads', async () 
   await expect.poll(read, { timeout: 10_000 }).toBe('read')
   expect(cluster.failures.size).toBe(0)
 })
+
+test('P6: rot that is found on a full disk is put on record and put back, before anybody noticed that it is full', async () => {
+  const nodes = ['n0', 'n1', 'n2']
+  cluster = new MemoryCluster({
+    nodes,
+    broker: { segmentBytes, limits: { ...limits, diskFullRetryMs: 60_000, tailCacheBytes: 1 }, retention: noRetention },
+  })
+  await cluster.start()
+  const leader = await cluster.leader()
+  await createTopic(cluster.replica(leader), 't')
+  await send(leader)
+  await cluster.settled()
+  await eventually('all hold their reserve', () => nodes.every((node) => reserveOf(node) === testReserveBytes))
+  const victim = nodes.find((node) => node !== leader) ?? ''
+  const { disk } = cluster.machine(victim)
+  const { log, machine } = cluster.replica(victim)
+  await eventually('nothing is left to be written', () => machine.unwrittenCount === 0)
+  const { position } = (await log.read(2, 2, 1))[0]?.header ?? { position: 0 }
+  disk.fillUp()
+  disk.flipBit(`data/${victim}/log/${'0'.repeat(20)}`, 4096 + position + 70, 3)
+  await log.scrub(0, segmentBytes)
+  expect(log.holes).toMatchObject([{ fromIndex: 2, toIndex: 2 }])
+  await eventually('it is put back', () => cluster.failures.size > 0 || kinds(victim).includes('rot_repaired'))
+  expect(cluster.failures).toEqual(new Map())
+  await eventually('it may vote again', () => kinds(victim).includes('quarantine_ended'))
+})
