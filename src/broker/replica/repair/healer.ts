@@ -21,7 +21,7 @@ import type { Quarantine } from './quarantine.ts'
 /** Pause after a round that left holes. */
 const roundMinMs = 100
 const roundMaxMs = 5000
-/** Attempts in a row, before it is the entries beside the hole that are wrong. */
+/** Attempts in a row at one hole, before it is the entries beside it that are wrong. */
 const misfitsMax = 3
 
 export interface HealerPorts {
@@ -58,7 +58,8 @@ export class Healer {
   readonly #ports: HealerPorts
   readonly #stop = new AbortController()
   #running: Promise<void> | null = null
-  #misfits = 0
+  /** By the last entry of a hole, which stays: it shrinks from its beginning. */
+  readonly #misfits = new Map<number, number>()
   #hasRepaired = false
 
   constructor(ports: HealerPorts) {
@@ -141,9 +142,9 @@ export class Healer {
       this.#hasRepaired = true
       this.#ports.repaired()
     }
+    if (outcome.kind !== 'misfit') this.#misfits.delete(toIndex)
     switch (outcome.kind) {
       case 'repaired':
-        this.#misfits = 0
         events.emit('rot_repaired', term(), { fromIndex, toIndex })
         return
       case 'lost':
@@ -156,15 +157,15 @@ export class Healer {
         this.#onMisfit(hole, outcome.reason)
         return
       default:
-        this.#misfits = 0
         logger.info('a hole cannot be filled yet', { fromIndex, toIndex, reason: outcome.reason })
     }
   }
 
   /** Once may be a frame that was changed on its way, or a log that was cut meanwhile. */
   #onMisfit({ fromIndex, toIndex }: LogHole, reason: string): void {
-    this.#misfits++
+    const misfits = (this.#misfits.get(toIndex) ?? 0) + 1
+    this.#misfits.set(toIndex, misfits)
     this.#ports.logger.warn('what the others have does not fit into a hole', { fromIndex, toIndex, reason })
-    if (this.#misfits === misfitsMax) this.#ports.unrepairable({ fromIndex, toIndex }, reason)
+    if (misfits === misfitsMax) this.#ports.unrepairable({ fromIndex, toIndex }, reason)
   }
 }

@@ -5,10 +5,11 @@ import type { Sources } from '../../../../../src/broker/replica/catch-up/sources
 import { FolderRecords } from '../../../../../src/broker/replica/identity.ts'
 import { Healer } from '../../../../../src/broker/replica/repair/healer.ts'
 import { Quarantine } from '../../../../../src/broker/replica/repair/quarantine.ts'
+import { LedgerError } from '../../../../../src/common/errors.ts'
 import { silentLogger } from '../../../../../src/common/logger.ts'
 import type { FetchLogReply } from '../../../../../src/rpc/methods.ts'
 import { type CommitLogApi, frameTypes, MemoryDisk, openCommitLog } from '../../../../../store/index.ts'
-import { ManualClock } from '../../../../support/manual-clock.ts'
+import { ManualClock, settle } from '../../../../support/manual-clock.ts'
 
 const options = {
   directory: 'log',
@@ -20,8 +21,8 @@ const options = {
   blockCacheBytes: 64 * 1024,
 }
 
-/** Entries of these terms, of which some are rotten. */
-async function logOf(terms: readonly number[], rotten: readonly number[]): Promise<CommitLogApi> {
+/** Entries of these terms, of which some are rotten: at this byte of their frame, by default in the header. */
+async function logOf(terms: readonly number[], rotten: readonly number[], byte = 33): Promise<CommitLogApi> {
   const disk = new MemoryDisk()
   const log = await openCommitLog(disk, options)
   const frames = terms.map((term, at) =>
@@ -29,7 +30,7 @@ async function logOf(terms: readonly number[], rotten: readonly number[]): Promi
   )
   await log.close()
   for (const index of rotten)
-    disk.flipBit(`log/${'0'.repeat(20)}`, 4096 + (frames[index - 1]?.header.position ?? 0) + 33, 2)
+    disk.flipBit(`log/${'0'.repeat(20)}`, 4096 + (frames[index - 1]?.header.position ?? 0) + byte, 2)
   return openCommitLog(disk, options)
 }
 
@@ -63,37 +64,54 @@ function sourcesOf(log: CommitLogApi): Sources {
   return sources as Sources
 }
 
-/** What came of healing `own`, whose memory of terms and memberships has gaps. */
-async function heal(own: CommitLogApi, peer: CommitLogApi): Promise<readonly string[]> {
+interface Healing {
+  readonly healer: Healer
+  readonly clock: ManualClock
+  /** What the healer concluded so far. */
+  readonly said: string[]
+  readonly ended: Promise<void>
+}
+
+/** Heals `own`, whose memory of terms and memberships has gaps. */
+async function begin(own: CommitLogApi, sources: Sources): Promise<Healing> {
   const disk = new MemoryDisk()
   await disk.makeDirectory('data')
   const record = { pending: true, untilLeaderReached: false, reason: 'rot', lost: [] }
   const said: string[] = []
-  const ended = new Promise<void>((resolve) => {
-    const end = (what: string) => () => {
-      said.push(what)
-      resolve()
-    }
-    const healer = new Healer({
-      clock: new ManualClock(),
-      logger: silentLogger,
-      events: { emit: () => {} },
-      log: own,
-      sources: sourcesOf(peer),
-      quarantine: new Quarantine(new FolderRecords(disk, 'data'), record),
-      isBeyondRepair: false,
-      term: () => 1,
-      appliedIndex: () => 0,
-      quarantined: () => {},
-      healed: end('healed'),
-      beginAgain: end('beginAgain'),
-      repaired: () => said.push('repaired'),
-      lost: ({ fromIndex, toIndex }) => said.push(`lost ${fromIndex}-${toIndex}`),
-      unrepairable: () => said.push('unrepairable'),
-      failed: end('failed'),
-    })
-    healer.start()
+  const clock = new ManualClock()
+  let resolve = (): void => {}
+  const ended = new Promise<void>((done) => {
+    resolve = done
   })
+  const end = (what: string) => () => {
+    said.push(what)
+    resolve()
+  }
+  const healer = new Healer({
+    clock,
+    logger: silentLogger,
+    events: { emit: () => {} },
+    log: own,
+    sources,
+    quarantine: new Quarantine(new FolderRecords(disk, 'data'), record),
+    isBeyondRepair: false,
+    term: () => 1,
+    appliedIndex: () => 0,
+    quarantined: () => {},
+    healed: end('healed'),
+    beginAgain: end('beginAgain'),
+    repaired: () => said.push('repaired'),
+    lost: ({ fromIndex, toIndex }) => said.push(`lost ${fromIndex}-${toIndex}`),
+    unrepairable: ({ fromIndex, toIndex }) => said.push(`unrepairable ${fromIndex}-${toIndex}`),
+    failed: end('failed'),
+  })
+  healer.start()
+  return { healer, clock, said, ended }
+}
+
+/** What came of it. */
+async function heal(own: CommitLogApi, peer: CommitLogApi): Promise<readonly string[]> {
+  const { said, ended } = await begin(own, sourcesOf(peer))
   await ended
   return said
 }
@@ -115,4 +133,35 @@ test('P6: also when only the first part of it is back, and the rest is lost', as
 test('P6: nothing is read anew when nothing came back', async () => {
   const own = await logOf(terms, [3, 4, 5])
   expect(await heal(own, await logOf(terms, [3]))).toEqual(['lost 3-5', 'healed'])
+})
+
+const bodyAt = 70
+
+/** A member that has trimmed the entries before this one, and gives nothing of what it has. */
+function silentSources(log: CommitLogApi, firstIndex: number): Sources {
+  const sources = sourcesOf(log)
+  return {
+    ...sources,
+    describe: async (signal: AbortSignal) => (await sources.describe(signal)).map((view) => ({ ...view, firstIndex })),
+    fetchLog: () => Promise.reject(new LedgerError('UNAVAILABLE', 'silent')),
+  } as unknown as Sources
+}
+
+test('many holes that do not fit at the first attempt are no reason for a copy', async () => {
+  const own = await logOf([1, 1, 1, 1, 1, 1, 1, 1], [2, 4, 6], bodyAt)
+  expect(own.holes).toHaveLength(3)
+  const { healer, clock, said } = await begin(own, silentSources(own, 9))
+  await settle()
+  expect(said).toEqual([])
+  await clock.advance(1000)
+  expect(said).toEqual(['unrepairable 2-2', 'unrepairable 4-4', 'unrepairable 6-6'])
+  await healer.close()
+})
+
+test('a hole that cannot be filled now does not hide that another one never will be', async () => {
+  const own = await logOf([1, 1, 1, 1, 1, 1, 1, 1], [2, 6], bodyAt)
+  const { healer, clock, said } = await begin(own, silentSources(own, 4))
+  await clock.advance(1000)
+  expect(said).toEqual(['unrepairable 2-2'])
+  await healer.close()
 })
