@@ -424,6 +424,8 @@ class BrokerNode implements Broker {
     for (const handlers of this.#handlers) handlers.close()
     const graceMs = this.#hurry.signal.aborted ? 0 : closeGraceMs
     await Promise.all([this.#clientServer?.close(graceMs), this.#servers?.raft.close(graceMs)])
+    // A node that was brought in and gets no answer from its group would ask on.
+    this.#lifecycle?.stop()
     await this.joined
     await this.#outside
     if (await this.#closeStorage()) await this.#markClean()

@@ -48,6 +48,7 @@ export class ReplicaLifecycle {
   #replica: Replica | null = null
   #damage: string | null = null
   #began = false
+  #stopping = false
   #closed = false
   #failed = false
   #last: Promise<unknown> = Promise.resolve()
@@ -130,6 +131,12 @@ export class ReplicaLifecycle {
     })
   }
 
+  /** `close` is about to come: no replica begins any more, and a start that asks the group what there is to copy ends. */
+  stop(): void {
+    this.#stopping = true
+    this.#upkeep.stop()
+  }
+
   /** Ends the replica for good. True when everything on disk is complete, so that the next start may trust it. */
   async close(): Promise<boolean> {
     this.#closed = true
@@ -194,7 +201,7 @@ export class ReplicaLifecycle {
       await this.#letGo()
       return
     }
-    if (!this.#closed) this.#run(recovered)
+    if (!this.#closed && !this.#stopping) this.#run(recovered)
   }
 
   #run(recovered: Recovered): void {

@@ -153,9 +153,14 @@ export class Upkeep {
     this.#repairSources = null
   }
 
+  /** Asks nobody any more what there is to copy. */
+  stop(): void {
+    this.#stop.abort(new LedgerError('CLOSED', 'the broker stops'))
+  }
+
   /** Stops copying, for good. */
   async close(): Promise<void> {
-    this.#stop.abort(new LedgerError('CLOSED', 'the broker stops'))
+    this.stop()
     await this.#catchUp.close()
     this.#copySources.close()
   }

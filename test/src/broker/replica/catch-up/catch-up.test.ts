@@ -200,6 +200,25 @@ test('P7: a wiped learner copies the log before it begins, then gets its vote', 
   expect(cluster.replica('n3').log.firstIndex).toBe(1)
 })
 
+test('a newcomer that still asks what there is to copy when its whole group is gone stops at once', async () => {
+  cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes, limits: { copyFirstBytes: 50_000 } } })
+  await cluster.start()
+  await cluster.leader()
+  cluster.addMachine('n3')
+  const broker = await cluster.startWith('n3', cluster.joining('n3'))
+  const { disk } = cluster.machine('n3')
+  const isBroughtIn = (): boolean => disk.paths().includes('data/n3/configuration')
+  void change(cluster, 'add', 'n3').catch(() => {})
+  while (!isBroughtIn()) await new Promise((resolve) => setImmediate(resolve))
+  for (const node of ['n0', 'n1', 'n2']) cluster.kill(node)
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  expect(broker.status().catchUp).toBeUndefined()
+  expect(broker.replica).toBeNull()
+  const startMs = performance.now()
+  await broker.close()
+  expect(performance.now() - startMs).toBeLessThan(1500)
+})
+
 test('a newcomer that has no space for the state says so, keeps the copied log, and goes on when there is space', async () => {
   const limits = { ...slow, copyFirstBytes: 50_000, catchUpBytesPerSecond: 600_000 }
   cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes, limits } })
