@@ -67,12 +67,14 @@ export class BulkLane {
   async #readAndWrite(message: Append): Promise<void> {
     this.#reading = true
     let frames: readonly Frame[] | null = null
+    const { prevIndex, entries } = message
     try {
       frames = await readFrames(this.#ports.log, message)
     } catch (error) {
       // Cut by retention or truncation meanwhile, or rotten here: the peer must get it another way.
-      this.#ports.logger.warn('entries for a peer could not be read', { error, from: message.prevIndex + 1 })
-      this.#ports.unreadable({ fromIndex: message.prevIndex + 1, toIndex: message.prevIndex + message.entries.length })
+      this.#ports.logger.warn('entries for a peer could not be read', { error, from: prevIndex + 1 })
+      const fromIndex = guesses(this.#ports.log, message) ? prevIndex : prevIndex + 1
+      this.#ports.unreadable({ fromIndex, toIndex: prevIndex + entries.length })
     }
     this.#reading = false
     // The lane may have been dropped while the disk was read.
@@ -97,8 +99,19 @@ function bytesOf(message: Append): number {
   return message.entries.reduce((sum, entry) => sum + entry.bytes, 0)
 }
 
-/** All frames of the message, undefined when one of them is not in memory. */
+/**
+ * True when the message follows an entry that is lost here, of a term that nobody here knows. A peer that has it would
+ * take the guess for a contradiction of what it knows to be committed (R6).
+ */
+function guesses(log: CommitLogApi, { prevIndex }: Append): boolean {
+  return log.holes.some(
+    ({ fromIndex, toIndex, termsKnown }) => !termsKnown && fromIndex <= prevIndex && prevIndex <= toIndex,
+  )
+}
+
+/** All frames of the message, undefined when one of them is not in memory, or when it must not be sent as it is. */
 function cachedFrames(log: CommitLogApi, message: Append): readonly Frame[] | undefined {
+  if (guesses(log, message)) return undefined
   const wanted = message.entries.length
   const bytesMax = Math.max(1, bytesOf(message))
   const found: Frame[] = []
@@ -110,6 +123,7 @@ function cachedFrames(log: CommitLogApi, message: Append): readonly Frame[] | un
 }
 
 async function readFrames(log: CommitLogApi, message: Append): Promise<readonly Frame[]> {
+  if (guesses(log, message)) throw new RangeError(`nobody here knows the term of entry ${message.prevIndex}`)
   const wanted = message.entries.length
   const bytesMax = Math.max(1, bytesOf(message))
   const found: Frame[] = []

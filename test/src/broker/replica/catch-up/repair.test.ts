@@ -361,6 +361,49 @@ test('P6: what two have rotten and the third never had is lost, and the third ge
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
 })
 
+test('R6: a leader that lost terms for good does not guess them to a member that knows them', async () => {
+  cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes } })
+  await cluster.start()
+  const first = await cluster.leader()
+  await fill(cluster.replica(first), 'before', 30)
+  await cluster.settled()
+  const from = cluster.replica(first).log.lastIndex
+  cluster.kill(first)
+  const next = await cluster.leader(cluster.nodes.filter((node) => node !== first))
+  await fill(cluster.replica(next), 'in another term', 10)
+  await cluster.start(first)
+  const to = await cluster.settled()
+  const behind = cluster.nodes.find((node) => node !== next) as string
+  const rest = cluster.nodes.filter((node) => node !== behind)
+  await cluster.stop(behind)
+  await fill(cluster.replica(await cluster.leader(rest)), 'without', 400)
+  await cluster.settled(rest)
+  for (const node of rest) {
+    for (const index of [from, to]) {
+      const { path, at } = await placeOf(node, index)
+      cluster.machine(node).disk.flipBit(path, at + 33, 2)
+    }
+  }
+  for (const node of rest) await cluster.stop(node)
+  await cluster.start(behind)
+  await rot(behind, from)
+  cluster.kill(behind)
+  await cluster.start()
+  for (const node of rest)
+    await eventually(`${node} says so`, () => cluster.broker(node).status().lost.length === 1, {
+      state: () => [cluster.failures, cluster.state(), cluster.broker(node).status().holes],
+    })
+  expect(cluster.broker(next).status().lost).toEqual([{ fromIndex: from, toIndex: to }])
+  await eventually(
+    'the copy is in force',
+    () => cluster.failures.size > 0 || kindsOf(behind).includes('catch_up_finished'),
+    { timeoutMs: 20_000, state: () => cluster.state() },
+  )
+  expect(cluster.failures).toEqual(new Map())
+  await cluster.settled()
+  expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
+})
+
 test('P6: a state that is lost behind lost entries is copied: they can never be applied again', async () => {
   await group()
   for (const node of cluster.nodes) await rot(node, 300)
