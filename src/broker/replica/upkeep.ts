@@ -11,7 +11,7 @@ import type { Hello, LogRange, Member } from '../../rpc/methods.ts'
 import { limitsOf } from '../options.ts'
 import { Scrubber } from '../scrubber.ts'
 import { CatchUp, type CatchUpKind, type OwnState } from './catch-up/catch-up.ts'
-import { findMembers } from './catch-up/find-members.ts'
+import { type FoundMembers, findMembers } from './catch-up/find-members.ts'
 import { isPending } from './catch-up/incoming.ts'
 import { agreesAt } from './catch-up/own-log.ts'
 import type { CopySourceView } from './catch-up/planner.ts'
@@ -55,7 +55,7 @@ export class Upkeep {
 
   constructor(parts: UpkeepParts) {
     this.#parts = parts
-    this.#copySources = this.#makeSources()
+    this.#copySources = this.#makeSources(() => parts.replica()?.members.others ?? this.#found)
     this.#catchUp = this.#makeCatchUp()
   }
 
@@ -92,7 +92,8 @@ export class Upkeep {
     const limits = limitsOf(options)
     const quarantine = new Quarantine(folder.records, recovered.quarantine)
     this.#quarantine = quarantine
-    this.#repairSources = this.#makeSources()
+    let told: FoundMembers | null = null
+    this.#repairSources = this.#makeSources(() => withTold(replica, told))
     this.#healer = new Healer({
       clock,
       logger,
@@ -104,6 +105,11 @@ export class Upkeep {
       term: () => replica.term,
       appliedIndex: () => replica.appliedIndex,
       quarantined: () => replica.quarantine(),
+      findMembers: async (signal) => {
+        if (!recovered.isBlind) return
+        const addresses = withTold(replica, told).map(({ raftAddress }) => raftAddress)
+        told = (await this.#askMembers(addresses, signal)) ?? told
+      },
       healed: () => replica.healed(),
       beginAgain: recovered.isBlind ? () => void this.#parts.beginAgain().catch(failed) : null,
       repaired: () => replica.resumeApply(),
@@ -263,27 +269,26 @@ export class Upkeep {
   }
 
   async #findMembers(): Promise<void> {
-    const { ports, logger, folder, options, configuration } = this.#parts
+    const { options, configuration } = this.#parts
     const given = [...options.members, ...configuration.members].filter(({ node }) => node !== options.node)
     const addresses = [...(options.join ?? []), ...given.map(({ raftAddress }) => raftAddress)]
-    const parts = {
-      transport: ports.transport,
-      logger,
-      identity: folder.identity,
-      addresses,
-      signal: this.#stop.signal,
-    }
-    const found = await findMembers(parts).catch(() => [])
-    if (found.length > 0) this.#found = found
+    const found = await this.#askMembers(addresses, this.#stop.signal)
+    if (found && found.members.length > 0) this.#found = found.members
   }
 
-  #makeSources(): Sources {
+  #askMembers(addresses: readonly string[], signal: AbortSignal): Promise<FoundMembers | null> {
+    const { ports, logger, folder } = this.#parts
+    const parts = { transport: ports.transport, logger, identity: folder.identity, addresses, signal }
+    return findMembers(parts).catch(() => null)
+  }
+
+  #makeSources(members: () => readonly Member[]): Sources {
     const { clock, transport } = this.#parts.ports
     return new Sources({
       clock,
       transport,
       bytesMax: limitsOf(this.#parts.options).copyBytesMax,
-      members: () => this.#parts.replica()?.members.others ?? this.#found,
+      members,
       hello: (to) => this.#parts.replica()?.members.hello(to) ?? this.#ownHello(to),
     })
   }
@@ -344,6 +349,13 @@ export class Upkeep {
     const stateFrom = Math.max(firstIndex - 1, this.#lostBehind(replica.appliedIndex))
     return { lastIndex, lastTerm, agrees, committed: Math.min(replica.commitIndex, log.durableIndex), stateFrom }
   }
+}
+
+/** With those whom only a newer membership names than the replica has, as a member told. */
+function withTold(replica: Replica, told: FoundMembers | null): readonly Member[] {
+  const { others } = replica.members
+  if (!told || told.index <= replica.history.newest.index) return others
+  return [...others, ...told.members.filter(({ node }) => others.every((other) => other.node !== node))]
 }
 
 /** It applies nothing more before it begins again with a state from behind this entry: as a leader it would serve nobody. */

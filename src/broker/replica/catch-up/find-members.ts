@@ -1,6 +1,6 @@
 /**
- * Asks around who belongs to the group now, for a node that has no log to read it from. Called by `upkeep.ts` before
- * such a node copies its first log.
+ * Asks around who belongs to the group now, for a node that has no log to read it from, or one that hides it. Called by
+ * `upkeep.ts` before such a node copies its first log, or takes what it misses for lost.
  */
 import { LedgerError } from '../../../common/errors.ts'
 import type { Logger } from '../../../common/logger.ts'
@@ -19,16 +19,22 @@ export interface FindMembersParts {
   readonly signal: AbortSignal
 }
 
-/** The other members by the newest membership that anybody told, empty when nobody did. */
-export async function findMembers(parts: FindMembersParts): Promise<readonly Member[]> {
+export interface FoundMembers {
+  /** Of their membership; 0 for the first one. */
+  readonly index: number
+  readonly members: readonly Member[]
+}
+
+/** The other members by the newest membership that anybody told, null when nobody did. */
+export async function findMembers(parts: FindMembersParts): Promise<FoundMembers | null> {
   const replies = await Promise.all([...new Set(parts.addresses)].map((address) => ask(address, parts)))
   parts.signal.throwIfAborted()
   const newest = replies.reduce((a, b) => (!a || (b && b.index > a.index) ? b : a), null)
-  if (!newest) return []
+  if (!newest) return null
   const all = [...newest.outgoing, ...newest.learners, ...newest.voters]
   const byNode = new Map(all.map(({ node, disk, raftAddress }) => [node, { node, disk, raftAddress }]))
   byNode.delete(parts.identity.node)
-  return [...byNode.values()]
+  return { index: newest.index, members: [...byNode.values()] }
 }
 
 async function ask(

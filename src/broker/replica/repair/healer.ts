@@ -37,6 +37,11 @@ export interface HealerPorts {
   appliedIndex(): number
   /** The core must know: no vote, no leadership. */
   quarantined(): void
+  /**
+   * Before each round, for a log that may hide a membership: asks who else is a member, so that nothing is taken for
+   * lost that a member has whom nobody here knows. They are among the sources from then on.
+   */
+  findMembers(signal: AbortSignal): Promise<void>
   /** Nothing is left that could be filled. */
   healed(): void
   /**
@@ -115,6 +120,7 @@ export class Healer {
     let pauseMs = roundMinMs
     while (this.#open().length > 0) {
       const before = this.#open().length
+      await this.#ports.findMembers(signal)
       const views = await this.#ports.sources.describe(signal)
       for (const hole of this.#open()) await this.#healOne(hole, views, signal)
       signal.throwIfAborted()

@@ -361,6 +361,33 @@ test('P6: what two have rotten and the third never had is lost, and the third ge
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
 })
 
+test('P6: who does not know of a member, because its log hides it, takes nothing for lost before that one was asked', async () => {
+  cluster = new MemoryCluster({ nodes: ['n0', 'n1'] })
+  await cluster.start()
+  await fill(cluster.replica(await cluster.leader()), 'before', 20)
+  const from = (await cluster.settled()) + 1
+  cluster.addMachine('n2')
+  await cluster.startWith('n2', cluster.joining('n2'))
+  await change(cluster, 'add', 'n2')
+  await voters(cluster, 'n0', 'n1', 'n2')
+  const to = await cluster.settled()
+  await fill(cluster.replica(await cluster.leader()), 'after', 20)
+  await cluster.settled()
+  for (const node of ['n0', 'n1']) for (let index = from; index <= to; index++) await rot(node, index)
+  for (const node of cluster.nodes) await cluster.stop(node)
+  cluster.machine('n1').engine = new MemoryKeyValueEngine()
+  await cluster.start('n0', 'n1')
+  await eventually('n1 knows what is rotten', () => cluster.broker('n1').status().holes.length > 0)
+  await new Promise((resolve) => setTimeout(resolve, 1000))
+  expect(kindsOf('n1')).not.toContain('data_loss')
+  await cluster.startWith('n2', cluster.joining('n2'))
+  for (const node of ['n0', 'n1']) await healthy(node)
+  expect(kindsOf('n1')).not.toContain('data_loss')
+  await cluster.leader()
+  await cluster.settled()
+  await expectEqualLogs(cluster)
+})
+
 test('R6: a leader that lost terms for good does not guess them to a member that knows them', async () => {
   cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes } })
   await cluster.start()

@@ -98,6 +98,7 @@ async function begin(own: CommitLogApi, sources: Sources): Promise<Healing> {
     term: () => 1,
     appliedIndex: () => 0,
     quarantined: () => {},
+    findMembers: async () => {},
     healed: end('healed'),
     beginAgain: end('beginAgain'),
     repaired: () => said.push('repaired'),
