@@ -96,9 +96,13 @@ function planState(log: NonNullable<CopyProgress['log']>, sources: readonly Copy
   return { kind: 'wait', reason: `no replica that can be reached has a state of ${log.origin.index} or later` }
 }
 
-/** A state alone, of this index or later, for a log that is whole behind it. */
+/**
+ * A state alone, of this index or later, for a log that is whole behind it. Best from a member that has trimmed its own
+ * log as far: its state says so. One that does not would make the front of a trimmed log look lost.
+ */
 export function planStateOnly(stateFrom: number, sources: readonly CopySourceView[]): CopyStep {
-  const able = sources.find(({ appliedIndex }) => appliedIndex > 0 && appliedIndex >= stateFrom)
+  const all = sources.filter(({ appliedIndex }) => appliedIndex > 0 && appliedIndex >= stateFrom)
+  const able = all.find(({ firstIndex }) => firstIndex > stateFrom) ?? all[0]
   if (able) return { kind: 'state', node: able.node }
   return { kind: 'wait', reason: `no replica that can be reached has a state of ${stateFrom} or later` }
 }

@@ -185,6 +185,30 @@ test('a state store that was lost beside a trimmed log is copied, and the log st
   expect(names).toEqual(expect.arrayContaining(['log', 'state.1']))
 })
 
+test('a lost state comes from a member that knows of the trim: without it the trimmed log would seem to lack its front', async () => {
+  const limits = { stateWriteDelayMs: 5 }
+  cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes, limits } })
+  await cluster.start()
+  const leader = await cluster.leader()
+  const [behind, victim] = cluster.nodes.filter((node) => node !== leader) as [string, string]
+  await fill(cluster.replica(leader), 'before', 900)
+  await cluster.settled()
+  await cluster.stop(behind)
+  await cluster.startWith(behind, { limits: { stateWriteDelayMs: 60_000 } })
+  await cluster.settled()
+  await trim(cluster, victim, 600)
+  await trim(cluster, leader, 600)
+  await cluster.settled()
+  expect(cluster.replica(behind).log.firstIndex).toBe(1)
+  await cluster.stop(victim)
+  cluster.machine(victim).engine = new MemoryKeyValueEngine()
+  await cluster.start(victim)
+  await caughtUp(victim)
+  expect(kindsOf(victim)).not.toContain('quarantine_started')
+  expect(cluster.broker(victim).status().quarantine).toBe('')
+  expect(kindsOf(victim).filter((kind) => kind === 'catch_up_started')).toHaveLength(1)
+})
+
 test('P7: a wiped learner copies the log before it begins, then gets its vote', async () => {
   cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes, limits: { copyFirstBytes: 50_000 } } })
   await cluster.start()

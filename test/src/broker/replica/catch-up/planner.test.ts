@@ -92,6 +92,12 @@ describe('the state', () => {
     expect(planStateOnly(100, [view('a', { appliedIndex: 99 }), view('b')])).toEqual({ kind: 'state', node: 'b' })
     expect(planStateOnly(191, [view('a')])).toMatchObject({ kind: 'wait' })
   })
+
+  test('a state alone comes from a member that has trimmed its log as far, if there is one', () => {
+    const late = view('late', { firstIndex: 1 })
+    expect(planStateOnly(50, [late, view('trimmed')])).toEqual({ kind: 'state', node: 'trimmed' })
+    expect(planStateOnly(50, [late])).toEqual({ kind: 'state', node: 'late' })
+  })
 })
 
 describe('putting it in force', () => {
