@@ -43,13 +43,7 @@ export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Pr
   const trusted = marker !== null && (marker.clean || (bootId !== null && marker.bootId === bootId))
   await makeDurably(ports.disk, directory)
   const reserve = await SpaceReserve.open(ports.disk, `${directory}/reserve`, limitsOf(options).reserveBytes)
-  const open = (): Promise<InForce> => openInForce(records, { directory, trusted, reserve }, ports)
-  const { generations, store } = await open().catch(async (error: unknown) => {
-    if (!(error instanceof StoreError) || error.code !== 'DISK_FULL') throw error
-    // The lock was had, so the reserve is nobody else's.
-    await reserve.give()
-    return open()
-  })
+  const { generations, store } = await openInForce(records, { directory, trusted, reserve }, ports)
   try {
     await reserve.giveIfTight()
     await removeOthers(ports, directory, await inUse(records, generations))
@@ -72,8 +66,11 @@ export async function openFolder(options: BrokerOptions, ports: BrokerPorts): Pr
   }
 }
 
-/** Opens the state store of one generation, whose database is also the lock of the folder. */
-export function openState(
+/**
+ * Opens the state store of one generation, whose database is also the lock of the folder. A database that finds no
+ * space to open is opened once more when the reserve was given back.
+ */
+export async function openState(
   at: {
     readonly directory: string
     readonly generation: number
@@ -82,14 +79,23 @@ export function openState(
   },
   ports: BrokerPorts,
 ): Promise<StateStoreApi> {
-  return openStateStore({
-    makeSpace: () => at.reserve.give(),
-    engine: ports.engine,
-    disk: ports.disk,
-    directory: stateDirectory(at.directory, at.generation),
-    trusted: at.trusted,
-    schema: stateFormatVersion,
-  })
+  const open = (): Promise<StateStoreApi> =>
+    openStateStore({
+      makeSpace: () => at.reserve.give(),
+      engine: ports.engine,
+      disk: ports.disk,
+      directory: stateDirectory(at.directory, at.generation),
+      trusted: at.trusted,
+      schema: stateFormatVersion,
+    })
+  try {
+    return await open()
+  } catch (error) {
+    if (!(error instanceof StoreError) || error.code !== 'DISK_FULL') throw error
+    // The lock was had, so the reserve is nobody else's.
+    await at.reserve.give()
+    return open()
+  }
 }
 
 /** What is in force, and the copy that is under way. */

@@ -95,8 +95,9 @@ export class FolderRecords {
     return (await this.#read<Generations>('generation')) ?? firstGenerations
   }
 
+  /** The replica has ended for it: what cannot be put in force now ends the process. */
   saveGenerations(generations: Generations): Promise<void> {
-    return this.#write('generation', generations)
+    return this.#writeOnReserve('generation', generations)
   }
 
   /** The copy under way, null when there is none. */
@@ -117,15 +118,9 @@ export class FolderRecords {
     return this.#read<QuarantineRecord>('quarantine')
   }
 
-  /** Rot is found whenever it is found, also when the disk is full and nobody has noticed yet: tried twice then. */
-  async saveQuarantine(record: QuarantineRecord): Promise<void> {
-    try {
-      await this.#write('quarantine', record)
-    } catch (error) {
-      if (this.#makeSpace === null || !isForLackOfSpace(error)) throw error
-      await this.#makeSpace()
-      await this.#write('quarantine', record)
-    }
+  /** Rot is found whenever it is found, also when the disk is full and nobody has noticed yet. */
+  saveQuarantine(record: QuarantineRecord): Promise<void> {
+    return this.#writeOnReserve('quarantine', record)
   }
 
   removeQuarantine(): Promise<void> {
@@ -144,6 +139,17 @@ export class FolderRecords {
   async #read<Value>(name: string): Promise<Value | null> {
     // The record's checksum vouches for the bytes, the writers above for their shape.
     return (await readRecordFile(this.#disk, this.#path(name))) as Value | null
+  }
+
+  /** What finds no space is written once more, as a whole, when the reserve was given back. */
+  async #writeOnReserve(name: string, value: object): Promise<void> {
+    try {
+      await this.#write(name, value)
+    } catch (error) {
+      if (this.#makeSpace === null || !isForLackOfSpace(error)) throw error
+      await this.#makeSpace()
+      await this.#write(name, value)
+    }
   }
 
   #write(name: string, value: object): Promise<void> {

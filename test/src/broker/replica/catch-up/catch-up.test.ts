@@ -209,6 +209,30 @@ test('a lost state comes from a member that knows of the trim: without it the tr
   expect(kindsOf(victim).filter((kind) => kind === 'catch_up_started')).toHaveLength(1)
 })
 
+for (const [what, path] of [
+  ['its state is opened', 'hard-state'],
+  ['it is put on record', 'generation.tmp'],
+] as const) {
+  test(`a disk that fills up when a copy is whole, before ${what}, stops nobody while there is a reserve`, async () => {
+    await leftBehind()
+    const { disk } = cluster.machine('n2')
+    await cluster.start('n2')
+    const isInstalling = (): boolean => cluster.broker('n2').status().catchUp?.phase === 'install'
+    let isFull = false
+    disk.schedule = async (_, name) => {
+      if (isFull || !name.endsWith(path) || !isInstalling()) return
+      isFull = true
+      disk.fillUp()
+    }
+    await eventually('it fills up', () => isFull)
+    await eventually('the copy is in force', () => {
+      return cluster.failures.size > 0 || kindsOf('n2').includes('catch_up_finished')
+    })
+    expect(cluster.failures).toEqual(new Map())
+    expect(cluster.replica('n2').log.firstIndex).toBeGreaterThan(1)
+  })
+}
+
 test('P7: a wiped learner copies the log before it begins, then gets its vote', async () => {
   cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes, limits: { copyFirstBytes: 50_000 } } })
   await cluster.start()
