@@ -11,6 +11,12 @@ import type { Logger } from '../../common/logger.ts'
 import type { LogRange } from '../../rpc/methods.ts'
 import type { PeerLink } from './peer-link.ts'
 
+/**
+ * So much of an append leaves in one message, and what is behind it in the next. Only entries whose size the core does
+ * not know (`raft/README.md`) come to more: sixteen of them may be larger than any message that a peer takes.
+ */
+const pieceBytesMax = 4 * 1024 * 1024
+
 export interface BulkLanePorts {
   readonly link: PeerLink
   readonly log: CommitLogApi
@@ -85,12 +91,18 @@ export class BulkLane {
     this.flush()
   }
 
+  /** `frames` are those of the first entries, or of all. */
   #write(message: Append, frames: readonly Frame[]): void {
     this.#queue.shift()
     this.#bytes -= bytesOf(message)
+    const { piece, rest } = split(message, frames.length)
     // A truncation may have replaced entries since the core made the message: then nobody waits for it any more.
-    if (!matches(message, frames)) return
-    if (this.#ports.link.write(this.#ports.encode(message, frames))) this.#reported = false
+    if (!matches(piece, frames)) return
+    if (rest) {
+      this.#queue.unshift(rest)
+      this.#bytes += bytesOf(rest)
+    }
+    if (this.#ports.link.write(this.#ports.encode(piece, frames))) this.#reported = false
     else this.drop()
   }
 }
@@ -109,13 +121,25 @@ function guesses(log: CommitLogApi, { prevIndex }: Append): boolean {
   )
 }
 
-/** All frames of the message, undefined when one of them is not in memory, or when it must not be sent as it is. */
+/** The first `count` entries, and an append of those behind them, null when there are none. */
+function split(message: Append, count: number): { readonly piece: Append; readonly rest: Append | null } {
+  const { entries } = message
+  const last = entries[count - 1]
+  if (!last || count >= entries.length) return { piece: message, rest: null }
+  const rest = { ...message, prevIndex: last.index, prevTerm: last.term, entries: entries.slice(count) }
+  return { piece: { ...message, entries: entries.slice(0, count) }, rest }
+}
+
+/**
+ * The first frames of the message, as many as leave at once; undefined when one of them is not in memory, or when it
+ * must not be sent as it is.
+ */
 function cachedFrames(log: CommitLogApi, message: Append): readonly Frame[] | undefined {
   if (guesses(log, message)) return undefined
   const wanted = message.entries.length
   const bytesMax = Math.max(1, bytesOf(message))
   const found: Frame[] = []
-  while (found.length < wanted) {
+  while (!isPiece(found, wanted)) {
     const more = log.cached(message.prevIndex + 1 + found.length, bytesMax)
     if (!more || !take(found, more, wanted)) return undefined
   }
@@ -127,11 +151,15 @@ async function readFrames(log: CommitLogApi, message: Append): Promise<readonly 
   const wanted = message.entries.length
   const bytesMax = Math.max(1, bytesOf(message))
   const found: Frame[] = []
-  while (found.length < wanted) {
+  while (!isPiece(found, wanted)) {
     const more = await log.read(message.prevIndex + 1 + found.length, message.prevIndex + wanted, bytesMax)
     if (!take(found, more, wanted)) throw new RangeError(`entry ${message.prevIndex + 1 + found.length} is missing`)
   }
   return found
+}
+
+function isPiece(found: readonly Frame[], wanted: number): boolean {
+  return found.length >= wanted || found.reduce((sum, { bytes }) => sum + bytes.length, 0) >= pieceBytesMax
 }
 
 /** Adds entries (never padding, which each replica lays out itself); false when there was none. */
