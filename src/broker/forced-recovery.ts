@@ -63,6 +63,8 @@ export function forceRecovery(directory: string, ports: RecoveryPorts, confirmat
       throw invalid(`the confirmation is "${confirmation}", this replica needs "${survivor.confirmation}"`)
     }
     const { records, recovered, self } = open
+    // First: nothing of the old group may take the place of what the new one has.
+    await records.removeIncoming()
     const configuration = newIncarnation(open.configuration, self, uuid(ports.random))
     await records.saveConfiguration(configuration)
     await appendAlone(recovered, self, ports.clock)

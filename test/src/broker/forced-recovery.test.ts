@@ -1,6 +1,7 @@
 /** The last resort after a majority was lost for good: one survivor, shown first, becomes a new incarnation. */
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { forceRecovery, inspectSurvivor, type RecoveryPorts } from '../../../src/broker/forced-recovery.ts'
+import { FolderRecords } from '../../../src/broker/replica/identity.ts'
 import { systemClock, systemRandom } from '../../../src/common/clock.ts'
 import { loseAllUnsynced, MemoryKeyValueEngine } from '../../../store/index.ts'
 import { eventually } from '../../support/eventually.ts'
@@ -47,6 +48,21 @@ test('one survivor goes on with everything it holds, as a new incarnation', asyn
   cluster.kill('n1')
   await cluster.start('n1')
   await cluster.leader(['n1'])
+})
+
+test('a copy of the old group that was under way is not gone on with', async () => {
+  await killedGroup()
+  const records = new FolderRecords(cluster.machine('n1').disk, 'data/n1')
+  const origin = { position: 0, index: 0, term: 0, checksum: 0 }
+  await records.saveIncoming({ log: 1, state: 1, logFirstIndex: 1, origin, stateIndex: null })
+
+  const { confirmation } = await inspectSurvivor('data/n1', portsOf('n1'))
+  await forceRecovery('data/n1', portsOf('n1'), confirmation)
+
+  await cluster.start('n1')
+  await cluster.leader(['n1'])
+  const started = cluster.broker('n1').events.since(0)
+  expect(started.filter(({ kind }) => kind === 'catch_up_started')).toEqual([])
 })
 
 test('replicas of the old incarnation that come back after all stay outside', async () => {
