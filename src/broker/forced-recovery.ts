@@ -147,11 +147,14 @@ function survivorOf({ directory, identity, configuration, recovered, membership 
 }
 
 function problemOf(identity: Identity, recovered: Recovered, membership: Membership): string | null {
-  const { damage, quarantine, lacksState, log } = recovered
+  const { damage, quarantine, lacksState, log, store } = recovered
   if (damage !== null) return damage
   // Only a copy of another member could bring it, and alone there is none: it would never lead, serve or propose.
   if (lacksState) return `its state is lost, and its log, which begins at ${log.firstIndex}, cannot bring it back`
   if (quarantine?.pending) return `its log is damaged: ${quarantine.reason}`
+  // Nothing is left to be filled, so this is what no member has: only the state of one that had applied it gets past.
+  const gap = log.holes.findLast(({ toIndex }) => toIndex > store.appliedIndex)
+  if (gap) return `entry ${gap.toIndex} is lost, and its state, which ends at ${store.appliedIndex}, cannot get past it`
   if (!isMember(membership, identity)) return `node ${identity.node} is no member of its group: its log proves nothing`
   const isAlone = membership.voters.length === 1 && membership.outgoing.length === 0
   if (isAlone && membership.voters[0]?.node === identity.node) return 'this replica is the only voter: just start it'

@@ -65,6 +65,28 @@ test('a copy of the old group that was under way is not gone on with', async () 
   expect(started.filter(({ kind }) => kind === 'catch_up_started')).toEqual([])
 })
 
+test('a survivor whose state ends before an entry that nobody has is refused: alone it could never apply on', async () => {
+  const leader = cluster.replica(await cluster.leader())
+  for (const topic of ['a', 'b', 'c']) await createTopic(leader, topic)
+  await cluster.settled()
+  const { log } = cluster.replica('n1')
+  const [lost] = await log.read(log.lastIndex - 1, log.lastIndex - 1, 1)
+  const { index, position } = lost?.header ?? { index: 0, position: 0 }
+  for (const node of cluster.nodes) cluster.kill(node)
+  const machine = cluster.machine('n1')
+  machine.engine = new MemoryKeyValueEngine()
+  machine.disk.flipBit(`data/n1/log/${'0'.repeat(20)}`, 4096 + position + 70, 2)
+  const range = { fromIndex: index, toIndex: index }
+  const record = { pending: false, untilLeaderReached: false, reason: '', lost: [range] }
+  await new FolderRecords(machine.disk, 'data/n1').saveQuarantine(record)
+
+  const before = await inspectSurvivor('data/n1', portsOf('n1'))
+
+  expect(before.problem).toContain(`entry ${index} is lost`)
+  expect(await codeOf(forceRecovery('data/n1', portsOf('n1'), before.confirmation))).toBe('CONFIG_INVALID')
+  expect(await inspectSurvivor('data/n1', portsOf('n1'))).toEqual(before)
+})
+
 test('replicas of the old incarnation that come back after all stay outside', async () => {
   await killedGroup()
   const { confirmation } = await inspectSurvivor('data/n1', portsOf('n1'))
