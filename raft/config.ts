@@ -102,6 +102,11 @@ export interface Boot {
    * concluded from them; once the entries are back, the core must begin again, before it is told that it is healed.
    */
   readonly termsGuessedTo?: LogIndex
+  /**
+   * `configurations` may lack some that were in force after those it names, because what would tell of them is lost
+   * (default false). Such a node must not stand for election, and begins again once they are back.
+   */
+  readonly mayLackConfigurations?: boolean
   /** What the state machine had applied; entries after it are handed out again. */
   readonly applied: LogIndex
   /**

@@ -86,13 +86,13 @@ export class Configurations {
   }
 
   /**
-   * An entry with this configuration was appended. One that comes again was committed here before the log was cut: the
-   * list may begin with what followed from it, so that it need not follow from the list.
+   * An entry with this configuration was appended. `mayJump`: it need not follow from the list. It was committed here
+   * before the log was cut, so that the list may begin with what followed from it; or the list has gaps.
    */
-  push(index: LogIndex, configuration: Configuration, comesAgain: boolean = false): void {
+  push(index: LogIndex, configuration: Configuration, mayJump: boolean = false): void {
     invariant(index > this.index, 'R2: configurations must ascend')
     invariant(
-      comesAgain || isLegalStep(this.newest, configuration),
+      mayJump || isLegalStep(this.newest, configuration),
       `R1: the configuration at ${index} does not follow the one before`,
     )
     this.#list.push({ index, configuration })

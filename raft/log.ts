@@ -13,7 +13,7 @@ import { Configurations } from './configurations.ts'
 import type { ProposedEntry } from './ready.ts'
 import { RecentEntries } from './recent-entries.ts'
 import { TermRuns } from './term-runs.ts'
-import type { EntryId, EntryMeta, LogIndex, NodeId, Term } from './types.ts'
+import type { Configuration, EntryId, EntryMeta, LogIndex, NodeId, Term } from './types.ts'
 
 /** What the driver has to do to its log: first the cut, then the append. */
 export interface LogWrite {
@@ -33,6 +33,8 @@ export class RaftLog {
   readonly #lostTo: LogIndex
   /** Terms up to this one may be guesses: its entries are committed, but lost here (`Boot.termsGuessedTo`). */
   readonly guessedTo: LogIndex
+  /** Configurations that were in force may be missing: a new one need not follow from those that are known. */
+  readonly #mayLackConfigurations: boolean
   /** Last index handed out for writing. */
   #written: LogIndex
   /** Cut that was not yet handed out. */
@@ -55,6 +57,7 @@ export class RaftLog {
     this.#commit = isCut ? Math.min(wasCommitted, boot.lastIndex) : wasCommitted
     this.#lostTo = isCut ? wasCommitted : 0
     this.guessedTo = Math.min(boot.termsGuessedTo ?? 0, this.#commit)
+    this.#mayLackConfigurations = boot.mayLackConfigurations ?? false
     this.#applied = boot.applied
     this.#delivered = boot.applied
     this.#runs = new TermRuns(boot.termRuns)
@@ -226,9 +229,13 @@ export class RaftLog {
     this.#recent.push(entry)
     const { kind, configuration } = entry
     invariant((kind === 'configuration') === (configuration !== undefined), 'R2: an entry and its kind disagree')
-    if (configuration !== undefined) this.configurations.push(entry.index, configuration, entry.index <= this.#lostTo)
+    if (configuration !== undefined) this.#pushConfiguration(entry.index, configuration)
     this.#last = entry.index
     this.#lastTerm = entry.term
+  }
+
+  #pushConfiguration(index: LogIndex, configuration: Configuration): void {
+    this.configurations.push(index, configuration, this.#mayLackConfigurations || index <= this.#lostTo)
   }
 
   #truncate(from: LogIndex): void {

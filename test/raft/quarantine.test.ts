@@ -183,6 +183,19 @@ describe('a log that was cut below what was committed', () => {
     ).toThrow(/^R1/)
   })
 
+  test('R1: what comes behind configurations that are missing need not follow from those that are there', () => {
+    const hidden = configurationOf({ voters: ['n0', 'n1', 'n3'] })
+    const next = enterJoint(hidden, { voters: ['n0', 'n3'], learners: [] })
+    const step = { ...append(3, []), entries: [changeEntry(4, 3, next)] } as PeerMessage
+    const boot = { terms: [1, 1, 3], term: 3, commit: 3, quarantine: { untilLeaderReached: false } }
+    const node = new ManualNode({ ...boot, mayLackConfigurations: true })
+    node.receive(step)
+    node.persist()
+    expect(node.take('append_response')).toMatchObject([{ matchIndex: 4, rejected: null }])
+    expect(node.status).toMatchObject({ configurationIndex: 4 })
+    expect(() => new ManualNode(boot).receive(step)).toThrow(/^R1/)
+  })
+
   test('without a quarantine a commit beyond the log stops the node', () => {
     expect(() => new ManualNode({ terms: [3, 3], commit: 4 })).toThrow(/R4/)
     expect(() => new ManualNode({ terms: [3, 3], commit: 4, quarantine: { untilLeaderReached: false } })).toThrow(/R4/)

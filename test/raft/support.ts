@@ -57,6 +57,7 @@ export interface BootOptions {
   readonly applied?: LogIndex
   readonly quarantine?: Boot['quarantine']
   readonly termsGuessedTo?: LogIndex
+  readonly mayLackConfigurations?: boolean
   readonly priorities?: NonNullable<Configuration['priorities']>
 }
 
@@ -92,6 +93,7 @@ export function makeBoot(options: BootOptions = {}): Boot {
     applied: options.applied ?? commit,
     quarantine: options.quarantine ?? null,
     termsGuessedTo: options.termsGuessedTo ?? 0,
+    mayLackConfigurations: options.mayLackConfigurations ?? false,
   }
 }
 

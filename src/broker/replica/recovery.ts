@@ -88,7 +88,10 @@ export async function recover(
   }))
   const lacksState = store.appliedIndex < log.firstIndex - 1
   const isBlind = log.holes.some(({ termsKnown, toIndex }) => !termsKnown || toIndex > machine.appliedIndex)
-  const boot = { ...bootOf(log, saved, { applied: store.appliedIndex, quarantine }), configurations }
+  // Between the state and what can be read of the log there may have been memberships that nobody here knows of.
+  const mayLackConfigurations = lacksState || log.holes.some(({ toIndex }) => toIndex > machine.appliedIndex)
+  const state = { applied: store.appliedIndex, quarantine }
+  const boot = { ...bootOf(log, saved, state), configurations, mayLackConfigurations }
   const lastStoreTime = Math.max(await storeTimeOfLast(log), machine.appliedTime)
   return {
     store,
@@ -207,7 +210,7 @@ function bootOf(
   log: CommitLogApi,
   saved: SavedHardState | null,
   state: { readonly applied: number; readonly quarantine: QuarantineRecord | null },
-): Omit<Boot, 'configurations'> {
+): Omit<Boot, 'configurations' | 'mayLackConfigurations'> {
   const { recovery, firstIndex, previousTerm, lastIndex } = log
   const savedTerm = saved?.term ?? 0
   // An entry may be on disk before its term was saved. Nothing was voted in that term then: such a vote is saved

@@ -71,6 +71,15 @@ test('P6: a membership that was applied stays in force when the log is cut befor
   expect(core.status(0)).toMatchObject({ lastIndex: 6, configurationIndex: 6 })
 })
 
+test('R1: where a membership may be missing, the next one need not follow from those that are known', async () => {
+  const whole = await folder([1, 1, 1, 2, 3, 3, 3], 7)
+  expect((await recoverFrom(whole.disk)).boot.mayLackConfigurations).toBe(false)
+  const { disk, frames } = await folder([1, 1, 1, 2, 3, 3, 3], 7)
+  rotBody(disk, frames[3])
+  const { boot } = await recoverFrom(disk)
+  expect(boot).toMatchObject({ mayLackConfigurations: true, quarantine: { untilLeaderReached: false } })
+})
+
 test('P6: what stands in the place of lost entries is not lost, and what is still missing of them is', async () => {
   const { disk, frames } = await folder([1, 1, 1, 2, 3, 3, 3], 7)
   const records = new FolderRecords(disk, 'data')

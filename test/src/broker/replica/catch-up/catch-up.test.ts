@@ -233,6 +233,27 @@ for (const [what, path] of [
   })
 }
 
+test('P7: a state is copied also where the membership has moved on twice since the one that can be read', async () => {
+  cluster = new MemoryCluster({ nodes: ['n0', 'n1', 'n2', 'n3'], broker: { segmentBytes: smallSegmentBytes } })
+  await cluster.start()
+  const rest = ['n0', 'n1', 'n2']
+  await cluster.leader()
+  await change(cluster, 'remove', 'n3')
+  await cluster.stop('n3')
+  await fill(cluster.replica(await cluster.leader(rest)), 'after', 1000)
+  await cluster.settled(rest)
+  for (const node of rest) expect(await trim(cluster, node, 600)).toBeGreaterThan(300)
+  await cluster.stop('n1')
+  cluster.machine('n1').engine = new MemoryKeyValueEngine()
+  await cluster.leader(['n0', 'n2'])
+  await change(cluster, 'priority', 'n2', { priority: 5 })
+  await cluster.start('n1')
+  await caughtUp('n1')
+  await eventually('it serves again', () => cluster.broker('n1').replica?.isPresentable)
+  const { membership } = cluster.replica('n1').history.newest
+  expect(membership.priorities).toEqual([['n2', 5]])
+})
+
 test('P7: a wiped learner copies the log before it begins, then gets its vote', async () => {
   cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes, limits: { copyFirstBytes: 50_000 } } })
   await cluster.start()
@@ -264,7 +285,7 @@ test('a newcomer that still asks what there is to copy when its whole group is g
   expect(broker.replica).toBeNull()
   const startMs = performance.now()
   await broker.close()
-  expect(performance.now() - startMs).toBeLessThan(1500)
+  expect(performance.now() - startMs).toBeLessThan(3500)
 })
 
 test('a newcomer that has no space for the state says so, keeps the copied log, and goes on when there is space', async () => {
