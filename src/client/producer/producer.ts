@@ -154,13 +154,15 @@ export class Producer {
     }
     return await new Promise((resolve, reject) => {
       const results: SendResult[] = []
+      // One deadline for all: a part that times out before the rest would leave the rest to be sent without it.
+      const deadlineMs = drafts[0]?.deadlineMs ?? 0
       const unit = drafts.map((draft, position) => {
         const done: SendCallback = (error, result) => {
           if (result) results[position] = result
           if (error) reject(error)
           else if (position === drafts.length - 1) resolve(results)
         }
-        return { ...draft, done }
+        return { ...draft, deadlineMs, endsUnit: position === drafts.length - 1, done }
       })
       this.#accept(first, unit, options)
     })
@@ -213,13 +215,13 @@ export class Producer {
     try {
       checkOptions(options)
       if (options.selector !== undefined) checkFunction('INVALID_PARAMETER', 'selector', options.selector)
-      this.#accept(message, [{ ...this.#draft(message, options), done }], options)
+      this.#accept(message, [{ ...this.#draft(message, options), endsUnit: true, done }], options)
     } catch (cause) {
       done(toLedgerError(cause), null)
     }
   }
 
-  #draft(message: Message, options: SendOptions): Omit<SendItem, 'done'> {
+  #draft(message: Message, options: SendOptions): Omit<SendItem, 'done' | 'endsUnit'> {
     const { clock } = this.#ports
     const { record, bytes } = buildRecord(message, { messageId: this.#ids.next() })
     const deadlineMs = clock.monotonicMs() + (options.timeoutMs ?? this.#settings.sendTimeoutMs)

@@ -16,6 +16,8 @@ export interface SendItem {
   readonly bytes: number
   /** Monotonic milliseconds. */
   readonly deadlineMs: number
+  /** The last of those that must lie in one batch; they stand next to each other, and are settled together. */
+  readonly endsUnit: boolean
   /** Where its bytes are counted while it is not settled. */
   readonly buffer: SendBuffer
   /** Null once settled. */

@@ -17,7 +17,7 @@ import { withSignal } from '../wait.ts'
 import { Accumulator, type Unit } from './accumulator.ts'
 import { type BatchOwner, BatchSender } from './batch-sender.ts'
 import { anonymousProducer, Lane } from './lane.ts'
-import { settle } from './send-item.ts'
+import { type SendItem, settle } from './send-item.ts'
 
 /** Messages that time out while they wait are answered within this step. */
 const expiryStepMs = 10
@@ -165,12 +165,12 @@ export class TopicSender implements BatchOwner {
     // While other groups have the topic nobody creates it in this one, and what is pinned goes nowhere else.
     if (pinned && this.#order.length > 0) return false
     // Not stored anywhere: they wait again, in front, for the topic to come back.
-    const units = items.map((item) => [item])
+    const units = unitsOf(items)
     if (pinned) {
       this.#lane(lane.queue).pinned.unshift(...units)
       this.#pinnedCount += units.length
     } else this.#waiting.putBack(units)
-    for (const item of items) this.#armExpiry([item])
+    for (const unit of units) this.#armExpiry(unit)
     return true
   }
 
@@ -371,6 +371,20 @@ export class TopicSender implements BatchOwner {
     const text = `the message waited for a queue of ${topic} until its time was up: ${this.#senders.size} batches before it are in flight without an answer`
     return new LedgerError('NO_QUORUM', text)
   }
+}
+
+/** What was sent together stays together: parts of it in different batches could be stored without each other. */
+function unitsOf(items: Unit): SendItem[][] {
+  const units: SendItem[][] = []
+  let open: SendItem[] = []
+  for (const item of items) {
+    open.push(item)
+    if (!item.endsUnit) continue
+    units.push(open)
+    open = []
+  }
+  if (open.length > 0) units.push(open)
+  return units
 }
 
 function settleUnit(unit: Unit, error: LedgerError): void {

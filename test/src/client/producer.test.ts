@@ -578,3 +578,21 @@ test('a selected queue stays selected when the topic is gone and created again',
   for (const { value } of sends) expect(value).toMatchObject({ queue: { queue: 3 } })
   expect(transport.produced.filter(({ header }) => header.queue !== 3)).toEqual([])
 })
+
+test('a batch that waits for its topic to come back stays one batch', async () => {
+  const producer = await producerOn(routeOf({ a: {} }, { T: { a: 4 } }))
+  const store = broker('a-n0:1').onProduce
+  refuse('a-n0:1', new LedgerError('TOPIC_NOT_EXIST', 'deleted'))
+  transport.route = routeOf({ a: {} })
+  let before = 0
+  broker('a-n0:1').calls.set('CreateTopic', (request: { config: object }) => {
+    broker('a-n0:1').onProduce = store
+    before = transport.produced.length
+    return { topic: { config: request.config, topicId: 9 } }
+  })
+  const body = 'x'.repeat(200 * 1024)
+  const sent = producer.sendBatch([1, 2, 3].map(() => ({ topic: 'T', body })))
+  await clock.advance(1_000)
+  expect(transport.produced.slice(before).map(({ header }) => header.recordCount)).toEqual([3])
+  expect(await sent).toHaveLength(3)
+})
