@@ -205,11 +205,16 @@ export class PullConsumer {
   ): Promise<void> {
     if (entries.length === 0) return
     const committer = { group, member: '', generation: 0 }
-    await commitOffsets(this.#ports, committer, entries, { ...this.#call(signal), seek })
-    for (const { queue, offset } of entries) {
-      this.#committed.set(queueKey(queue), offset)
-      this.#sought.delete(queueKey(queue))
+    const keys = seek ? entries.map(({ queue }) => queueKey(queue)) : []
+    // Taken before the call: a seek while it is under way is one for the next commit.
+    for (const key of keys) this.#sought.delete(key)
+    try {
+      await commitOffsets(this.#ports, committer, entries, { ...this.#call(signal), seek })
+    } catch (error) {
+      for (const key of keys) this.#sought.add(key)
+      throw error
     }
+    for (const { queue, offset } of entries) this.#committed.set(queueKey(queue), offset)
   }
 
   async #starts(queues: readonly MessageQueue[], options: AssignOptions): Promise<Map<string, number | 'first'>> {

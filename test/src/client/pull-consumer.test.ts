@@ -288,6 +288,27 @@ test('commit sends positions to the leader of each group, and a seek back says s
   ])
 })
 
+test('B5: a seek during a commit is still a seek for the next commit, also when that fails once', async () => {
+  const seeks: boolean[] = []
+  const leader = transport.brokers.get('a-n0:1')!
+  leader.calls.set('FetchOffsets', () => ({ offsets: [{ topic: 'T', queue: 0, offset: 10 }] }))
+  serve('a-n0:1', 30)
+  const consumer = await consumerOf({ group: 'G' })
+  leader.calls.set('CommitOffsets', (request) => {
+    seeks.push((request as { readonly seek: boolean }).seek)
+    if (seeks.length === 1) void consumer.seek(queue, 5)
+    if (seeks.length === 2) throw new LedgerError('INVALID_PARAMETER', 'refused once')
+    return { offsets: [] }
+  })
+  await read(consumer, 10)
+  await consumer.commit()
+  await expect(consumer.commit()).rejects.toMatchObject({ code: 'INVALID_PARAMETER' })
+  await consumer.commit()
+  await read(consumer, 5)
+  await consumer.commit()
+  expect(seeks).toEqual([false, true, true, false])
+})
+
 test('batches() ends without an error when the signal aborts, poll() throws', async () => {
   const consumer = await consumerOf()
   const stop = new AbortController()
