@@ -239,12 +239,19 @@ class PullStream {
     } catch (error) {
       const failure = failureOf(error)
       if (!this.#isPending(pull)) return
-      if (verdict.topic) this.#park(pull, { topic: verdict.topic })
-      else this.#refuse(pull, failure)
+      if (!verdict.topic) this.#refuse(pull, failure)
+      // What came while it asked wakes nobody who was not parked yet.
+      else if (this.#isThere(pull, verdict.topic.topicId)) this.#enqueue(pull)
+      else this.#park(pull, { topic: verdict.topic })
       return
     }
     pull.confirmed = true
     if (this.#isPending(pull)) this.#queue.push(pull)
+  }
+
+  #isThere({ request }: PendingPull, topicId: number): boolean {
+    const range = this.#context.replica.machine.queueRange(topicId, request.queue)
+    return range !== undefined && request.offset < range.max
   }
 
   #waitForApply(pull: PendingPull, verdict: Extract<PullVerdict, { readonly kind: 'behind' }>): void {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { encodeCommand } from '../../../../src/broker/apply/command.ts'
 import { behindWaitMsMax } from '../../../../src/broker/handler/pull.ts'
-import { errorTable } from '../../../../src/common/errors.ts'
+import { errorTable, LedgerError } from '../../../../src/common/errors.ts'
 import { readRecords } from '../../../../src/message/batch.ts'
 import type { PullReply } from '../../../../src/rpc/envelopes.ts'
 import { frameTypes, StoreError } from '../../../../store/index.ts'
@@ -169,6 +169,17 @@ test('a leader that was deposed without knowing tells nobody that messages or to
   const pull = bench.pull()
   expect(await pull.pull({ offset: 5, waitMs: 0 })).toMatchObject({ code: 0, nextOffset: 5, batches: [] })
   expect(await pull.pull({ topic: 'new' })).toMatchObject({ code: 12 })
+})
+
+test('what is applied while a leader asks in vain for its quorum is not slept over', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.replica.readCurrent = async () => {
+    for (const body of ['one', 'two']) bench.send({ topic: 't', body })
+    throw new LedgerError('NO_QUORUM', 'no majority answers')
+  }
+  const pull = bench.pull()
+  expect(bodies(await pull.pull({ offset: 1, waitMs: 15_000 }))).toEqual(['two'])
 })
 
 test('a follower that has not come to the topic yet sends the reader to the leader', async () => {
