@@ -7,7 +7,7 @@
 import type { CommitLogApi, Frame } from '../../../store/index.ts'
 import { frameBody, StoreError } from '../../../store/index.ts'
 import { invariant } from '../../common/assert.ts'
-import type { Clock } from '../../common/clock.ts'
+import type { Cancel, Clock } from '../../common/clock.ts'
 import type { ApplyResult, CommittedEntry, StateMachineApi } from '../contract.ts'
 import type { ReplicaLimits } from '../options.ts'
 
@@ -41,6 +41,8 @@ export class Applier {
   #busy = false
   #stopped = false
   #cutReads = 0
+  /** One only: every commit tries, too, and each try that fails would leave another. */
+  #readAgain: Cancel | null = null
 
   constructor(ports: ApplierPorts) {
     this.#ports = ports
@@ -64,6 +66,7 @@ export class Applier {
 
   stop(): void {
     this.#stopped = true
+    this.#readAgain?.()
   }
 
   get done(): boolean {
@@ -139,7 +142,8 @@ export class Applier {
     const { clock, log, machine } = this.#ports
     const next = machine.appliedIndex + 1
     if (log.holes.some(({ fromIndex, toIndex }) => fromIndex <= next && next <= toIndex)) return
-    clock.after(unreadableMs, () => this.resume(), { background: true })
+    this.#readAgain?.()
+    this.#readAgain = clock.after(unreadableMs, () => this.resume(), { background: true })
   }
 
   /** Applies frames until the slice is used up; returns how many entries are left in it. */
