@@ -12,7 +12,7 @@ import type { RoleChangeReason } from './ready.ts'
 import type { Replica } from './replica.ts'
 import { becomeCandidate, becomeFollower, becomePreCandidate } from './roles.ts'
 
-/** Opens a pre-vote round. Does nothing on a leader and on a node that may not stand or is not well. */
+/** Opens a pre-vote round. Does nothing on a leader and on a node that may not stand or is unable. */
 export function campaign(replica: Replica, reason: RoleChangeReason): void {
   if (!replica.standsByItself || replica.role === 'leader') return
   if (replica.otherVoters.length === 0) {

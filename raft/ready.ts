@@ -37,7 +37,7 @@ export type Input =
   /** `context` comes back in a ReadState once a quorum confirmed that this node still leads (thesis 6.4). */
   | { readonly kind: 'read_index'; readonly context: number }
   | { readonly kind: 'transfer'; readonly to: NodeId }
-  /** Stand for election now (a pre-vote first). Does nothing on a node that may not stand or is not well enough. */
+  /** Stand for election now (a pre-vote first). Does nothing on a node that may not stand or is unable to lead. */
   | { readonly kind: 'campaign' }
   /** The own control connection to this peer broke, as opposed to: could not be made. */
   | { readonly kind: 'peer_lost'; readonly peer: NodeId }
