@@ -19,7 +19,7 @@ import { FaultStrategy } from '../fault-strategy.ts'
 import { checkCount } from '../options.ts'
 import type { RouteCache } from '../route-cache.ts'
 import type { StatusHub } from '../status-hub.ts'
-import type { MessageQueue, ProducerOptions, QueueSelector, SendOptions, SendResult } from '../types.ts'
+import type { MessageQueue, ProducerOptions, SendOptions, SendResult } from '../types.ts'
 import { aborted, allowManyListeners, withSignal } from '../wait.ts'
 import type { Unit } from './accumulator.ts'
 import { anonymousProducer } from './lane.ts'
@@ -240,8 +240,10 @@ export class Producer {
     this.#buffer.take(bytes)
     const topic = this.#topic(message.topic)
     if (options.signal) this.#abortBy(options.signal, topic, items)
-    if (options.selector) void this.#select(topic, message, items, options.selector, options)
-    else topic.add(items)
+    const { selector, selectorArg } = options
+    if (selector) {
+      topic.addSelected(items, (queues) => checkChoice(queues, selector(queues, message, selectorArg), message.topic))
+    } else topic.add(items)
   }
 
   #findRefusal(bytes: number, options: SendOptions): LedgerError | null {
@@ -264,27 +266,6 @@ export class Producer {
     first.done = (error, result) => {
       signal.removeEventListener('abort', onAbort)
       done?.(error, result)
-    }
-  }
-
-  async #select(
-    topic: TopicSender,
-    message: Message,
-    items: Unit,
-    selector: QueueSelector,
-    options: SendOptions,
-  ): Promise<void> {
-    try {
-      const queues = topic.selectable ?? (await topic.writableQueues(options.signal))
-      const chosen = selector(queues, message, options.selectorArg)
-      const known = queues.find((queue) => isSame(queue, chosen))
-      if (!known) {
-        const text = `the selector chose ${JSON.stringify(chosen)}, which is no writable queue of ${message.topic}`
-        throw new LedgerError('INVALID_PARAMETER', text)
-      }
-      topic.addPinned(items, known)
-    } catch (cause) {
-      for (const item of items) if (item.done) settle(item, toLedgerError(cause), null)
     }
   }
 
@@ -313,6 +294,14 @@ export class Producer {
   #wakeAll(waiters: (() => void)[]): void {
     for (const wake of waiters.splice(0)) wake()
   }
+}
+
+/** The queue that a selector chose, unless it is none of those that it was given. */
+function checkChoice(queues: readonly MessageQueue[], chosen: MessageQueue, topic: string): MessageQueue {
+  const known = queues.find((queue) => isSame(queue, chosen))
+  if (known) return known
+  const text = `the selector chose ${JSON.stringify(chosen)}, which is no writable queue of ${topic}`
+  throw new LedgerError('INVALID_PARAMETER', text)
 }
 
 function isSame(a: MessageQueue, b: MessageQueue): boolean {

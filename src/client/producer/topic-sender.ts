@@ -13,7 +13,6 @@ import type { RouteCache } from '../route-cache.ts'
 import type { LeaderChange } from '../route-table.ts'
 import type { StatusHub } from '../status-hub.ts'
 import type { MessageQueue } from '../types.ts'
-import { withSignal } from '../wait.ts'
 import { Accumulator, type Unit } from './accumulator.ts'
 import { type BatchOwner, BatchSender } from './batch-sender.ts'
 import { anonymousProducer, Lane } from './lane.ts'
@@ -45,6 +44,9 @@ export interface TopicSenderOptions {
   readonly onIdle: () => void
 }
 
+/** Gets the writable queues, gives one of them; may throw. */
+type ChooseQueue = (queues: readonly MessageQueue[]) => MessageQueue
+
 export class TopicSender implements BatchOwner {
   readonly routes: RouteCache
   readonly pool: ConnectionPool
@@ -58,6 +60,8 @@ export class TopicSender implements BatchOwner {
   readonly #lanes = new Map<string, Lane>()
   readonly #inFlight = new Map<string, number>()
   readonly #stalledGroups = new Set<string>()
+  /** Sends whose selector waits for the route, in order. */
+  #undecided: { readonly unit: Unit; readonly choose: ChooseQueue }[] = []
   /** Writable queues now, in round robin order. */
   #order: readonly Lane[] = []
   #queues: readonly MessageQueue[] = []
@@ -65,7 +69,6 @@ export class TopicSender implements BatchOwner {
   #cursor: number
   #dispatchPlanned = false
   #resolving = false
-  #search: Promise<void> | null = null
   #pinnedCount = 0
   #resolveError: LedgerError | null = null
   #cancelExpiry: Cancel = () => {}
@@ -85,7 +88,8 @@ export class TopicSender implements BatchOwner {
 
   /** Nothing waits and nothing is in flight. */
   get idle(): boolean {
-    return this.#waiting.records === 0 && this.#pinnedCount === 0 && this.#senders.size === 0
+    const nothingWaits = this.#waiting.records === 0 && this.#pinnedCount === 0 && this.#undecided.length === 0
+    return nothingWaits && this.#senders.size === 0
   }
 
   add(unit: Unit): void {
@@ -94,22 +98,12 @@ export class TopicSender implements BatchOwner {
     this.#planDispatch()
   }
 
-  addPinned(unit: Unit, queue: MessageQueue): void {
-    this.#lane(queue).pinned.push([...unit])
-    this.#pinnedCount++
+  /** For sends with a selector. It runs at once when the queues are known, else as soon as they are. */
+  addSelected(unit: Unit, choose: ChooseQueue): void {
+    this.#undecided.push({ unit, choose })
     this.#armExpiry(unit)
+    this.#decide()
     this.#planDispatch()
-  }
-
-  /** The writable queues if they are known: a selector then runs before `send` returns, which keeps the order. */
-  get selectable(): readonly MessageQueue[] | null {
-    return this.#queues.length > 0 ? this.#queues : null
-  }
-
-  /** The writable queues for a selector; waits for the route, and creates the topic when that is allowed. */
-  async writableQueues(signal?: AbortSignal): Promise<readonly MessageQueue[]> {
-    if (this.#order.length === 0) await withSignal(this.#resolveRoute(), signal, 'send')
-    return this.#queues
   }
 
   onRouteChanged(): void {
@@ -124,6 +118,7 @@ export class TopicSender implements BatchOwner {
   /** A message was aborted by its caller. */
   onAborted(unit: Unit): void {
     this.#waiting.remove((waiting) => waiting === unit)
+    this.#undecided = this.#undecided.filter((waiting) => waiting.unit !== unit)
     for (const sender of [...this.#senders])
       if (unit.some((item) => sender.items.includes(item))) sender.onItemSettled()
     this.#planDispatch()
@@ -131,10 +126,7 @@ export class TopicSender implements BatchOwner {
   }
 
   abandon(error: LedgerError): void {
-    this.#disarmExpiry()
-    for (const unit of this.#waiting.remove(() => true)) settleUnit(unit, error)
-    for (const lane of this.#lanes.values()) for (const unit of lane.pinned.splice(0)) settleUnit(unit, error)
-    this.#pinnedCount = 0
+    this.#refuseWaiting(error)
     for (const sender of [...this.#senders]) sender.abandon(error)
   }
 
@@ -208,9 +200,33 @@ export class TopicSender implements BatchOwner {
       if (!this.idle) void this.#resolveInBackground()
       return
     }
+    this.#decide()
     if (this.#pinnedCount > 0) this.#dispatchPinned()
     this.#dispatchWaiting()
     if (this.#waiting.records === 0 && this.#pinnedCount === 0) this.#disarmExpiry()
+  }
+
+  /** Lets the selectors choose, in the order of their sends. */
+  #decide(): void {
+    if (this.#queues.length === 0) return
+    for (const { unit, choose } of this.#undecided.splice(0)) {
+      try {
+        this.#lane(choose(this.#queues)).pinned.push([...unit])
+        this.#pinnedCount++
+      } catch (cause) {
+        settleUnit(unit, toLedgerError(cause))
+        this.#options.onIdle()
+      }
+    }
+  }
+
+  #refuseWaiting(error: LedgerError): void {
+    this.#disarmExpiry()
+    for (const unit of this.#waiting.remove(() => true)) settleUnit(unit, error)
+    for (const lane of this.#lanes.values()) for (const unit of lane.pinned.splice(0)) settleUnit(unit, error)
+    this.#pinnedCount = 0
+    for (const { unit } of this.#undecided.splice(0)) settleUnit(unit, error)
+    this.#options.onIdle()
   }
 
   #dispatchWaiting(): void {
@@ -297,25 +313,17 @@ export class TopicSender implements BatchOwner {
     if (this.#resolving) return
     this.#resolving = true
     try {
-      await this.#resolveRoute()
+      await this.#searchRoute()
     } catch (cause) {
       const error = toLedgerError(cause)
       this.#resolveError = error
       // A definite answer is one for all that wait; otherwise each waits until its own time is up.
-      if (!error.retryable) this.abandon(error)
+      if (!error.retryable) this.#refuseWaiting(error)
       else await this.routes.changed(resolvePauseMs)
     } finally {
       this.#resolving = false
     }
     if (!this.idle) this.#planDispatch()
-  }
-
-  /** One search at a time, so that those who wait for it go on in their order. */
-  #resolveRoute(): Promise<void> {
-    this.#search ??= this.#searchRoute().finally(() => {
-      this.#search = null
-    })
-    return this.#search
   }
 
   async #searchRoute(): Promise<void> {
@@ -359,7 +367,11 @@ export class TopicSender implements BatchOwner {
       this.#pinnedCount -= expired.length
       for (const unit of expired) settleUnit(unit, this.#waitedInVain())
     }
+    const undecided = this.#undecided
+    this.#undecided = undecided.filter(({ unit }) => !late(unit))
+    for (const { unit } of undecided) if (late(unit)) settleUnit(unit, this.#waitedInVain())
     for (const unit of this.#waiting.units()) this.#armExpiry(unit)
+    for (const { unit } of this.#undecided) this.#armExpiry(unit)
     for (const lane of this.#lanes.values()) for (const unit of lane.pinned) this.#armExpiry(unit)
     this.#options.onIdle()
   }
