@@ -74,7 +74,7 @@ export async function recover(
   const log = await openLog(found, configuration, ports, limits)
   const hardState = await openHardState(ports.disk, hardStatePath(directory))
   const machine = await openStateMachine(store)
-  const saved = hardState.current
+  const saved = await savedWithTermOf(log, hardState)
   const damage = saved ? null : 'HARD_STATE_LOST: its term and vote are gone; replace this member with an empty folder'
   const lostFront = findLostFront(log.firstIndex, machine, found.generations)
   const quarantine = saved && (await judge(found, { log, saved, lostFront }))
@@ -128,6 +128,18 @@ async function openLog(
     doubtful: mending,
     onRot,
   })
+}
+
+/**
+ * The hard state, with the newest term of the log: a first copy brings entries of terms that were never saved here.
+ * Durable before the node speaks in that term, and before anything of the log is cut: else it might go back to an older
+ * term than it had acknowledged entries of. Nothing was voted in the new term: such a vote is saved before it leaves.
+ */
+async function savedWithTermOf(log: CommitLogApi, hardState: HardStateApi): Promise<SavedHardState | null> {
+  const saved = hardState.current
+  if (!saved || saved.term >= log.lastTerm) return saved
+  await hardState.save({ ...saved, term: log.lastTerm, vote: null })
+  return hardState.current
 }
 
 /** What has to be made good before this node may vote, durable before anything is cut. */
@@ -212,17 +224,14 @@ function bootOf(
   state: { readonly applied: number; readonly quarantine: QuarantineRecord | null },
 ): Omit<Boot, 'configurations' | 'mayLackConfigurations'> {
   const { recovery, firstIndex, previousTerm, lastIndex } = log
-  const savedTerm = saved?.term ?? 0
-  // An entry may be on disk before its term was saved. Nothing was voted in that term then: such a vote is saved
-  // before it leaves.
-  const term = Math.max(savedTerm, log.lastTerm)
   // What is trimmed was committed and applied; a state that is lost is copied before anything is applied.
   const applied = Math.max(state.applied, firstIndex - 1)
   const { quarantine } = state
   return {
     hardState: {
-      term,
-      vote: term === savedTerm ? (saved?.vote ?? null) : null,
+      // Without a hard state this node takes no part.
+      term: saved?.term ?? log.lastTerm,
+      vote: saved?.vote ?? null,
       commit: Math.max(saved?.commit ?? 0, applied),
     },
     firstIndex,

@@ -5,6 +5,7 @@ import { openStateMachine } from '../../../../src/broker/apply/state-machine.ts'
 import { MembershipHistory } from '../../../../src/broker/membership/history.ts'
 import { firstMembership } from '../../../../src/broker/membership/membership.ts'
 import { FolderRecords } from '../../../../src/broker/replica/identity.ts'
+import { prepareHardState } from '../../../../src/broker/replica/recovery.ts'
 import { configuration, folder, openState, recoverFrom, rotBody, rotHeader } from './recovery-fixture.ts'
 
 test('P6: damage of unknown terms above the commit ends the log, as a rotten end does', async () => {
@@ -103,4 +104,32 @@ test('P6: a record of nothing but lost entries goes with the last of them', asyn
   await records.saveQuarantine({ pending: false, untilLeaderReached: false, reason: '', lost })
   expect((await recoverFrom(disk)).quarantine).toBeNull()
   expect(await records.quarantine()).toBeNull()
+})
+
+test('R1: the term of a copied log is on record before the node speaks in it, and stays when its entries rot', async () => {
+  const { disk, frames } = await folder([1, 1, 2, 5, 5], 0)
+  // A node that was brought into its group has a log of its members, and no term of its own yet.
+  await disk.unlink('data/hard-state')
+  await prepareHardState(disk, 'data')
+  const first = await recoverFrom(disk)
+  expect(first.hardState.current).toEqual({ term: 5, vote: null, commit: 0 })
+  await first.log.close()
+  await first.hardState.close()
+  for (const at of [3, 4]) rotHeader(disk, frames[at])
+  const { boot, log } = await recoverFrom(disk)
+  expect(log.lastTerm).toBe(2)
+  // It may have acknowledged entries of term 5: a leader of an older one must not have it on its side again.
+  const core = new RaftCore({ ...defaultRaftConfig, id: 'n0' }, boot, () => 0.5, 0)
+  const message = {
+    kind: 'heartbeat',
+    from: 'n1',
+    to: 'n0',
+    term: 4,
+    commit: 0,
+    lastIndex: 3,
+    round: 1,
+    session: 1,
+  } as const
+  core.step({ kind: 'message', message }, 1)
+  expect(core.status(1)).toMatchObject({ term: 5, leader: null })
 })
