@@ -5,7 +5,7 @@
  * other call is told why it cannot be served. Used by `broker.ts`, which binds the real handlers once there is a
  * replica.
  */
-import type { LedgerError } from '../common/errors.ts'
+import { LedgerError } from '../common/errors.ts'
 import { adminMethods, brokerMethods } from '../rpc/methods.ts'
 import type {
   ServerRoutes,
@@ -88,7 +88,8 @@ export class LateRoutes {
   }
 
   #endable(sink: StreamSink<unknown>, handlers: StreamHandlers<unknown>): StreamHandlers<unknown> {
-    const end = (): void => sink.cancel(this.#absent())
+    // Not the code of a stream that was refused from the start: what came on this one may have been stored.
+    const end = (): void => sink.cancel(new LedgerError('UNAVAILABLE', this.#absent().message))
     this.#open.add(end)
     return {
       onMessage: (message) => handlers.onMessage(message),

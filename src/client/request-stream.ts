@@ -176,10 +176,11 @@ const refusals: ReadonlySet<ErrorCode> = new Set([
   'PERMISSION_DENIED',
   'UNIMPLEMENTED',
   'WRONG_CLUSTER',
+  'SERVICE_NOT_AVAILABLE',
 ])
 
 function broken(address: string, cause: LedgerError | undefined): LedgerError {
-  // These refuse the stream as such; any other end leaves open what became of the requests on it.
+  // These refuse the stream as such: none of its requests was read. Any other end leaves open what became of them.
   if (cause && refusals.has(cause.code)) return cause
   const reason = cause ? cause.message : 'the broker ended the stream'
   return new LedgerError('UNAVAILABLE', `the stream to ${address} broke: ${reason}`, {}, { cause })
