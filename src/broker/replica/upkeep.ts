@@ -4,6 +4,7 @@
  *
  * It decides when something is needed; how it is done is in `catch-up/`, `repair/` and `scrubber.ts`.
  */
+import type { EntryId } from '../../../raft/index.ts'
 import type { LogHole } from '../../../store/index.ts'
 import { sleep } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
@@ -13,7 +14,7 @@ import { Scrubber } from '../scrubber.ts'
 import { CatchUp, type CatchUpKind, type OwnState } from './catch-up/catch-up.ts'
 import { type FoundMembers, findMembers } from './catch-up/find-members.ts'
 import { isPending } from './catch-up/incoming.ts'
-import { agreesAt } from './catch-up/own-log.ts'
+import { agreesAt, holds } from './catch-up/own-log.ts'
 import type { CopySourceView } from './catch-up/planner.ts'
 import { Sources } from './catch-up/sources.ts'
 import { copyOrigin } from './copy-server.ts'
@@ -340,14 +341,16 @@ export class Upkeep {
     })
   }
 
-  async #own(end: { readonly index: number; readonly term: number }): Promise<OwnState> {
+  async #own(end: EntryId): Promise<OwnState> {
     const replica = this.#parts.replica()
-    if (!replica) return { lastIndex: 0, lastTerm: 0, agrees: true, committed: 0, stateFrom: 0 }
+    if (!replica) return { lastIndex: 0, lastTerm: 0, agrees: true, holdsEnd: false, committed: 0, stateFrom: 0 }
     const { log } = replica
     const { lastIndex, lastTerm, firstIndex } = log
     const agrees = await agreesAt(log, end)
+    const holdsEnd = await holds(log, end)
     const stateFrom = Math.max(firstIndex - 1, this.#lostBehind(replica.appliedIndex))
-    return { lastIndex, lastTerm, agrees, committed: Math.min(replica.commitIndex, log.durableIndex), stateFrom }
+    const committed = Math.min(replica.commitIndex, log.durableIndex)
+    return { lastIndex, lastTerm, agrees, holdsEnd, committed, stateFrom }
   }
 }
 

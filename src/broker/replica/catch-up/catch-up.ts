@@ -5,6 +5,7 @@
  * The replica goes on with what it has meanwhile. Every frame is checked as one that a leader sends, every state
  * image as a whole; nothing of a copy counts before it is complete and durable. It may be stopped at any moment.
  */
+import type { EntryId } from '../../../../raft/index.ts'
 import { isForLackOfSpace, type KeyValueEngine, StoreError, splitFrames } from '../../../../store/index.ts'
 import { unreachable } from '../../../common/assert.ts'
 import { type Clock, sleep } from '../../../common/clock.ts'
@@ -20,8 +21,10 @@ import {
   type CopySourceView,
   type CopyStep,
   mayReplace,
+  type OwnLog,
   type OwnReplica,
   planCopy,
+  planStateEnd,
   planStateOnly,
 } from './planner.ts'
 import type { Sources } from './sources.ts'
@@ -40,6 +43,8 @@ const spaceLooksMax = 120
 /** Without any progress for this long the copy is said to have failed; it goes on trying. */
 const patienceMs = 60_000
 const progressEveryMs = 2000
+
+const noEnd: EntryId = { index: 0, term: 0 }
 
 /** A copy that is complete, and what the own log was when it was found to be. */
 interface Complete {
@@ -68,10 +73,8 @@ export interface CatchUpStatus {
   readonly problem: string
 }
 
-export interface OwnState extends OwnReplica {
+export interface OwnState extends OwnReplica, OwnLog {
   readonly lastTerm: number
-  /** Committed, and on the own disk. */
-  readonly committed: number
   /** Earliest index of a state that the own log can go on from. */
   readonly stateFrom: number
 }
@@ -86,8 +89,8 @@ export interface CatchUpPorts extends IncomingPorts {
   term(): number
   /** The own disk is full: what is left of it is the reserve, which a copy must not eat. */
   isDiskFull(): boolean
-  /** The own replica; `end` is the last index of the copy. */
-  own(end: { readonly index: number; readonly term: number }): Promise<OwnState>
+  /** The own replica; `end` is the last entry of the copy. */
+  own(end: EntryId): Promise<OwnState>
   /** False: the own log has outgrown the copy meanwhile, and goes on. */
   install(generations: Generations, mayReplace: (own: LogEnd) => boolean): Promise<boolean>
   /** The copy could not be put in force: the node cannot go on. */
@@ -103,6 +106,8 @@ export class CatchUp {
   #kind: CatchUpKind = 'whole'
   #status: CatchUpStatus | null = null
   #stateBytes = 0
+  /** The last entry that the copied state holds, as a member knows it committed. */
+  #stateEnd: EntryId | null = null
   #movedAtMs = 0
   #toldAtMs = 0
   /** Sources in a row whose log did not continue the copy. */
@@ -187,7 +192,8 @@ export class CatchUp {
       const views = await this.#ports.sources.describe(signal)
       signal.throwIfAborted()
       const { log } = this.#incoming
-      const own = await this.#ports.own({ index: log?.lastIndex ?? 0, term: log?.lastTerm ?? 0 })
+      const end = log ? { index: log.lastIndex, term: log.lastTerm } : this.#stateEnd
+      const own = await this.#ports.own(end ?? noEnd)
       const step = this.#plan(views, own)
       this.#noteTotal(views)
       if (step.kind === 'install') return this.#complete(own)
@@ -211,8 +217,7 @@ export class CatchUp {
       return planCopy(progress, own, views, this.#roundBytes)
     }
     if (stateIndex === null) return planStateOnly(own.stateFrom, views)
-    if (own.committed >= stateIndex) return { kind: 'install' }
-    return { kind: 'wait', reason: `the own log is known up to ${own.committed}, the state is of ${stateIndex}` }
+    return planStateEnd(stateIndex, own, this.#stateEnd, views)
   }
 
   get #roundBytes(): number {
@@ -245,6 +250,8 @@ export class CatchUp {
       case 'state':
         this.#phase('state', step.node)
         return this.#fromSource(step.node, () => this.#fetchState(step.node, signal))
+      case 'entry':
+        return this.#fromSource(step.node, () => this.#fetchEntry(step, signal))
       default:
         unreachable(step)
     }
@@ -314,6 +321,17 @@ export class CatchUp {
       },
     })
     await this.#incoming.stateCopied(index)
+  }
+
+  async #fetchEntry(
+    { node, index }: Extract<CopyStep, { readonly kind: 'entry' }>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const range = { fromIndex: index, toIndex: index, uncommitted: false }
+    const reply = await this.#ports.sources.fetchLog(node, range, signal)
+    const [frame] = splitFrames(reply.frames)
+    if (frame?.header.index !== index) throw nothingGiven(node, index, reply.rotten)
+    this.#stateEnd = { index, term: frame.header.term }
   }
 
   /** Whoever has got a full disk needs the last of it to vote and to trim; a source that gets tired of it is asked anew. */

@@ -5,6 +5,7 @@
  * Log first, then the state, then what the log has grown by meanwhile: the state must lie within the log that it
  * goes with, and a late image leaves the least to be applied.
  */
+import type { EntryId } from '../../../../raft/index.ts'
 import type { LogOrigin } from '../../../../store/index.ts'
 import type { LogEnd } from '../generations.ts'
 
@@ -41,12 +42,23 @@ export interface OwnReplica {
   readonly agrees: boolean
 }
 
+/** The log that a state alone is to go with. */
+export interface OwnLog {
+  readonly lastIndex: number
+  /** Committed, and on the own disk. */
+  readonly committed: number
+  /** The entry at the end of the copy is on the own disk. */
+  readonly holdsEnd: boolean
+}
+
 export type CopyStep =
   /** Nothing can be had now. */
   | { readonly kind: 'wait'; readonly reason: string }
   | { readonly kind: 'begin'; readonly node: string; readonly origin: LogOrigin }
   | { readonly kind: 'log'; readonly node: string; readonly fromIndex: number; readonly toIndex: number }
   | { readonly kind: 'state'; readonly node: string }
+  /** Ask which entry was committed there. */
+  | { readonly kind: 'entry'; readonly node: string; readonly index: number }
   /** The copy that was begun leads nowhere: throw it away. */
   | { readonly kind: 'discard'; readonly reason: string }
   | { readonly kind: 'install' }
@@ -105,6 +117,26 @@ export function planStateOnly(stateFrom: number, sources: readonly CopySourceVie
   const able = all.find(({ firstIndex }) => firstIndex > stateFrom) ?? all[0]
   if (able) return { kind: 'state', node: able.node }
   return { kind: 'wait', reason: `no replica that can be reached has a state of ${stateFrom} or later` }
+}
+
+/**
+ * A state alone that was copied goes with a log that holds its last entry as it was committed. That the own replica
+ * knows its log to be committed so far needs a leader, and the own log may be the only one that is long enough to lead,
+ * while its node does not stand without a state. So a member that knows what was committed is asked, too: `end`, null
+ * before it was.
+ */
+export function planStateEnd(
+  stateIndex: number,
+  own: OwnLog,
+  end: EntryId | null,
+  sources: readonly CopySourceView[],
+): CopyStep {
+  const isKnown = end?.index === stateIndex
+  if (own.committed >= stateIndex || (isKnown && own.holdsEnd)) return { kind: 'install' }
+  const reason = `the own log is known up to ${own.committed}, the state is of ${stateIndex}`
+  if (isKnown || own.lastIndex < stateIndex) return { kind: 'wait', reason }
+  const able = sources.find(({ firstIndex, lastIndex }) => firstIndex <= stateIndex && stateIndex <= lastIndex)
+  return able ? { kind: 'entry', node: able.node, index: stateIndex } : { kind: 'wait', reason }
 }
 
 function logStep({ node, lastIndex }: CopySourceView, fromIndex: number): CopyStep {

@@ -338,3 +338,26 @@ test('P7: a state that is lost in the middle of a whole copy does not throw the 
   expect(started.filter(({ kind }) => kind === 'catch_up_started')).toMatchObject([{ details: { what: 'whole' } }])
   await expectWhole()
 })
+
+test('P2: a lost state comes without a leader too, where only its node has the log to lead', async () => {
+  cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes } })
+  await cluster.start()
+  const longest = await cluster.leader()
+  const [well, gone] = cluster.nodes.filter((node) => node !== longest) as [string, string]
+  await fill(cluster.replica(longest), 'before', 1000)
+  await cluster.settled()
+  for (const node of cluster.nodes) await trim(cluster, node, 600)
+  await cluster.settled()
+  for (const node of [well, gone]) await cluster.stop(node)
+  const { log } = cluster.replica(longest)
+  const { lastIndex } = log
+  fill(cluster.replica(longest), 'alone', 50).catch(() => {})
+  await eventually('it has entries that nobody else has', () => log.durableIndex >= lastIndex + 50)
+  cluster.kill(longest)
+  cluster.machine(longest).engine = new MemoryKeyValueEngine()
+  await cluster.start(longest, well)
+  await caughtUp(longest)
+  expect(await cluster.leader([longest, well])).toBe(longest)
+  await cluster.start(gone)
+  await expectWhole()
+})

@@ -6,6 +6,7 @@ import {
   mayReplace,
   type OwnReplica,
   planCopy,
+  planStateEnd,
   planStateOnly,
 } from '../../../../../src/broker/replica/catch-up/planner.ts'
 
@@ -103,6 +104,23 @@ describe('the state', () => {
 describe('putting it in force', () => {
   test('a copy that is near the end and holds its state is complete', () => {
     expect(plan(copied(195, 19_900, 190), [view('a')])).toEqual({ kind: 'install' })
+  })
+
+  test('S4: a state alone goes with a log that holds its last entry, as the own leader or a member knows it committed', () => {
+    const unknown = { lastIndex: 250, committed: 50, holdsEnd: false }
+    const views = [view('begins behind', { firstIndex: 191 }), view('ends before', { lastIndex: 189 }), view('a')]
+    expect(planStateEnd(190, { ...unknown, committed: 190 }, null, views)).toEqual({ kind: 'install' })
+    expect(planStateEnd(190, unknown, null, views)).toEqual({ kind: 'entry', node: 'a', index: 190 })
+    expect(planStateEnd(190, unknown, null, views.slice(0, 2))).toMatchObject({ kind: 'wait' })
+    // It gets the entry from a leader: a log that ends before it keeps nobody from leading.
+    expect(planStateEnd(190, { ...unknown, lastIndex: 189 }, null, views)).toMatchObject({ kind: 'wait' })
+    const end = { index: 190, term: 3 }
+    expect(planStateEnd(190, { ...unknown, holdsEnd: true }, end, views)).toEqual({ kind: 'install' })
+    // What the own log has in its place was never committed.
+    expect(planStateEnd(190, unknown, end, views)).toMatchObject({ kind: 'wait' })
+    // That was of another state.
+    const other = { index: 180, term: 3 }
+    expect(planStateEnd(190, { ...unknown, holdsEnd: true }, other, views)).toMatchObject({ kind: 'entry' })
   })
 
   test('S4: it never takes the place of a longer log, unless that one was never committed', () => {
