@@ -89,13 +89,16 @@ export class Admin {
     return await this.#onGroups(settings, adminMethods.updateTopic, { config: toConfig(settings) }, options)
   }
 
-  /** Deletes the topic with all its messages and committed offsets, on all broker groups that have it. */
+  /**
+   * Deletes the topic with all its messages and committed offsets, on all broker groups that have it. One that is
+   * created again meanwhile stays. Throws TOPIC_NOT_EXIST when no group has it.
+   */
   async deleteTopic(topic: string, options: AdminOptions = {}): Promise<void> {
     checkOptions(options)
     checkTopicName(topic)
     const outcomes = await Promise.all(
       this.#groups(undefined).map((group) =>
-        this.#call(group, adminMethods.deleteTopic, { topic }, options).then(
+        this.#deleteOn(group, topic, options).then(
           () => null,
           (cause: unknown) => toLedgerError(cause),
         ),
@@ -205,6 +208,22 @@ export class Admin {
       listen: (onChange: () => void): (() => void) => routes.listen({ onRouteChanged: onChange }),
     }
     return watchEvents(this.#ports, source, options.signal)
+  }
+
+  /**
+   * Asked by id: an attempt whose answer was lost may have deleted it, and the next one must not take a topic that was
+   * created since for it. Gone is what was asked for, whoever did it.
+   */
+  async #deleteOn(group: string, topic: string, options: AdminOptions): Promise<void> {
+    const { clock, requestTimeoutMs } = this.#ports
+    const deadlineMs = clock.monotonicMs() + (options.timeoutMs ?? requestTimeoutMs)
+    const { topicId } = (await this.#call(group, adminMethods.describeTopic, { topic }, options)).topic
+    const timeoutMs = Math.max(1, deadlineMs - clock.monotonicMs())
+    try {
+      await this.#call(group, adminMethods.deleteTopic, { topic, topicId }, { ...options, timeoutMs })
+    } catch (cause) {
+      if (toLedgerError(cause).code !== 'TOPIC_NOT_EXIST') throw cause
+    }
   }
 
   async #onGroups<Request>(

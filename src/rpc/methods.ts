@@ -190,6 +190,11 @@ export interface TopicName {
   readonly topic: string
 }
 
+export interface DeleteTopicRequest extends TopicName {
+  /** Only this one: a topic that was created since under the same name stays. */
+  readonly topicId?: number
+}
+
 export interface QueueRange {
   readonly queue: number
   readonly minOffset: number
@@ -542,7 +547,7 @@ export const brokerMethods: {
 export const adminMethods: {
   readonly createTopic: UnaryMethod<CreateTopicRequest, TopicReply>
   readonly updateTopic: UnaryMethod<UpdateTopicRequest, TopicReply>
-  readonly deleteTopic: UnaryMethod<TopicName, Empty>
+  readonly deleteTopic: UnaryMethod<DeleteTopicRequest, Empty>
   readonly describeTopic: UnaryMethod<TopicName, DescribeTopicReply>
   readonly listTopics: UnaryMethod<Empty, ListTopicsReply>
   readonly getReplicaStatus: UnaryMethod<Empty, ReplicaStatusReply>

@@ -148,7 +148,7 @@ const brokerSamples: Samples<typeof methods.brokerMethods> = {
 const adminSamples: Samples<typeof methods.adminMethods> = {
   createTopic: { request: { config, automatic: true }, reply: { topic } },
   updateTopic: { request: { config }, reply: { topic } },
-  deleteTopic: { request: { topic: 't' }, reply: {} },
+  deleteTopic: { request: { topic: 't', topicId: 5 }, reply: {} },
   describeTopic: {
     request: { topic: 't' },
     reply: { topic, queues: [{ queue: 1, minOffset: 2, maxOffset: 3 }] },

@@ -45,6 +45,16 @@ test('topics are created, described, updated, listed and deleted', async () => {
   expect((await bench.call(adminMethods.listTopics, {})).topics).toEqual([])
 })
 
+test('P4: a topic is deleted by id only while the name is its own', async () => {
+  const bench = await openBench()
+  const old = (await bench.call(adminMethods.createTopic, { config, automatic: false })).topic.topicId
+  expect(await bench.call(adminMethods.deleteTopic, { topic: 't', topicId: old })).toEqual({})
+  const { topic } = await bench.call(adminMethods.createTopic, { config, automatic: false })
+  const again = bench.call(adminMethods.deleteTopic, { topic: 't', topicId: old })
+  await expect(again).rejects.toMatchObject({ code: 'TOPIC_NOT_EXIST' })
+  expect((await bench.call(adminMethods.listTopics, {})).topics).toEqual([topic])
+})
+
 test('a topic that exists with other settings is TOPIC_EXISTS, with the same it is a success', async () => {
   const bench = await openBench()
   const create = (queues: number, automatic: boolean) =>
