@@ -21,7 +21,7 @@ export class Trimmer {
   readonly #ports: TrimmerPorts
   #running: Promise<void> | null = null
   #stopped = false
-  /** What was tried already: the log keeps whole segments, so it may begin earlier than asked. */
+  /** Deleted up to here as far as it can be: the log keeps whole segments, so it may begin earlier than asked. */
   #triedIndex = 0
 
   constructor(ports: TrimmerPorts) {

@@ -95,6 +95,31 @@ test('a disk that fills up loses its oldest segments although they are young', a
   await trimmedEverywhere(8)
 })
 
+test('a trim that is lost with its leadership is proposed again by the same replica', async () => {
+  await startCluster({ diskUseMax: 0.5 })
+  await sendMany(24)
+  const old = await cluster.leader()
+  const replica = cluster.replica(old)
+  cluster.network.isolate(old)
+  tighten(old, segmentBytes / 2)
+  const proposals = (): number =>
+    cluster
+      .broker(old)
+      .events.since(0)
+      .filter(({ kind }) => kind === 'trim_proposed').length
+  await eventually('it proposes to give up segments', () => proposals() > 0)
+  const others = cluster.nodes.filter((node) => node !== old)
+  await createTopic(cluster.replica(await cluster.leader(others)), 'instead')
+  cluster.network.heal()
+  const next = cluster.replica(await cluster.leader())
+  await eventually('its proposal is replaced', () => replica.machine.topic('instead'))
+  const before = proposals()
+  expect(next.machine.trimmed.firstIndex).toBe(0)
+  next.leadership.transferTo(old)
+  await trimmedEverywhere()
+  expect(proposals()).toBeGreaterThan(before)
+})
+
 test('P6: nothing behind segments that all have lost is given up with what lies before them', async () => {
   await startCluster({ diskUseMax: 0.5 })
   await sendMany(60)
