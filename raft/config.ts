@@ -35,6 +35,8 @@ export interface RaftConfig {
   readonly uncommittedEntriesMax: number
   /** Waiting ReadIndex contexts; more are refused with `full`. */
   readonly pendingReadsMax: number
+  /** Sizes of at least so many of the newest entries are known without asking the driver. */
+  readonly recentEntriesMin: number
 }
 
 export const defaultRaftConfig: Omit<RaftConfig, 'id'> = {
@@ -55,6 +57,7 @@ export const defaultRaftConfig: Omit<RaftConfig, 'id'> = {
   uncommittedBytesMax: 64 * 1024 * 1024,
   uncommittedEntriesMax: 65_536,
   pendingReadsMax: 16_384,
+  recentEntriesMin: 32_768,
 }
 
 /** Throws an InvariantError when the numbers contradict each other; the operator's input is checked before. */
@@ -68,6 +71,7 @@ export function checkRaftConfig(config: RaftConfig): void {
     config.inflightMessagesMax,
     config.inflightBytesMax,
     config.pendingReadsMax,
+    config.recentEntriesMin,
   ]
   invariant(
     positive.every((value) => Number.isFinite(value) && value > 0),

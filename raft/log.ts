@@ -8,12 +8,12 @@
  * and `applied`. `commit` may be ahead of `stable` on a follower; nothing beyond `stable` is handed out to apply.
  */
 import { invariant } from './assert.ts'
-import type { Boot } from './config.ts'
+import type { Boot, RaftConfig } from './config.ts'
 import { Configurations } from './configurations.ts'
 import type { ProposedEntry } from './ready.ts'
 import { RecentEntries } from './recent-entries.ts'
 import { TermRuns } from './term-runs.ts'
-import type { Configuration, EntryId, EntryMeta, LogIndex, NodeId, Term } from './types.ts'
+import type { Configuration, EntryId, EntryMeta, LogIndex, Term } from './types.ts'
 
 /** What the driver has to do to its log: first the cut, then the append. */
 export interface LogWrite {
@@ -45,7 +45,7 @@ export class RaftLog {
   readonly #recent: RecentEntries
   readonly configurations: Configurations
 
-  constructor(boot: Boot, id: NodeId) {
+  constructor(boot: Boot, { id, recentEntriesMin }: Pick<RaftConfig, 'id' | 'recentEntriesMin'>) {
     this.#first = boot.firstIndex
     this.#previousTerm = boot.previousTerm
     this.#last = boot.lastIndex
@@ -61,7 +61,7 @@ export class RaftLog {
     this.#applied = boot.applied
     this.#delivered = boot.applied
     this.#runs = new TermRuns(boot.termRuns)
-    this.#recent = new RecentEntries(boot.lastIndex + 1)
+    this.#recent = new RecentEntries(boot.lastIndex + 1, recentEntriesMin)
     invariant(boot.firstIndex >= 1 && boot.lastIndex >= boot.firstIndex - 1, 'R2: the ends of the log are crossed')
     invariant(boot.applied >= boot.firstIndex - 1, 'R6: the log was compacted beyond what was applied')
     invariant(this.#commit <= this.#last, 'R4: the stored commit lies beyond the last entry: the log lost entries')

@@ -1,21 +1,21 @@
 /**
  * The descriptors of the newest entries, so that appends and windows know sizes without a disk.
  *
- * Used by `log.ts` only. Bounded: beyond `recentEntriesMax` committed entries the oldest are forgotten, and an
+ * Used by `log.ts` only. Bounded: beyond `keptMin` committed entries the oldest are forgotten, and an
  * append that names them carries `bytes: 0`, "not known here" (see README.md, "Entries of unknown size").
  */
 import { invariant } from './assert.ts'
 import type { EntryMeta, LogIndex } from './types.ts'
 
-/** So many descriptors stay at least; twice as many may be held before the older half is dropped at once. */
-export const recentEntriesMax = 32_768
-
 export class RecentEntries {
+  /** So many descriptors stay at least; twice as many may be held before the older half is dropped at once. */
+  readonly #keptMin: number
   #entries: EntryMeta[] = []
   /** Index of the first descriptor held; one beyond the last entry of the log when none is held. */
   #first: LogIndex
 
-  constructor(nextIndex: LogIndex) {
+  constructor(nextIndex: LogIndex, keptMin: number) {
+    this.#keptMin = keptMin
     this.#first = nextIndex
   }
 
@@ -49,9 +49,9 @@ export class RecentEntries {
 
   /** Drops the oldest ones when too many are held; `needed` and all after it stay. Amortised constant cost. */
   trim(needed: LogIndex): void {
-    if (this.#entries.length <= 2 * recentEntriesMax) return
-    const drop = Math.min(this.#entries.length - recentEntriesMax, Math.max(0, needed - this.#first))
-    if (drop < recentEntriesMax / 2) return
+    if (this.#entries.length <= 2 * this.#keptMin) return
+    const drop = Math.min(this.#entries.length - this.#keptMin, Math.max(0, needed - this.#first))
+    if (drop < this.#keptMin / 2) return
     this.#entries.splice(0, drop)
     this.#first += drop
   }

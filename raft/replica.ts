@@ -80,7 +80,7 @@ export class Replica {
     this.now = now
     this.term = boot.hardState.term
     this.vote = boot.hardState.vote
-    this.log = new RaftLog(boot, config.id)
+    this.log = new RaftLog(boot, config)
     this.configurationRevision = this.log.configurations.revision
     invariant(this.term >= this.log.lastTerm, 'R2: the log holds entries of a term beyond the stored term')
     this.quarantine = boot.quarantine === null ? null : new Quarantine(boot.quarantine.untilLeaderReached)

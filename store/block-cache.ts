@@ -6,11 +6,10 @@
  */
 import type { Position } from './types.ts'
 
-export const blockBytes: number = 256 * 1024
-
 export interface BlockSource {
   /** Reads of a segment never cross its end. */
   readonly segmentBytes: number
+  readonly blockBytes: number
   /** Only bytes below are read, and cached as far as they go. */
   durableEnd(): Position
   read(position: Position, length: number): Promise<Buffer>
@@ -67,7 +66,7 @@ export class BlockCache {
     if (block === undefined || start + block.length < end) return undefined
     this.#blocks.delete(start)
     this.#blocks.set(start, block)
-    if (this.#blocks.has(start - blockBytes)) this.#readAhead(start)
+    if (this.#blocks.has(start - this.#source.blockBytes)) this.#readAhead(start)
     return block
   }
 
@@ -105,7 +104,7 @@ export class BlockCache {
       },
     )
     this.#loading.set(start, { end, promise })
-    if (this.#blocks.has(start - blockBytes)) this.#readAhead(start)
+    if (this.#blocks.has(start - this.#source.blockBytes)) this.#readAhead(start)
     return promise
   }
 
@@ -141,11 +140,11 @@ export class BlockCache {
 
   #blockStart(position: Position): Position {
     const base = position - (position % this.#source.segmentBytes)
-    return base + Math.floor((position - base) / blockBytes) * blockBytes
+    return base + Math.floor((position - base) / this.#source.blockBytes) * this.#source.blockBytes
   }
 
   #blockEnd(start: Position): Position {
     const segmentEnd = start - (start % this.#source.segmentBytes) + this.#source.segmentBytes
-    return Math.min(start + blockBytes, segmentEnd)
+    return Math.min(start + this.#source.blockBytes, segmentEnd)
   }
 }

@@ -5,15 +5,16 @@
  * is decided here and at once; the disk is `log-writer.ts` and `log-reader.ts`. One instance per folder.
  */
 import { invariant } from './assert.ts'
-import type {
-  CommitLogApi,
-  CommitLogOptions,
-  LogHole,
-  LogOrigin,
-  LogRecovery,
-  RottenTail,
-  ScrubbedStretch,
-  SegmentInfo,
+import {
+  type CommitLogApi,
+  type CommitLogOptions,
+  defaultLogGrain,
+  type LogHole,
+  type LogOrigin,
+  type LogRecovery,
+  type RottenTail,
+  type ScrubbedStretch,
+  type SegmentInfo,
 } from './contract.ts'
 import type { Disk } from './disk.ts'
 import { StoreError } from './errors.ts'
@@ -42,11 +43,12 @@ import type { Frame, LogEntry, Position } from './types.ts'
 export async function openCommitLog(disk: Disk, options: CommitLogOptions): Promise<CommitLogApi> {
   assertOptions(options)
   await ensureDirectory(disk, options.directory)
-  let positions = new PositionIndex(1, options.segmentBytes)
+  const grain = { ...defaultLogGrain, ...options.grain }
+  let positions = new PositionIndex(1, options.segmentBytes, grain)
   const tailCache = new TailCache(options.tailCacheBytes)
   const recovered = await recoverLog(disk, options, {
     begins: (origin) => {
-      positions = new PositionIndex(origin.index + 1, options.segmentBytes)
+      positions = new PositionIndex(origin.index + 1, options.segmentBytes, grain)
     },
     entry: (frame) => {
       positions.add(frame.header)
@@ -102,6 +104,7 @@ class CommitLog implements CommitLogApi {
     this.#reader = new LogReader(files, {
       segmentBytes: options.segmentBytes,
       blockCacheBytes: options.blockCacheBytes,
+      blockBytes: { ...defaultLogGrain, ...options.grain }.blockBytes,
       durableEnd: () => this.#writer.durable.position,
     })
     this.#termRuns = termRuns

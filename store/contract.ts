@@ -22,6 +22,8 @@ export interface CommitLogOptions {
   readonly tailCacheBytes: number
   /** Most bytes of blocks read from disk kept for pulls and lagging peers. */
   readonly blockCacheBytes: number
+  /** What differs from `defaultLogGrain`. Changes what is fast, never what is read. */
+  readonly grain?: Partial<LogGrain>
   /**
    * Where a log that is created empty begins, by default in front of entry 1. `position` is a multiple of
    * segmentBytes. A log that is found begins where its first segment does, whatever is said here.
@@ -37,6 +39,24 @@ export interface CommitLogOptions {
    * The hole is in `holes` by then; one that grows or meets another is told again as a whole.
    */
   readonly onRot?: (hole: LogHole) => void
+}
+
+/** How finely the log is known in memory and read from the disk. */
+export interface LogGrain {
+  /** At least so many of the last entries are known exactly (20 bytes each). No cut may reach further back. */
+  readonly exactEntries: number
+  /** Of the others one is known at least every so many entries, and every so many bytes. */
+  readonly sampleEntries: number
+  readonly sampleBytes: number
+  /** Size of the blocks that are read for pulls and lagging peers. */
+  readonly blockBytes: number
+}
+
+export const defaultLogGrain: LogGrain = {
+  exactEntries: 131_072,
+  sampleEntries: 256,
+  sampleBytes: 64 * 1024,
+  blockBytes: 256 * 1024,
 }
 
 /** The end of the last entry that the log does not have (any more); zeros in front of entry 1. */

@@ -5,6 +5,7 @@ export type {
   CommitLogApi,
   CommitLogOptions,
   HardStateApi,
+  LogGrain,
   LoggedConfiguration,
   LogHole,
   LogOrigin,

@@ -15,6 +15,7 @@ import { frameTypes } from './types.ts'
 export interface LogReaderOptions {
   readonly segmentBytes: number
   readonly blockCacheBytes: number
+  readonly blockBytes: number
   readonly durableEnd: () => Position
 }
 
@@ -29,6 +30,7 @@ export class LogReader {
     this.#blocks = new BlockCache(
       {
         segmentBytes: options.segmentBytes,
+        blockBytes: options.blockBytes,
         durableEnd: options.durableEnd,
         read: (position, length) => files.read(position, length),
       },

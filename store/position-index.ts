@@ -3,17 +3,13 @@
  * a log of a hundred million entries costs megabytes and no garbage.
  *
  * Used by the CommitLog. Cutting the log needs the exact place of an entry without asking the disk; entries that may
- * be cut are uncommitted and thereby few, `exactEntriesMax` is far beyond what raft leaves uncommitted.
+ * be cut are uncommitted and thereby few, `exactEntries` is far beyond what raft leaves uncommitted.
  */
 import { invariant } from './assert.ts'
+import type { LogGrain } from './contract.ts'
 import type { FrameHeader, Position } from './types.ts'
 
-/** At least so many of the last entries are known exactly (20 bytes each). */
-export const exactEntriesMax = 131_072
-const chunkEntries = 1024
-/** A sample is taken when either is reached since the last one. */
-const sampleBytes = 64 * 1024
-const sampleEntries = 256
+const chunkEntriesMax = 1024
 
 export interface EntryPlace {
   readonly position: Position
@@ -37,6 +33,8 @@ export interface KnownPlace {
 
 export class PositionIndex {
   readonly #segmentBytes: number
+  readonly #grain: LogGrain
+  readonly #chunkEntries: number
   /** Chunks begin at this index plus multiples of their length. */
   readonly #chunkStart: number
   #firstIndex: number
@@ -49,8 +47,10 @@ export class PositionIndex {
   #samplePositions = new Float64Array(1024)
 
   /** Empty, for a log whose first entry will be `firstIndex`. */
-  constructor(firstIndex: number, segmentBytes: number) {
+  constructor(firstIndex: number, segmentBytes: number, grain: LogGrain) {
     this.#segmentBytes = segmentBytes
+    this.#grain = grain
+    this.#chunkEntries = Math.min(chunkEntriesMax, grain.exactEntries)
     this.#chunkStart = firstIndex
     this.#firstIndex = firstIndex
     this.#lastIndex = firstIndex - 1
@@ -69,8 +69,8 @@ export class PositionIndex {
 
   /** The entries up to `lastIndex` lie in a hole at the end. */
   skip(lastIndex: number): void {
-    if (lastIndex - this.#lastIndex > exactEntriesMax) this.#chunks = []
-    else for (let index = this.#lastIndex + 1; index < lastIndex; index += chunkEntries) this.#chunkFor(index)
+    if (lastIndex - this.#lastIndex > this.#grain.exactEntries) this.#chunks = []
+    else for (let index = this.#lastIndex + 1; index < lastIndex; index += this.#chunkEntries) this.#chunkFor(index)
     this.#chunkFor(lastIndex)
     this.#lastIndex = lastIndex
     this.#isBehindHole = true
@@ -84,7 +84,8 @@ export class PositionIndex {
       const chunk = this.#chunkOf(header.index)
       if (chunk !== undefined) this.#note(chunk, header)
       const last = samples.at(-1)
-      if (last === undefined || isFar(header, last) || header.position % this.#segmentBytes === 0) samples.push(header)
+      if (last === undefined || this.#isFar(header, last) || header.position % this.#segmentBytes === 0)
+        samples.push(header)
     }
     this.#insertSamples(samples)
   }
@@ -119,7 +120,7 @@ export class PositionIndex {
   /** Forgets the entries before `firstIndex`, where a segment begins. */
   trim(firstIndex: number): void {
     this.#firstIndex = firstIndex
-    while (this.#chunks.length > 0 && this.#chunks[0]!.first + chunkEntries <= firstIndex) this.#chunks.shift()
+    while (this.#chunks.length > 0 && this.#chunks[0]!.first + this.#chunkEntries <= firstIndex) this.#chunks.shift()
     this.#replaceSamples(0, this.#sampleAtOrBefore(this.#sampleIndexes, firstIndex - 1) + 1, [])
   }
 
@@ -136,7 +137,7 @@ export class PositionIndex {
     }
   }
 
-  /** The nearest known entry at or before `index`; walking forward from it takes at most 256 frames or 64 KiB. */
+  /** The nearest known entry at or before `index`; walking forward from it takes at most one grain. */
   floor(index: number): KnownPlace {
     invariant(index >= this.#firstIndex && index <= this.#lastIndex, 'S3: only entries of the log are looked up')
     const exact = this.exact(index)
@@ -159,25 +160,27 @@ export class PositionIndex {
 
   #chunkOf(index: number): Chunk | undefined {
     const first = this.#chunks[0]?.first
-    return first === undefined || index < first ? undefined : this.#chunks[Math.floor((index - first) / chunkEntries)]
+    return first === undefined || index < first
+      ? undefined
+      : this.#chunks[Math.floor((index - first) / this.#chunkEntries)]
   }
 
   /** The chunk of the entry behind the last one. */
   #chunkFor(index: number): Chunk {
     const last = this.#chunks.at(-1)
-    if (last !== undefined && index < last.first + chunkEntries) return last
-    return this.#addChunk(index - ((index - this.#chunkStart) % chunkEntries))
+    if (last !== undefined && index < last.first + this.#chunkEntries) return last
+    return this.#addChunk(index - ((index - this.#chunkStart) % this.#chunkEntries))
   }
 
   #addChunk(first: number): Chunk {
     const chunk = {
       first,
-      positions: new Float64Array(chunkEntries),
-      lengths: new Uint32Array(chunkEntries),
-      checksums: new Uint32Array(chunkEntries),
+      positions: new Float64Array(this.#chunkEntries),
+      lengths: new Uint32Array(this.#chunkEntries),
+      checksums: new Uint32Array(this.#chunkEntries),
     }
     this.#chunks.push(chunk)
-    if ((this.#chunks.length - 1) * chunkEntries > exactEntriesMax) this.#chunks.shift()
+    if ((this.#chunks.length - 1) * this.#chunkEntries > this.#grain.exactEntries) this.#chunks.shift()
     return chunk
   }
 
@@ -186,9 +189,13 @@ export class PositionIndex {
     return (
       last < 0 ||
       header.position % this.#segmentBytes === 0 ||
-      header.index - this.#sampleIndexes[last]! >= sampleEntries ||
-      header.position - this.#samplePositions[last]! >= sampleBytes
+      this.#isFar(header, { index: this.#sampleIndexes[last]!, position: this.#samplePositions[last]! })
     )
+  }
+
+  #isFar(header: KnownPlace, last: KnownPlace): boolean {
+    const { sampleEntries, sampleBytes } = this.#grain
+    return header.index - last.index >= sampleEntries || header.position - last.position >= sampleBytes
   }
 
   #sample(at: number): KnownPlace | undefined {
@@ -233,10 +240,6 @@ export class PositionIndex {
     }
     this.#sampleCount = count
   }
-}
-
-function isFar(header: KnownPlace, last: KnownPlace): boolean {
-  return header.index - last.index >= sampleEntries || header.position - last.position >= sampleBytes
 }
 
 function grown(array: Float64Array): Float64Array<ArrayBuffer> {

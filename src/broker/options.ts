@@ -5,11 +5,12 @@
  * behind this file has to doubt them.
  */
 import type { RaftConfig } from '../../raft/index.ts'
-import type { Disk, KeyValueEngine } from '../../store/index.ts'
+import type { Disk, KeyValueEngine, LogGrain } from '../../store/index.ts'
 import type { Clock, Random } from '../common/clock.ts'
 import { LedgerError } from '../common/errors.ts'
 import type { Logger } from '../common/logger.ts'
 import type { Transport } from '../rpc/transport.ts'
+import { tailRowsMax } from './apply/queues.ts'
 import type { HousekeepingSettings } from './housekeeper.ts'
 import { checkRetention, defaultRetention, type RetentionSettings } from './retention/settings.ts'
 
@@ -102,6 +103,12 @@ export interface ReplicaLimits {
   readonly zeroAheadBytes: number
   readonly tailCacheBytes: number
   readonly blockCacheBytes: number
+  /** How finely the CommitLog is known in memory and read. */
+  readonly logGrain: Partial<LogGrain>
+  /** ConsumeQueue rows kept in memory per queue. */
+  readonly tailRowsMax: number
+  /** Bytes of a copied log between two looks at what the sources have. */
+  readonly copyStretchBytes: number
   /** Most bytes of one piece of a copy; a single longer entry comes alone. At most 1 MiB is given. */
   readonly copyBytesMax: number
   /** Bandwidth of a catch-up, log and state together. */
@@ -110,6 +117,8 @@ export interface ReplicaLimits {
   readonly copyFirstBytes: number
   /** The background scrub reads all of the log in this time, but never faster than that many bytes a second. */
   readonly scrubPassMs: number
+  /** Read at a time by the scrub: short enough to go unnoticed between two flushes. */
+  readonly scrubPieceBytes: number
   readonly scrubBytesPerSecond: number
 }
 
@@ -140,10 +149,14 @@ export const defaultReplicaLimits: ReplicaLimits = {
   zeroAheadBytes: 32 * mebibyte,
   tailCacheBytes: 64 * mebibyte,
   blockCacheBytes: 64 * mebibyte,
+  logGrain: {},
+  tailRowsMax,
+  copyStretchBytes: 32 * mebibyte,
   copyBytesMax: mebibyte,
   catchUpBytesPerSecond: 64 * mebibyte,
   copyFirstBytes: 64 * mebibyte,
   scrubPassMs: 24 * 3600 * 1000,
+  scrubPieceBytes: 256 * 1024,
   scrubBytesPerSecond: 16 * mebibyte,
 }
 

@@ -8,8 +8,6 @@
 import type { CommitLogApi, Position } from '../../store/index.ts'
 import type { Cancel, Clock } from '../common/clock.ts'
 
-/** Read at a time: short enough to go unnoticed between two flushes. */
-const pieceBytes = 256 * 1024
 /** Shortest pause between two pieces, milliseconds. */
 const pauseMinMs = 10
 const pauseMaxMs = 60_000
@@ -24,6 +22,8 @@ export interface ScrubberPorts {
   readonly log: CommitLogApi
   /** Time for one pass over the whole log, unless that would be faster than `bytesPerSecondMax`. */
   readonly passMs: number
+  /** Read at a time. */
+  readonly pieceBytes: number
   readonly bytesPerSecondMax: number
   failed(error: unknown): void
 }
@@ -85,7 +85,7 @@ export class Scrubber {
   }
 
   async #read(): Promise<void> {
-    const { log, failed } = this.#ports
+    const { log, pieceBytes, failed } = this.#ports
     try {
       const { next, isEnd } = await log.scrub(this.#next, pieceBytes)
       if (isEnd) this.#passes++
@@ -99,7 +99,7 @@ export class Scrubber {
 
   /** Spreads the pieces evenly over the time of a pass. */
   #pauseMs(): number {
-    const { log, passMs, bytesPerSecondMax } = this.#ports
+    const { log, passMs, pieceBytes, bytesPerSecondMax } = this.#ports
     const bytes = Math.max(pieceBytes, log.endPosition - log.origin.position)
     const evenMs = (passMs * pieceBytes) / bytes
     const fastestMs = (pieceBytes / bytesPerSecondMax) * 1000

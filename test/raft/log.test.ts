@@ -1,10 +1,10 @@
 /** Positions of the log and the rules about conflicts, without any role. */
 import { describe, expect, test } from 'vitest'
 import { RaftLog } from '../../raft/log.ts'
-import { recentEntriesMax } from '../../raft/recent-entries.ts'
 import { type BootOptions, entriesOf, makeBoot } from './support.ts'
 
-const logOf = (options: BootOptions) => new RaftLog(makeBoot(options), 'n0')
+const config = { id: 'n0', recentEntriesMin: 64 }
+const logOf = (options: BootOptions) => new RaftLog(makeBoot(options), config)
 
 describe('the ends of the log', () => {
   test('an empty log ends at index 0 with term 0', () => {
@@ -29,7 +29,7 @@ describe('the ends of the log', () => {
     expect(() => logOf({ terms: [1], commit: 2 })).toThrow(/^R4/)
     expect(() => logOf({ terms: [1], applied: 2 })).toThrow(/^R4/)
     expect(() => logOf({ firstIndex: 5, previousTerm: 1, commit: 4, applied: 2 })).toThrow(/^R6/)
-    expect(() => new RaftLog({ ...makeBoot({ terms: [1, 1] }), termRuns: [] }, 'n0')).toThrow(/^R2/)
+    expect(() => new RaftLog({ ...makeBoot({ terms: [1, 1] }), termRuns: [] }, config)).toThrow(/^R2/)
   })
 })
 
@@ -122,7 +122,7 @@ describe('marks', () => {
 
   test('sizes of old entries are forgotten, of uncommitted ones never', () => {
     const log = logOf({})
-    const count = 2 * recentEntriesMax + 10
+    const count = 2 * config.recentEntriesMin + 10
     for (let i = 0; i < count; i++) log.propose(1, { kind: 'normal', bytes: 7 })
     log.takeUnwritten()
     expect(log.knows(1)).toBe(true)

@@ -56,7 +56,7 @@ describe('term runs', () => {
 
 describe('recent entries', () => {
   test('R2: hold a contiguous range only', () => {
-    const recent = new RecentEntries(5)
+    const recent = new RecentEntries(5, 64)
     expect(() => recent.push(entriesOf(6, [1])[0] as never)).toThrow(/^R2/)
     for (const entry of entriesOf(5, [1, 1, 2])) recent.push(entry)
     recent.truncateFrom(7)

@@ -89,7 +89,32 @@ export function drawConfiguration(random: SimRandom): SimConfiguration {
   const members = random.fork('members')
   const operated = members.chance(membersShare) ? withOperator(kept, members) : kept
   const rot = random.fork('rot')
-  return rot.chance(rotShare) ? withRot(operated, rot) : operated
+  const rotten = rot.chance(rotShare) ? withRot(operated, rot) : operated
+  return withGrain(rotten, random.fork('grain'))
+}
+
+/**
+ * A log of a few hundred entries is as large to its replicas as one of millions: only its end is known by heart, and
+ * everything is read and copied in many pieces. No cut reaches further back than what a leader leaves uncommitted.
+ */
+function withGrain(configuration: SimConfiguration, random: SimRandom): SimConfiguration {
+  const exactEntries = (configuration.raft.uncommittedEntriesMax ?? 0) + 32
+  return {
+    ...configuration,
+    raft: { ...configuration.raft, recentEntriesMin: random.pick([1, 8, 32_768]) },
+    limits: {
+      ...configuration.limits,
+      logGrain: {
+        exactEntries,
+        sampleEntries: random.pick([1, 4, 32, 256]),
+        sampleBytes: random.pick([1, 4, 64]) * kibibyte,
+        blockBytes: random.pick([512, 4 * kibibyte, 256 * kibibyte]),
+      },
+      tailRowsMax: random.pick([1, 4, 512]),
+      copyStretchBytes: random.pick([1, 8 * kibibyte, 32_768 * kibibyte]),
+      scrubPieceBytes: random.pick([2, 16, 256]) * kibibyte,
+    },
+  }
 }
 
 /** Bits flip, and a scrub looks for them. Two failures of three nodes are more than a group can bear. */

@@ -1,6 +1,6 @@
 /** Entries behind damage that was found while the log is open, where only some of the places are in memory. */
 import { expect, test } from 'vitest'
-import { exactEntriesMax } from '../../store/position-index.ts'
+import { defaultLogGrain } from '../../store/contract.ts'
 import type { Frame } from '../../store/types.ts'
 import { appendTo, newDisk, openTestLog } from './log-fixture.ts'
 import { offsetOf, options, pathOf, ranges } from './rot-fixture.ts'
@@ -10,7 +10,7 @@ test('are read although the way to them led through it, or the log begins with i
   const log = await openTestLog(disk, { ...options, segmentBytes: 16 * 1024 * 1024 })
   const frames: Frame[] = []
   // Only the last entries are known exactly.
-  for (let count = 0; count < exactEntriesMax + 2048; count++) frames.push(...appendTo(log, 1, 0))
+  for (let count = 0; count < defaultLogGrain.exactEntries + 2048; count++) frames.push(...appendTo(log, 1, 0))
   await log.flush()
   for (const first of [1, 300]) {
     const { position } = frames[first - 1]!.header

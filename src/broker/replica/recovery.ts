@@ -73,7 +73,7 @@ export async function recover(
   const { directory, identity, store } = found
   const log = await openLog(found, configuration, ports, limits)
   const hardState = await openHardState(ports.disk, hardStatePath(directory))
-  const machine = await openStateMachine(store)
+  const machine = await openStateMachine(store, { tailRowsMax: limits.tailRowsMax })
   const saved = await savedWithTermOf(log, hardState)
   const damage = saved ? null : 'HARD_STATE_LOST: its term and vote are gone; replace this member with an empty folder'
   const lostFront = findLostFront(log.firstIndex, machine, found.generations)
@@ -125,6 +125,7 @@ async function openLog(
     flushBytesMax: limits.flushBytesMax,
     tailCacheBytes: limits.tailCacheBytes,
     blockCacheBytes: limits.blockCacheBytes,
+    grain: limits.logGrain,
     doubtful: mending,
     onRot,
   })

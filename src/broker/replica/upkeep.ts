@@ -123,6 +123,7 @@ export class Upkeep {
       clock,
       log: replica.log,
       passMs: limits.scrubPassMs,
+      pieceBytes: limits.scrubPieceBytes,
       bytesPerSecondMax: limits.scrubBytesPerSecond,
       failed,
     })

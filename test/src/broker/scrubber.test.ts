@@ -27,6 +27,7 @@ test('a pass counts when it has come to the end of the log, not when the log cha
     clock,
     log,
     passMs: 1000,
+    pieceBytes: 256 * 1024,
     bytesPerSecondMax: 10 * 1024 * 1024,
     failed: (error) => failures.push(error),
   })

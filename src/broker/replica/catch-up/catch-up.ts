@@ -31,8 +31,6 @@ import type { Sources } from './sources.ts'
 import { copyState } from './state-copy.ts'
 import { TokenBucket } from './token-bucket.ts'
 
-/** Log bytes between two looks at what the sources have. */
-const stretchBytesMax = 32 * 1024 * 1024
 /** Pieces of the copy that are flushed together. */
 const piecesPerFlush = 4
 const waitMs = 500
@@ -281,9 +279,10 @@ export class CatchUp {
   async #fetchLog(step: Extract<CopyStep, { readonly kind: 'log' }>, signal: AbortSignal): Promise<void> {
     const { log } = this.#incoming
     if (!log) return
+    const { copyStretchBytes } = this.#ports.limits
     const startPosition = log.endPosition
     try {
-      while (log.lastIndex < step.toIndex && log.endPosition - startPosition < stretchBytesMax) {
+      while (log.lastIndex < step.toIndex && log.endPosition - startPosition < copyStretchBytes) {
         const startMs = this.#ports.clock.monotonicMs()
         const range = { fromIndex: log.lastIndex + 1, toIndex: step.toIndex, uncommitted: false }
         const reply = await this.#ports.sources.fetchLog(step.node, range, signal)

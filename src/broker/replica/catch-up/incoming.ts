@@ -125,6 +125,7 @@ export class Incoming {
       flushBytesMax: limits.flushBytesMax,
       tailCacheBytes: cacheBytes,
       blockCacheBytes: cacheBytes,
+      grain: limits.logGrain,
       origin,
     })
   }
