@@ -66,6 +66,9 @@ export interface DiskOptions {
 const kibibyte = 1024
 const messagesMax = 420
 
+/** Where nothing else bounds it, no leader of a run leaves more entries uncommitted: each sender waits for its answers. */
+const uncommittedSeenMax = 64
+
 /** Share of the runs whose log is trimmed. */
 const retentionShare = 0.35
 
@@ -98,7 +101,7 @@ export function drawConfiguration(random: SimRandom): SimConfiguration {
  * everything is read and copied in many pieces. No cut reaches further back than what a leader leaves uncommitted.
  */
 function withGrain(configuration: SimConfiguration, random: SimRandom): SimConfiguration {
-  const exactEntries = (configuration.raft.uncommittedEntriesMax ?? 0) + 32
+  const exactEntries = Math.min(configuration.raft.uncommittedEntriesMax ?? Infinity, uncommittedSeenMax) + 32
   return {
     ...configuration,
     raft: { ...configuration.raft, recentEntriesMin: random.pick([1, 8, 32_768]) },

@@ -414,4 +414,16 @@ export const mutants: readonly Mutant[] = [
     find: 'disk: uuid(ports.random) }',
     replace: "disk: 'disk of '.concat(node) }",
   },
+  {
+    name: 'entries that stand right behind rot are not found again',
+    file: 'store/log-health.js',
+    find: 'this.#log.positions.addPlace(place);',
+    replace: '',
+  },
+  {
+    name: 'rows of a queue leave memory before the state store has them',
+    file: 'src/broker/apply/queue-tail.js',
+    find: 'else if (this.#first < this.#written)',
+    replace: 'else if (this.#first < this.#end)',
+  },
 ]
