@@ -171,6 +171,10 @@ class CommitLog implements CommitLogApi {
     this.#writer.limitGrowth(bytesMax)
   }
 
+  grow(): Promise<void> {
+    return this.#writer.grow()
+  }
+
   get diskFull(): boolean {
     return this.#writer.diskFull
   }

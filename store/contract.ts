@@ -16,6 +16,8 @@ export interface CommitLogOptions {
   readonly formerIncarnations?: readonly string[]
   /** How far ahead of the tail segments are filled with zeros, at most a segment. */
   readonly zeroAheadBytes: number
+  /** As by `limitGrowth`, from before anything is prepared; by default there is no limit. */
+  readonly growthBytesMax?: number
   /** Most bytes of one flush. It bounds what a torn flush can take along. */
   readonly flushBytesMax: number
   /** Most bytes of recent frames kept in memory for replication and pulls at the tail. */
@@ -239,6 +241,11 @@ export interface CommitLogApi {
    * kept from being filled to its last byte. What finds no room waits with DISK_FULL. Null lifts the limit.
    */
   limitGrowth(bytesMax: number | null): void
+  /**
+   * Prepares space for what is staged, and ahead of it, without making anything durable. `diskFull` tells whether there
+   * was enough. Rejects like a flush, but never with DISK_FULL. Not while growth is limited.
+   */
+  grow(): Promise<void>
   /** Flushes, writes the durable mark of the last flush, and closes. Reads from disk reject with CLOSED from then on. */
   close(): Promise<void>
 }

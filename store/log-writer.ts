@@ -36,13 +36,14 @@ export class LogWriter {
   #failure: StoreError | null = null
   #closed = false
   /** Bytes that may still be prepared while growth is limited; null: as much as there is. */
-  #growthLeft: number | null = null
+  #growthLeft: number | null
 
   constructor(files: LogFiles, options: CommitLogOptions, durable: EntryEnd) {
     this.#files = files
     this.#options = options
     this.#durable = durable
     this.#dirtyEnd = durable.position
+    this.#growthLeft = options.growthBytesMax ?? null
   }
 
   get durable(): EntryEnd {
@@ -60,6 +61,13 @@ export class LogWriter {
   /** See `CommitLogApi.limitGrowth`. */
   limitGrowth(bytesMax: number | null): void {
     this.#growthLeft = bytesMax
+  }
+
+  /** See `CommitLogApi.grow`. */
+  async grow(): Promise<void> {
+    this.assertUsable()
+    invariant(this.#growthLeft === null, 'a log whose growth is limited does not grow ahead')
+    await this.run(() => this.#files.prepare(this.#aheadOf(this.#durable.position + this.#stagedBytes)))
   }
 
   /** Throws what made the log unusable, if anything did. */

@@ -192,6 +192,7 @@ async function settle(
       if (dirtyEnd > tail.position || found.strays.length > 0) await files.cut(tail, dirtyEnd)
       await files.writeMark(tail)
     } else if (found.strays.length > 0) await files.cut(tail, dirtyEnd)
+    if (options.growthBytesMax !== undefined) return Math.max(0, dirtyEnd - tail.position)
     await files.prepare(tail.position + options.zeroAheadBytes)
     // A log that does not begin in front of entry 1 says so from the start.
     if (origin.index > 0 && !files.diskFull) await files.begin(files.firstBase, origin, origin)

@@ -72,12 +72,18 @@ export class SpaceReserve {
     this.#isWanted = true
     return this.#inOrder(async () => {
       if (this.isHeld) return true
-      const { freeBytes } = await this.#disk.space(parentOf(this.#path))
-      if (freeBytes < freeFactor * this.#bytes - this.#heldBytes) return false
+      if (await this.isShort()) return false
       if (await this.#fill(goOn)) return true
       await this.#give()
       return false
     })
+  }
+
+  /** It is not held, and there is not enough space to make it. */
+  async isShort(): Promise<boolean> {
+    if (this.isHeld) return false
+    const { freeBytes } = await this.#disk.space(parentOf(this.#path))
+    return freeBytes < freeFactor * this.#bytes - this.#heldBytes
   }
 
   /** Gives it back when nearly nothing else is free. For the start, before anything is written. */

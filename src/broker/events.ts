@@ -29,6 +29,7 @@ export type EventKind =
   | 'storage_failed'
   | 'disk_full'
   | 'disk_space_back'
+  | 'staged_forgotten'
   | 'log_recovered'
   | 'state_rebuilt'
   | 'trim_proposed'

@@ -100,7 +100,8 @@ async function withReplica<Result>(
     // The state store is the lock: a running broker has it open.
     const store = await openStateStore({ engine: ports.engine, disk: ports.disk, ...at })
     try {
-      const found = { directory, identity, generations, store, records, onRot: () => {} }
+      const inForce = { directory, identity, generations, store, records }
+      const found = { ...inForce, isShortOfSpace: false, onRot: () => {} }
       const recovered = await recover(found, configuration, ports, defaultReplicaLimits)
       try {
         const membership = recovered.memberships.at(-1)?.membership ?? aloneWith(unknownSelf(identity))

@@ -84,7 +84,7 @@ export interface ReplicaLimits {
   /** Tells the caller of a refused proposal when to come back, milliseconds. */
   readonly flowControlRetryMs: number
   readonly diskFullRetryMs: number
-  /** Kept on the disk for the time when it is full; 0 for none. A quarter of it is for the log. */
+  /** Kept on the disk for the time when it is full; 0 for none. The log gets at most a quarter of it at a time. */
   readonly reserveBytes: number
   /** Time between two looks of the leader at what may be trimmed, milliseconds (`cleanResourceInterval`). */
   readonly retentionRoundMs: number

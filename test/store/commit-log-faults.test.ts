@@ -108,6 +108,42 @@ describe('a disk that fails', () => {
     await log.close()
   })
 
+  test('S1: a log that grows on makes nothing durable by that', async () => {
+    const disk = await newDisk()
+    const log = await openTestLog(disk)
+    disk.fillUp()
+    appendTo(log, 1, ...Array.from({ length: 8 }, () => 3000))
+    await expect(log.flush()).rejects.toMatchObject({ code: 'DISK_FULL' })
+    const { durableIndex } = log
+    await log.grow()
+    expect(log.diskFull).toBe(true)
+    disk.fillUp(1_000_000)
+    await log.grow()
+    expect(log.diskFull).toBe(false)
+    expect(log.durableIndex).toBe(durableIndex)
+    const { spaceLeft } = disk
+    expect(await log.flush()).toBe(8)
+    expect(disk.spaceLeft).toBe(spaceLeft)
+    await log.close()
+  })
+
+  test('a log that is opened without leave to grow prepares nothing', async () => {
+    const disk = await newDisk()
+    const first = await openTestLog(disk, { zeroAheadBytes: 4096 })
+    appendTo(first, 1, 3000)
+    await first.close()
+    disk.fillUp(1_000_000)
+    const { spaceLeft } = disk
+    const log = await openTestLog(disk, { growthBytesMax: 0 })
+    expect(log.diskFull).toBe(true)
+    appendTo(log, 1, ...Array.from({ length: 20 }, () => 3000))
+    await expect(log.flush()).rejects.toMatchObject({ code: 'DISK_FULL' })
+    expect(disk.spaceLeft).toBe(spaceLeft)
+    log.limitGrowth(null)
+    expect(await log.flush()).toBe(21)
+    await log.close()
+  })
+
   test('a log whose growth is limited does not take space that comes back', async () => {
     const disk = await newDisk()
     const log = await openTestLog(disk)

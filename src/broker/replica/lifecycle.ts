@@ -15,6 +15,7 @@ import { type Folder, openState } from './folder.ts'
 import { type Generations, type LogEnd, removeOthers } from './generations.ts'
 import { type Generation, type Recovered, recover } from './recovery.ts'
 import { Replica } from './replica.ts'
+import { SpacePatience } from './space-patience.ts'
 import { SteadyReplica } from './steady-replica.ts'
 import { Upkeep } from './upkeep.ts'
 import type { UpkeepStatus } from './upkeep-status.ts'
@@ -42,6 +43,7 @@ export class ReplicaLifecycle {
   readonly api: SteadyReplica
   readonly #parts: LifecycleParts
   readonly #upkeep: Upkeep
+  readonly #patience = new SpacePatience()
   #store: StateStoreApi
   #generations: Generations
   #recovered: Recovered | null = null
@@ -82,7 +84,7 @@ export class ReplicaLifecycle {
   get reason(): string | null {
     if (this.#damage !== null) return this.#damage
     if (this.#replica) return null
-    if (this.#began) return 'RESTARTING: this replica begins again with a copy or a repaired log'
+    if (this.#began) return 'RESTARTING: this replica begins again with what is in force on its disk'
     const { catchUp } = this.#upkeep.status
     if (!catchUp) return null
     const problem = catchUp.problem === '' ? '' : `, but cannot now: ${catchUp.problem}`
@@ -171,6 +173,19 @@ export class ReplicaLifecycle {
     cut.catch((error: unknown) => this.#fail(error))
   }
 
+  /**
+   * The log of this replica waits for space in vain, so it has stopped. What is staged was promised to nobody; without
+   * it there is room for what makes space, and for the own vote.
+   */
+  #forgetStaged(replica: Replica): void {
+    this.#patience.ended()
+    const begun = this.#inOrder(async () => {
+      if (this.#closed || this.#failed || this.#replica !== replica) return
+      await this.#restart()
+    })
+    begun.catch((error: unknown) => this.#fail(error))
+  }
+
   async #restart(): Promise<void> {
     await this.#end()
     await this.#letGo()
@@ -187,6 +202,7 @@ export class ReplicaLifecycle {
       generations: this.#generations,
       store: this.#store,
       records: folder.records,
+      isShortOfSpace: await folder.reserve.isShort(),
       onRot: (hole) => this.#upkeep.onRot(hole),
     }
     const recovered = await recover(found, configuration, ports, limitsOf(options))
@@ -211,7 +227,9 @@ export class ReplicaLifecycle {
       recovered,
       leftBehind: (firstIndex) => upkeep.leftBehind(firstIndex),
       unreadable: (range) => upkeep.unreadable(range),
+      patience: this.#patience,
       cutInHole: (hole) => this.#cutInHole(replica, hole),
+      staysFull: () => this.#forgetStaged(replica),
       shortened: () => upkeep.shortened(recovered.log.holes),
       quarantineEnded: () => upkeep.quarantineEnded(),
       failed: (error) => this.#fail(error),

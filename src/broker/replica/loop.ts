@@ -21,6 +21,7 @@ import type { Clock } from '../../common/clock.ts'
 import type { ReplicaLimits } from '../options.ts'
 import { InboundFrames } from './inbound-frames.ts'
 import { Persister } from './persister.ts'
+import type { SpacePatience } from './space-patience.ts'
 import { Ticker } from './ticker.ts'
 
 export interface LoopPorts {
@@ -50,6 +51,9 @@ export interface LoopPorts {
   /** All Readies of this turn are taken. */
   turnEnded(): void
   diskFull(): void
+  readonly patience: SpacePatience
+  /** What is staged finds no space: the loop has stopped, and only what is durable counts. */
+  staysFull(): void
   flushBegan(): void
   flushEnded(): void
   /** Storage failed or an invariant broke: the loop has stopped for good. */
@@ -83,6 +87,7 @@ export class ReplicaLoop {
       ...ports,
       persisted: (ready, messages) => this.#guard(() => this.#onPersisted(ready, messages)),
       released: (messages) => this.#guard(() => this.#onReleased(messages)),
+      staysFull: () => this.#guard(() => this.#onStaysFull()),
       failed: (error) => this.storageFailed(error),
     })
     this.#ticker = new Ticker({
@@ -244,6 +249,12 @@ export class ReplicaLoop {
   #onReleased(messages: readonly PeerMessage[]): void {
     if (this.#stopped) return
     for (const message of messages) this.#ports.send(message)
+  }
+
+  #onStaysFull(): void {
+    if (this.#stopped) return
+    this.stop()
+    this.#ports.staysFull()
   }
 
   #guard(work: () => void): void {

@@ -13,6 +13,7 @@ import { type CommitLogApi, type HardStateApi, StoreError } from '../../../store
 import { invariant } from '../../common/assert.ts'
 import { type Clock, sleep } from '../../common/clock.ts'
 import type { ReplicaLimits } from '../options.ts'
+import type { SpacePatience } from './space-patience.ts'
 
 export interface PersisterPorts {
   readonly clock: Clock
@@ -27,6 +28,12 @@ export interface PersisterPorts {
   failed(error: unknown): void
   /** The log has no space, or soon will not. */
   diskFull(): void
+  readonly patience: SpacePatience
+  /**
+   * What is staged found no space for too long. What would make some, and the own vote, come behind it in the log, so
+   * waiting may be in vain: whoever is told stops this and begins again with what is durable.
+   */
+  staysFull(): void
   flushBegan(): void
   /** Also when it failed. */
   flushEnded(): void
@@ -156,17 +163,23 @@ export class Persister {
     return wanted && (wanted.term !== this.#saved.term || wanted.vote !== this.#saved.vote) ? wanted : null
   }
 
-  /** One flush for all that is staged. A full disk is waited out: staged entries stay staged, nothing is lost. */
+  /** One flush for all that is staged. While the disk is full they stay staged, as long as there is patience. */
   async #flush(batch: Batch): Promise<void> {
+    const { log, patience } = this.#ports
+    let refusals = 0
+    let durableIndex = log.durableIndex
     while (!this.#failed) {
       try {
         this.#ports.flushBegan()
-        await this.#ports.log.flush().finally(() => this.#ports.flushEnded())
-        if (this.#ports.log.diskFull) this.#ports.diskFull()
+        await log.flush().finally(() => this.#ports.flushEnded())
+        if (log.diskFull) this.#ports.diskFull()
         return
       } catch (error) {
         if (!(error instanceof StoreError) || error.code !== 'DISK_FULL') throw error
         this.#ports.diskFull()
+        refusals = log.durableIndex > durableIndex ? 0 : refusals + 1
+        durableIndex = log.durableIndex
+        if (refusals >= patience.refusalsMax) this.#ports.staysFull()
         await this.#waitForSpace(batch)
       }
     }

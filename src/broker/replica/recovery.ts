@@ -35,6 +35,8 @@ export interface Generation {
   readonly generations: Generations
   readonly store: StateStoreApi
   readonly records: FolderRecords
+  /** What is free is what the reserve gave back: not for the log, until somebody lends it some. */
+  readonly isShortOfSpace: boolean
   /** Rot that is found while the log is open. */
   onRot(hole: LogHole): void
 }
@@ -110,7 +112,7 @@ export async function recover(
 }
 
 async function openLog(
-  { directory, generations, records, onRot }: Generation,
+  { directory, generations, records, isShortOfSpace, onRot }: Generation,
   configuration: FirstConfiguration,
   ports: Pick<BrokerPorts, 'disk'>,
   limits: ReplicaLimits,
@@ -122,6 +124,7 @@ async function openLog(
     incarnation: configuration.incarnation,
     formerIncarnations: configuration.formerIncarnations ?? [],
     zeroAheadBytes: Math.min(limits.zeroAheadBytes, configuration.segmentBytes),
+    ...(isShortOfSpace && { growthBytesMax: 0 }),
     flushBytesMax: limits.flushBytesMax,
     tailCacheBytes: limits.tailCacheBytes,
     blockCacheBytes: limits.blockCacheBytes,

@@ -6,6 +6,7 @@ import type { EventSink } from '../events.ts'
 import type { BrokerOptions, BrokerPorts } from '../options.ts'
 import type { Folder } from './folder.ts'
 import type { Recovered } from './recovery.ts'
+import type { SpacePatience } from './space-patience.ts'
 
 export interface ReplicaParts {
   readonly options: BrokerOptions
@@ -15,6 +16,7 @@ export interface ReplicaParts {
   readonly folder: Folder
   readonly configuration: FirstConfiguration
   readonly recovered: Recovered
+  readonly patience: SpacePatience
   /** Where clients reach this node. */
   readonly address: string
   /** Where peers reach this node, unless its membership says otherwise. */
@@ -27,6 +29,8 @@ export interface ReplicaParts {
   unreadable(range: LogRange): void
   /** The leader gives up the log from inside this hole on, or right behind it. The replica has stopped and must begin again. */
   cutInHole(hole: LogHole): void
+  /** What is staged finds no space. The replica has stopped and must begin again without it. */
+  staysFull(): void
   /** The log was cut or trimmed. What comes in its place may be acknowledged once this is fulfilled; null: at once. */
   shortened(): Promise<void> | null
   /** The core says that this node may vote again. */

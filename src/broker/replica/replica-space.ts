@@ -62,13 +62,14 @@ export class ReplicaSpace {
   }
 
   #makeWatch(): SpaceWatch {
-    const { options, ports, folder, recovered } = this.#parts
+    const { options, ports, folder, recovered, patience } = this.#parts
     return new SpaceWatch({
       clock: ports.clock,
       log: recovered.log,
       reserve: folder.reserve,
       freeBytes: async () => (await ports.disk.space(folder.directory)).freeBytes,
       retryMs: limitsOf(options).diskFullRetryMs,
+      hasSpace: () => patience.renew(),
       changed: (isFull) => this.#onChanged(isFull),
       failed: this.#ports.failed,
     })

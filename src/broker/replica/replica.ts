@@ -282,6 +282,8 @@ export class Replica implements ReplicaApi {
         leftBehind: (firstIndex) => this.#parts.leftBehind(firstIndex),
         turnEnded: () => this.#onTurnEnded(),
         diskFull: () => this.#space.notice(),
+        patience: this.#parts.patience,
+        staysFull: () => this.#onStaysFull(),
         flushBegan: () => this.leadership.health.flushBegan(),
         flushEnded: () => this.leadership.health.flushEnded(),
         failed: (error) => this.#fail(error),
@@ -412,6 +414,20 @@ export class Replica implements ReplicaApi {
     this.#parts.events.emit('rot_cut', this.term, details)
     this.#notifyRole()
     this.#parts.cutInHole(hole)
+  }
+
+  /** It says nothing any more until it has begun again without what is staged. */
+  #onStaysFull(): void {
+    this.#stopped = new LedgerError(
+      'SERVICE_NOT_AVAILABLE',
+      'this replica begins again: its log waited for space in vain',
+    )
+    const { stagedBytes, durableIndex } = this.log
+    const details = { stagedBytes, durableIndex }
+    this.#parts.logger.warn('the disk has no space for what waits: it is forgotten, nobody was promised it', details)
+    this.#parts.events.emit('staged_forgotten', this.term, details)
+    this.#notifyRole()
+    this.#parts.staysFull()
   }
 
   #notifyRole(): void {

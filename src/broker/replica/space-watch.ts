@@ -4,7 +4,7 @@
  * A full disk is not filled to its last byte: the log stops growing, the reserve is given back, and what must go on
  * (term and vote, state store, trims) lives on it. Only when there is space for the reserve again, the log grows on.
  */
-import { type CommitLogApi, type SpaceReserve, StoreError } from '../../../store/index.ts'
+import type { CommitLogApi, SpaceReserve } from '../../../store/index.ts'
 import { type Clock, sleep } from '../../common/clock.ts'
 
 /** Time between two steps of making the reserve: it must not compete with the log for the disk. */
@@ -12,11 +12,13 @@ const reserveStepMs = 20
 
 export interface SpaceWatchPorts {
   readonly clock: Clock
-  readonly log: Pick<CommitLogApi, 'flush' | 'diskFull' | 'limitGrowth'>
+  readonly log: Pick<CommitLogApi, 'grow' | 'diskFull' | 'limitGrowth'>
   readonly reserve: Pick<SpaceReserve, 'bytes' | 'isHeld' | 'give' | 'take' | 'onGiven'>
   /** Free bytes on the disk now. */
   freeBytes(): Promise<number>
   readonly retryMs: number
+  /** All of the reserve is there, and the log grows. */
+  hasSpace(): void
   /** The disk became full, or has space again. */
   changed(full: boolean): void
   failed(error: unknown): void
@@ -37,7 +39,9 @@ export class SpaceWatch {
   start(): void {
     this.#removeListener = this.#ports.reserve.onGiven(() => this.notice())
     this.#guard(async () => {
-      if (!(await this.#takeReserve())) this.notice()
+      // The log may have been opened without leave to grow, or found no space; without a reserve only it can tell.
+      if ((await this.#takeReserve()) && !this.#ports.log.diskFull) this.#ports.hasSpace()
+      else this.notice()
     })
     this.#watchLater()
   }
@@ -46,9 +50,11 @@ export class SpaceWatch {
   notice(): void {
     if (this.#isFull || this.#stopped) return
     this.#isFull = true
-    this.#end()
+    this.#guard(async () => {
+      await this.#end()
+      this.#retryLater()
+    })
     this.#ports.changed(true)
-    this.#retryLater()
   }
 
   /** Resolves when nothing of it runs. */
@@ -69,11 +75,24 @@ export class SpaceWatch {
     clock.after(retryMs, () => this.#guard(look), { background: true })
   }
 
-  #end(): void {
+  /** The log does not grow before the reserve is given back: what it took then would be missing from the reserve. */
+  async #end(): Promise<void> {
     const { log, reserve } = this.#ports
-    // A quarter for what must get into the log on a full disk: the trim that makes space, the start of a term.
-    log.limitGrowth(Math.floor(reserve.bytes / 4))
-    if (reserve.bytes > 0) this.#guard(() => reserve.give())
+    log.limitGrowth(0)
+    if (reserve.bytes === 0) return
+    await reserve.give()
+    log.limitGrowth(await this.#lentBytes())
+  }
+
+  /**
+   * For what must get into the log on a full disk: the trim that makes space, the start of a term. Each replica that
+   * begins on a full disk lends anew, so it is never all that is left, and the last quarter is not for the log.
+   */
+  async #lentBytes(): Promise<number> {
+    const { reserve, freeBytes } = this.#ports
+    const quarter = Math.floor(reserve.bytes / 4)
+    const left = Math.floor(((await freeBytes()) - quarter) / 2)
+    return Math.max(0, Math.min(quarter, left))
   }
 
   #retryLater(): void {
@@ -89,6 +108,7 @@ export class SpaceWatch {
       return
     }
     this.#isFull = false
+    this.#ports.hasSpace()
     this.#ports.changed(false)
   }
 
@@ -100,18 +120,14 @@ export class SpaceWatch {
     })
   }
 
-  /** Only a flush prepares space, and while writes are refused nobody else would flush. */
+  /** While writes are refused nobody else would prepare space. A flush is for the persister alone to begin (S1). */
   async #grows(): Promise<boolean> {
     const { log } = this.#ports
     if (this.#stopped) return false
     log.limitGrowth(null)
-    try {
-      await log.flush()
-    } catch (error) {
-      if (!(error instanceof StoreError) || error.code !== 'DISK_FULL') throw error
-    }
+    await log.grow()
     if (!log.diskFull) return true
-    this.#end()
+    await this.#end()
     return false
   }
 

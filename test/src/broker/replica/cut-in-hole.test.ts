@@ -5,6 +5,7 @@ import { FolderRecords } from '../../../../src/broker/replica/identity.ts'
 import { ReplicaLoop } from '../../../../src/broker/replica/loop.ts'
 import type { Recovered } from '../../../../src/broker/replica/recovery.ts'
 import { Quarantine } from '../../../../src/broker/replica/repair/quarantine.ts'
+import { SpacePatience } from '../../../../src/broker/replica/space-patience.ts'
 import { frameTypes, type LogHole, loseAllUnsynced, type MemoryDisk, randomCrash } from '../../../../store/index.ts'
 import { crashEverywhere } from '../../../store/log-fixture.ts'
 import { ManualClock, settle } from '../../../support/manual-clock.ts'
@@ -45,6 +46,8 @@ function makeLoop({ log, hardState, boot, lastStoreTime }: Recovered, recorded: 
       leftBehind: nothing,
       turnEnded: nothing,
       diskFull: nothing,
+      patience: new SpacePatience(),
+      staysFull: nothing,
       flushBegan: nothing,
       flushEnded: nothing,
       failed: (error) => failures.push(error),

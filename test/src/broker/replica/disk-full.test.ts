@@ -42,6 +42,16 @@ function send(node: string): Promise<unknown> {
   return cluster.replica(node).propose(frameTypes.batch, [body], { timeoutMs: 20_000 })
 }
 
+/** The index of what was acknowledged, the code of an error otherwise. */
+async function outcomeOf(node: string): Promise<number | string> {
+  const body = makeBatch({ topic: 't', body: 'x'.repeat(4000) })
+  const sent = cluster.replica(node).propose(frameTypes.batch, [body], { timeoutMs: 20_000 })
+  return sent.then(
+    ({ index }) => index,
+    ({ code }: { readonly code: string }) => code,
+  )
+}
+
 /** Somebody else takes the space of these nodes, and the log of the leader finds out. */
 async function fill(nodes: readonly string[], leader: string): Promise<void> {
   for (const node of nodes) cluster.machine(node).disk.fillUp()
@@ -123,6 +133,47 @@ test('when all disks are full somebody still leads, votes go on, and the oldest 
   await cluster.settled()
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
   expect(cluster.failures.size).toBe(0)
+})
+
+for (const burst of [10, 20, 60])
+  test(`full disks get a trim into the log behind a burst of ${burst} for which none of them has space`, async () => {
+    const leader = await startCluster(['n0', 'n1', 'n2'], { diskUseMax: 0.85 })
+    for (let number = 0; number < 100; number++) await send(leader)
+    await cluster.settled()
+    for (const node of cluster.nodes) cluster.machine(node).disk.fillUp()
+    const outcomes = Promise.all(Array.from({ length: burst }, () => outcomeOf(leader)))
+    const trimmed = (): boolean =>
+      cluster.nodes.every((node) => (cluster.broker(node).replica?.log.firstIndex ?? 0) > 1)
+    await eventually('all have trimmed', trimmed, { state: () => cluster.state() })
+    const indexes = (await outcomes).filter((outcome) => typeof outcome === 'number')
+    await cluster.settled()
+    expect(new Set((await outcomes).filter((outcome) => typeof outcome === 'string'))).toEqual(
+      new Set(['OUTCOME_UNKNOWN']),
+    )
+    for (const node of cluster.nodes) {
+      expect(cluster.replica(node).machine.hash).toBe(cluster.replica(leader).machine.hash)
+      expect(cluster.replica(node).log.lastIndex).toBeGreaterThanOrEqual(Math.max(0, ...indexes))
+    }
+    // The log of the third may be cut by those two before it loses patience.
+    expect(cluster.nodes.filter((node) => kinds(node).includes('staged_forgotten')).length).toBeGreaterThan(1)
+    expect(cluster.failures.size).toBe(0)
+  })
+
+test('followers that get more than their full disks take keep enough to lead and to trim when the leader dies', async () => {
+  const leader = await startCluster(['n0', 'n1', 'n2'], { diskUseMax: 0.85 })
+  for (let number = 0; number < 100; number++) await send(leader)
+  await cluster.settled()
+  const others = cluster.nodes.filter((node) => node !== leader)
+  for (const node of others) cluster.machine(node).disk.fillUp()
+  for (let number = 0; number < 60; number++) void send(leader).catch(() => '')
+  const timesOf = (node: string): number => kinds(node).filter((kind) => kind === 'staged_forgotten').length
+  await eventually('they begin again, and get it all again', () =>
+    others.every((node) => timesOf(node) > 1 && (cluster.broker(node).replica?.log.stagedBytes ?? 0) > 0),
+  )
+  cluster.kill(leader)
+  const trimmed = (): boolean => others.every((node) => (cluster.broker(node).replica?.log.firstIndex ?? 0) > 1)
+  await eventually('they have trimmed', trimmed, { state: () => cluster.state() })
+  expect(cluster.failures).toEqual(new Map())
 })
 
 test('an election on full disks ends with a leader that serves reads', async () => {

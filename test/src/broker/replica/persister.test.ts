@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import type { PeerMessage, Ready } from '../../../../raft/index.ts'
 import { defaultReplicaLimits } from '../../../../src/broker/options.ts'
 import { Persister } from '../../../../src/broker/replica/persister.ts'
+import { SpacePatience } from '../../../../src/broker/replica/space-patience.ts'
 import { type CommitLogApi, type HardStateApi, type SavedHardState, StoreError } from '../../../../store/index.ts'
 import { ManualClock, settle } from '../../../support/manual-clock.ts'
 
@@ -29,14 +30,19 @@ function open(): {
   readonly clock: ManualClock
   readonly sent: string[]
   readonly saves: (() => void)[]
+  readonly patience: SpacePatience
   room: boolean
+  durableIndex: number
 } {
   const clock = new ManualClock()
   const sent: string[] = []
   const saves: (() => void)[] = []
-  const bench = { clock, sent, saves, room: false }
+  const patience = new SpacePatience()
+  const bench = { clock, sent, saves, patience, room: false, durableIndex: 0, persister: null as Persister | null }
   const log = {
-    durableIndex: 0,
+    get durableIndex() {
+      return bench.durableIndex
+    },
     diskFull: true,
     flush: async () => {
       if (!bench.room) throw new StoreError('DISK_FULL', 'no space')
@@ -65,6 +71,11 @@ function open(): {
       throw error
     },
     diskFull: () => {},
+    patience,
+    staysFull: () => {
+      sent.push('stays full')
+      bench.persister?.stop()
+    },
     flushBegan: () => {},
     flushEnded: () => {},
   })
@@ -95,4 +106,23 @@ test('R1, S1: while the log waits for space a vote leaves once it is saved, and 
   await clock.advance(500)
   expect(sent).toEqual(['persisted 4', 'append_response', 'vote_request'])
   expect(saves).toEqual([])
+})
+
+test('what finds no space for too long is told, once, and each time it takes twice as long', async () => {
+  for (const refusals of [10, 20]) {
+    const bench = open()
+    const { persister, clock, sent, patience } = bench
+    if (refusals === 20) patience.ended()
+    persister.add(readyOf(1, { sendAfterPersist: [acknowledgement] }))
+    await clock.advance((refusals - 2) * 500)
+    // A part of it fits.
+    bench.durableIndex = 3
+    await clock.advance(500 * refusals)
+    expect(sent).toEqual([])
+    await clock.advance(500)
+    expect(sent).toEqual(['stays full'])
+    await persister.drained()
+    await clock.advance(60_000)
+    expect(sent).toEqual(['stays full'])
+  }
 })

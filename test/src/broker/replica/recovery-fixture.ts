@@ -77,6 +77,7 @@ export async function recoverFrom(disk: MemoryDisk, given: StateStoreApi | null 
     generations: { log: 0, state: 0 },
     store,
     records: new FolderRecords(disk, 'data'),
+    isShortOfSpace: false,
     onRot: () => {},
   }
   return recover(found, configuration, { disk }, limits)

@@ -1,7 +1,7 @@
 /** When the log stops to grow, the reserve goes, and both come back; on a real reserve and a disk of the test. */
 import { beforeEach, expect, test } from 'vitest'
 import { SpaceWatch } from '../../../../src/broker/replica/space-watch.ts'
-import { MemoryDisk, SpaceReserve, StoreError } from '../../../../store/index.ts'
+import { MemoryDisk, SpaceReserve } from '../../../../store/index.ts'
 import { ManualClock } from '../../../support/manual-clock.ts'
 
 const reserveBytes = 100 * 1024
@@ -13,7 +13,8 @@ let reserve: SpaceReserve
 let watch: SpaceWatch
 let changes: boolean[]
 let failures: unknown[]
-let log: { diskFull: boolean; limits: (number | null)[]; error: StoreError | null }
+let spaceCount: number
+let log: { diskFull: boolean; limits: (number | null)[]; grown: number }
 
 beforeEach(async () => {
   clock = new ManualClock()
@@ -21,31 +22,39 @@ beforeEach(async () => {
   reserve = await SpaceReserve.open(disk, path, reserveBytes)
   changes = []
   failures = []
-  log = { diskFull: false, limits: [], error: null }
-  watch = new SpaceWatch({
+  spaceCount = 0
+  log = { diskFull: false, limits: [], grown: 0 }
+  watch = makeWatch()
+})
+
+function makeWatch(): SpaceWatch {
+  return new SpaceWatch({
     clock,
     log: {
       get diskFull() {
         return log.diskFull
       },
       limitGrowth: (bytes) => log.limits.push(bytes),
-      flush: async () => {
-        if (log.error) throw log.error
-        return 0
+      grow: async () => {
+        log.grown++
       },
     },
     reserve,
     freeBytes: async () => (await disk.space('')).freeBytes,
     retryMs: 500,
+    hasSpace: () => {
+      spaceCount++
+    },
     changed: (full) => changes.push(full),
     failed: (error) => failures.push(error),
   })
-})
+}
 
 test('makes the reserve in the background and says nothing', async () => {
   watch.start()
   await clock.advance(100)
   expect(reserve.isHeld).toBe(true)
+  expect(spaceCount).toBe(1)
   expect(changes).toEqual([])
   expect(log.limits).toEqual([])
 })
@@ -59,14 +68,16 @@ test('a full disk gets the reserve back and a quarter of it is for the log, unti
   await clock.advance(0)
   expect(reserve.isHeld).toBe(false)
   expect(disk.spaceLeft).toBe(reserveBytes)
-  expect(log.limits).toEqual([reserveBytes / 4])
+  expect(log.limits).toEqual([0, reserveBytes / 4])
   await clock.advance(5000)
   expect(changes).toEqual([true])
 
   disk.fillUp(2 * reserveBytes)
   await clock.advance(1000)
   expect(changes).toEqual([true, false])
-  expect(log.limits).toEqual([reserveBytes / 4, null])
+  expect(log.limits).toEqual([0, reserveBytes / 4, null])
+  expect(log.grown).toBe(1)
+  expect(spaceCount).toBe(2)
   expect(reserve.isHeld).toBe(true)
 })
 
@@ -75,12 +86,10 @@ test('the log that finds the disk full again at once gives the reserve back', as
   await clock.advance(100)
   watch.notice()
   log.diskFull = true
-  log.error = new StoreError('DISK_FULL', 'no space')
   await clock.advance(500)
   expect(changes).toEqual([true])
-  expect(log.limits).toEqual([reserveBytes / 4, null, reserveBytes / 4])
+  expect(log.limits).toEqual([0, reserveBytes / 4, null, 0, reserveBytes / 4])
   log.diskFull = false
-  log.error = null
   await clock.advance(1000)
   expect(changes).toEqual([true, false])
   expect(failures).toEqual([])
@@ -99,8 +108,40 @@ test('a reserve that the state store had to give back makes the disk count as fu
   watch.start()
   await clock.advance(100)
   await reserve.give()
+  await clock.advance(0)
   expect(changes).toEqual([true])
-  expect(log.limits).toEqual([reserveBytes / 4])
+  expect(log.limits).toEqual([0, reserveBytes / 4])
+})
+
+test('what a start lends to the log on a full disk is never all that is left', async () => {
+  disk.fillUp((reserveBytes * 3) / 4)
+  watch.start()
+  await clock.advance(0)
+  expect(log.limits).toEqual([0, reserveBytes / 4])
+  for (const [left, lent] of [
+    [reserveBytes / 2, reserveBytes / 8],
+    [reserveBytes / 4 + 1000, 500],
+    [1000, 0],
+  ] as const) {
+    disk.fillUp(left)
+    await watch.stop()
+    watch = makeWatch()
+    watch.start()
+    await clock.advance(0)
+    expect(log.limits.at(-1)).toBe(lent)
+  }
+})
+
+test('a log that was opened without leave to grow counts as full until it grows', async () => {
+  log.diskFull = true
+  watch.start()
+  await clock.advance(100)
+  expect(changes).toEqual([true])
+  expect(spaceCount).toBe(0)
+  log.diskFull = false
+  await clock.advance(1000)
+  expect(changes).toEqual([true, false])
+  expect(spaceCount).toBe(1)
 })
 
 test('a start without space for the reserve is a start on a full disk', async () => {

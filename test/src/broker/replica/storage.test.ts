@@ -80,7 +80,8 @@ test('a full disk refuses writes with DISK_FULL and recovers by itself', async (
 })
 
 test('a full follower casts its vote and lets a leader stand; what waited is stored when there is space', async () => {
-  cluster = new MemoryCluster({ broker: { limits: { diskFullRetryMs: 20, zeroAheadBytes: 8192 } } })
+  // It loses patience with its disk only after this test.
+  cluster = new MemoryCluster({ broker: { limits: { diskFullRetryMs: 200, zeroAheadBytes: 8192 } } })
   await cluster.start()
   const leader = await cluster.leader()
   const [healthy, full] = cluster.nodes.filter((node) => node !== leader) as [string, string]

@@ -1,0 +1,29 @@
+/**
+ * How long what is staged may wait for space before the replica begins again without it. Owned by `lifecycle.ts`: it
+ * outlives the replicas of a node, so that one that keeps getting more than its disk takes does not begin again and
+ * again, for ever.
+ */
+
+/** Flushes in a row that made nothing durable; with the default pause between two of them this is five seconds. */
+const refusalsMax = 10
+/** Twice the patience after each time, up to some twenty minutes. */
+const doublingsMax = 8
+
+export class SpacePatience {
+  #doublings = 0
+
+  /** So many flushes in a row may be refused with DISK_FULL, and make nothing durable. */
+  get refusalsMax(): number {
+    return refusalsMax * 2 ** this.#doublings
+  }
+
+  /** The replica begins again. */
+  ended(): void {
+    this.#doublings = Math.min(doublingsMax, this.#doublings + 1)
+  }
+
+  /** There is space. */
+  renew(): void {
+    this.#doublings = 0
+  }
+}
