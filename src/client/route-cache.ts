@@ -17,7 +17,7 @@ import { delay, withSignal } from './wait.ts'
 /** RocketMQ's pollNameServerInterval. */
 export const routePollMs = 30_000
 /** Between two tries to reach a namesrv, growing. */
-export const namesrvBackoffMs = { min: 50, max: 2_000 } as const
+export const namesrvBackoffMs = { min: 50, max: 1_000 } as const
 /** A poll that was asked for by a failed request runs at most this often. */
 export const refreshIntervalMsMin = 50
 
@@ -154,8 +154,9 @@ export class RouteCache {
     const waitMs = Math.max(0, this.#lastRefreshMs + refreshIntervalMsMin - clock.monotonicMs())
     const run = (): void => {
       this.#lastRefreshMs = clock.monotonicMs()
+      const address = this.#address
       this.#poll(Math.min(2_000, requestTimeoutMs))
-        .catch((cause) => this.#failed(toLedgerError(cause)))
+        .catch((cause) => this.#failed(address, toLedgerError(cause)))
         .finally(() => {
           this.#refreshing = false
         })
@@ -241,15 +242,16 @@ export class RouteCache {
     const reason = error?.message ?? 'the namesrv ended the stream'
     if (this.#streamAlive) this.#options.status.emit({ kind: 'disconnected', address, role: 'namesrv', reason })
     this.#streamAlive = false
-    this.#failed(error ?? new LedgerError('UNAVAILABLE', reason))
+    this.#failed(address, error ?? new LedgerError('UNAVAILABLE', reason))
   }
 
   /** Goes to the next namesrv, at once after the first failure, then with growing pauses. */
-  #failed(error: LedgerError): void {
-    if (this.#closed) return
+  #failed(address: string, error: LedgerError): void {
+    // One that was left already may still time out: that is no reason to leave the one that took its place.
+    if (this.#closed || address !== this.#address) return
     this.#lastError = error
     this.#failures++
-    this.#options.logger.debug('namesrv failed', { address: this.#address, error: error.message })
+    this.#options.logger.debug('namesrv failed', { address, error: error.message })
     this.#sink?.cancel()
     this.#sink = null
     this.#streamAlive = false

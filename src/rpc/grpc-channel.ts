@@ -4,16 +4,18 @@
  * Made by `grpc-transport.ts`. Calls to a server that is down fail at once with UNAVAILABLE instead of waiting for it;
  * a server that hangs is noticed by pings, or by not accepting a stream in time.
  */
+import { isIP } from 'node:net'
 import {
   Client,
   type ClientDuplexStream,
+  connectivityState,
   credentials,
   Metadata,
   type ServiceError,
   type StatusObject,
   status,
 } from '@grpc/grpc-js'
-import type { Clock } from '../common/clock.ts'
+import type { Cancel, Clock } from '../common/clock.ts'
 import { LedgerError } from '../common/errors.ts'
 import type { Logger } from '../common/logger.ts'
 import { fromGrpcStatus } from './grpc-status.ts'
@@ -39,16 +41,19 @@ const timerMsMax = 2 ** 31 - 1
 export class GrpcChannel implements Channel {
   readonly address: string
   readonly #options: ChannelOptions
-  readonly #client: Client
+  readonly #purpose: Purpose
   readonly #wires = new Map<AnyMethod, MethodWire>()
   /** How to break what is still running. */
   readonly #running = new Set<(error: LedgerError) => void>()
+  #client: Client
+  #cancelConnect: Cancel | null = null
   #closed = false
 
   constructor(options: ChannelOptions, address: string, purpose: Purpose) {
     this.address = address
     this.#options = options
-    this.#client = new Client(address, credentials.createInsecure(), channelOptions(options.limits, purpose))
+    this.#purpose = purpose
+    this.#client = this.#newClient()
   }
 
   call<Request, Response>(
@@ -61,6 +66,7 @@ export class GrpcChannel implements Channel {
       if (signal?.aborted) throw abortedError(signal)
       const wire = this.#wire(method)
       const bytes = wire.request.encode(request)
+      this.#watchConnect()
       const call = this.#client.makeUnaryRequest(
         wire.path,
         passThrough,
@@ -93,6 +99,7 @@ export class GrpcChannel implements Channel {
     const { clock, limits, logger, onBug } = this.#options
     const wire = this.#wire(method)
     if (this.#closed) return closedSink(clock, handlers, this.address)
+    this.#watchConnect()
     const call = this.#client.makeBidiStreamRequest(wire.path, passThrough, passThrough, new Metadata())
     const stop = (error: LedgerError): void => stream.cancel(error)
     const stream: RpcStream<Down, Up> = new RpcStream({
@@ -146,8 +153,34 @@ export class GrpcChannel implements Channel {
   close(): void {
     if (this.#closed) return
     this.#closed = true
+    this.#cancelConnect?.()
     for (const stop of [...this.#running]) stop(closedError(this.address))
     this.#client.close()
+  }
+
+  #newClient(): Client {
+    return new Client(this.address, credentials.createInsecure(), channelOptions(this.#options.limits, this.#purpose))
+  }
+
+  get #isConnected(): boolean {
+    return this.#client.getChannel().getConnectivityState(false) === connectivityState.READY
+  }
+
+  /** The library waits for the kernel, which asks a machine that was down less and less often whether it is back. */
+  #watchConnect(): void {
+    if (this.#cancelConnect || this.#isConnected) return
+    const { clock, limits } = this.#options
+    const isName = isIP(this.address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')) === 0
+    const timeoutMs = isName ? limits.connectByNameTimeoutMs : limits.connectTimeoutMs
+    const onTimeout = (): void => {
+      this.#cancelConnect = null
+      if (this.#closed || this.#isConnected) return
+      // Calls that still wait for the connection end with UNAVAILABLE; the next call begins another one.
+      const hung = this.#client
+      this.#client = this.#newClient()
+      hung.close()
+    }
+    this.#cancelConnect = clock.after(timeoutMs, onTimeout, { background: true })
   }
 
   #wire(method: AnyMethod): MethodWire {

@@ -67,7 +67,10 @@ export function fromGrpcStatus(status: StatusObject, address: string): LedgerErr
 
 /** Without what the library appends for addresses that had to be resolved by name. */
 function plainDetails(details: string): string {
-  return details.replace(/ Resolution note: $/, '').replace('Last error: Error: ', '')
+  return details
+    .replace(/ Resolution note: $/, '')
+    .replace('Last error: Error: ', '')
+    .replace('Channel closed before call started', 'no connection in time')
 }
 
 function ledgerCodeOf(status: StatusObject): ErrorCode {

@@ -16,6 +16,13 @@ export interface RpcLimits {
   readonly streamStalledMs: number
   /** How long a server may take to accept a stream before the caller gets UNAVAILABLE. */
   readonly openTimeoutMs: number
+  /**
+   * A connection that is not there by then is begun anew. Else one that was begun while a machine was down is only
+   * repeated when the kernel thinks fit: up to 32 s after the machine is back.
+   */
+  readonly connectTimeoutMs: number
+  /** The same for a host name: longer than a name server that does not answer keeps the resolver waiting. */
+  readonly connectByNameTimeoutMs: number
   /** How long a broken or ended stream may take to flush before it is reset. */
   readonly flushMs: number
   /** After the clean end of its client a server stream that is not ended by its handler is ended by the transport. */
@@ -45,6 +52,8 @@ export const defaultRpcLimits: RpcLimits = {
   streamBufferBytesMax: 64 * mebibyte,
   streamStalledMs: 30_000,
   openTimeoutMs: 3000,
+  connectTimeoutMs: 2000,
+  connectByNameTimeoutMs: 6000,
   flushMs: 1000,
   lingerMs: 30_000,
   connectionsMax: 4096,

@@ -87,6 +87,14 @@ export class ScriptedTransport implements Transport {
     for (const watcher of this.#watchers) watcher.onMessage(route)
   }
 
+  /** The streams to namesrvs end; they open again where one is up. */
+  breakWatches(): void {
+    for (const watcher of this.#watchers) {
+      this.#watchers.delete(watcher)
+      watcher.onClosed(new LedgerError('UNAVAILABLE', 'connection reset'))
+    }
+  }
+
   connect(address: string): Channel {
     return {
       address,

@@ -1,0 +1,90 @@
+/** What a client does while namesrvs are away: how often it asks, and that a late failure of one costs no other. */
+import { beforeEach, expect, test } from 'vitest'
+import { openClient } from '../../../src/client/client.ts'
+import type { ClientStatus } from '../../../src/client/types.ts'
+import { systemRandom } from '../../../src/common/clock.ts'
+import { LedgerError } from '../../../src/common/errors.ts'
+import type { Transport } from '../../../src/rpc/transport.ts'
+import { ManualClock, settle } from '../../support/manual-clock.ts'
+import { routeOf, ScriptedTransport } from './scripted-transport.ts'
+
+let clock: ManualClock
+let transport: ScriptedTransport
+
+beforeEach(() => {
+  clock = new ManualClock()
+  transport = new ScriptedTransport()
+  transport.route = routeOf({})
+})
+
+test('a namesrv that refuses is tried again at least once a second, and not in a hot loop', async () => {
+  const triesMs: number[] = []
+  const watching: Transport = {
+    listen: transport.listen,
+    connect: (address) => {
+      const channel = transport.connect(address)
+      const open: typeof channel.open = (method, handlers) => {
+        triesMs.push(clock.monotonicMs())
+        return channel.open(method, handlers)
+      }
+      const call: typeof channel.call = (method, request, options) => {
+        triesMs.push(clock.monotonicMs())
+        return channel.call(method, request, options)
+      }
+      return { ...channel, open, call }
+    },
+  }
+  const client = await openClient({ transport: watching, clock, random: systemRandom }, { namesrv: 'ns:1' })
+  transport.namesrvUp = false
+  transport.breakWatches()
+  triesMs.splice(0)
+  await clock.advance(60_000)
+  const pausesMs = triesMs.slice(1).map((tryMs, index) => tryMs - (triesMs[index] ?? 0))
+  expect(Math.max(...pausesMs)).toBeLessThanOrEqual(1_000)
+  expect(triesMs.length).toBeLessThan(130)
+  expect(new Set(pausesMs.slice(-10)).size).toBeGreaterThan(1)
+  await client.close()
+})
+
+test('a namesrv that fails late does not end the stream to the one that took its place', async () => {
+  // Whichever is dialled first hangs from its first poll on; what it fails with comes when the other serves already.
+  const failures: (() => void)[] = []
+  let hanging: string | null = null
+  const half: Transport = {
+    listen: transport.listen,
+    connect: (address) => {
+      const channel = transport.connect(address)
+      const call: typeof channel.call = (method, request, options) => {
+        if (address !== hanging) return channel.call(method, request, options)
+        return new Promise((_resolve, reject) =>
+          failures.push(() => reject(new LedgerError('DEADLINE_EXCEEDED', 'no answer'))),
+        )
+      }
+      return { ...channel, call }
+    },
+  }
+  const client = await openClient({ transport: half, clock, random: systemRandom }, { namesrv: ['ns1:1', 'ns2:1'] })
+  const seen: ClientStatus[] = []
+  void (async () => {
+    for await (const status of client.status()) seen.push(status)
+  })()
+  await settle()
+  const [first] = seen
+  hanging = first && 'address' in first ? first.address : ''
+  client
+    .producer()
+    .send({ topic: 'T', body: 'x' })
+    .catch(() => {})
+  await settle()
+  transport.breakWatches()
+  await clock.advance(200)
+  expect(failures.length).toBeGreaterThan(0)
+  expect(seen.at(-1)).toMatchObject({ kind: 'connected', address: hanging === 'ns1:1' ? 'ns2:1' : 'ns1:1' })
+  seen.splice(0)
+  for (const fail of failures) fail()
+  await clock.advance(200)
+  expect(seen).toEqual([])
+  const closing = client.close()
+  await clock.advance(20_000)
+  await closing
+})
