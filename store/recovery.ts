@@ -154,13 +154,15 @@ async function existing(
   return [...segments, ...found.prepared]
 }
 
-/** A repair goes from the beginning of a hole to its end: what it wrote ends where there is a hole now. */
+/** What is not rotten there now; rot may have come into the middle of what was written. */
 async function rewriteDoubtful({ doubtful = [] }: CommitLogOptions, scan: LogScan, files: LogFiles): Promise<void> {
   for (const { position, end } of doubtful) {
-    const from = Math.max(position, files.firstBase)
-    const hole = scan.holes.find((each) => each.end > from)
-    const to = Math.min(end, hole?.position ?? end, scan.tail.position)
-    if (from < to) await files.rewrite(from, to)
+    let from = Math.max(position, files.firstBase)
+    for (const hole of [...scan.holes, { position: scan.tail.position, end }]) {
+      const to = Math.min(end, hole.position)
+      if (from < to) await files.rewrite(from, to)
+      from = Math.max(from, hole.end)
+    }
   }
 }
 

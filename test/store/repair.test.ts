@@ -159,6 +159,24 @@ describe('frames for a hole', () => {
     await last.close()
   })
 
+  test('whose sync failed are written again behind rot that came since, too', async () => {
+    const { disk, frames } = await closedLog([10, 5000, 5000, 5000, 10, 10])
+    for (const at of [1, 4]) rotHeader(disk, frames[at]!)
+    const log = await openTestLog(disk, options)
+    const { holes } = log
+    expect(ranges(holes)).toEqual(['2-5'])
+    disk.fail('sync', { code: 'EIO' })
+    await expect(log.repair(frames.slice(1, 5))).rejects.toMatchObject({ code: 'STORAGE_FAILED' })
+    const alive = disk.kill()
+    rotBody(alive, frames[2]!)
+    const again = await openTestLog(alive, { ...options, doubtful: holes })
+    expect(ranges(again.holes)).toEqual(['3-3'])
+    await again.close()
+    const last = await openTestLog(alive.crash(loseAllUnsynced), options)
+    expect(ranges(last.holes)).toEqual(['3-3'])
+    await last.close()
+  })
+
   test('without space for a lost file are refused, and fit later', async () => {
     const closed = await closedLog(sizes)
     const { disk, frames } = closed
