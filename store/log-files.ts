@@ -43,6 +43,7 @@ export class LogFiles {
   readonly #strays: Segment[]
   #firstBase: Position
   #mark: DurableMark
+  /** Of the space behind the end, or the cut of it. */
   #preparing: Promise<void> | null = null
   #repairing: Promise<void> | null = null
   #diskFull = false
@@ -187,10 +188,14 @@ export class LogFiles {
   /**
    * Leaves only zeros behind `keep`. Each step is durable before the next, so that every crash in between leaves a
    * log that recovers to a valid prefix: first the mark goes down (else zeros below it would look like rot), then
-   * the later segments go from the end (else a segment would stand behind a gap), then the range is zeroed.
+   * the later segments go from the end (else a segment would stand behind a gap), then the range is zeroed. Nothing is
+   * prepared meanwhile: it would be prepared in files that go.
    */
-  async cut(keep: EntryEnd, dirtyEnd: Position): Promise<void> {
-    while (this.#preparing !== null) await this.#preparing
+  cut(keep: EntryEnd, dirtyEnd: Position): Promise<void> {
+    return this.#alonePreparing(() => this.#cut(keep, dirtyEnd))
+  }
+
+  async #cut(keep: EntryEnd, dirtyEnd: Position): Promise<void> {
     // Its bytes must not come down behind the zeros.
     while (this.#repairing !== null) await this.#repairing
     const kept = this.#segments.length > 0 ? this.#segmentBefore(keep.position) : null

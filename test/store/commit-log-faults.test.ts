@@ -127,6 +127,29 @@ describe('a disk that fails', () => {
     await log.close()
   })
 
+  test('a log that grows on while it is cut waits for the cut: neither touches files of the other', async () => {
+    for (let growAt = 1; growAt <= 24; growAt++) {
+      const disk = await newDisk()
+      const log = await openTestLog(disk)
+      appendTo(log, 1, ...Array.from({ length: 12 }, () => 4000))
+      await log.flush()
+      log.truncateFrom(4)
+      let count = 0
+      let grown = Promise.resolve()
+      disk.schedule = async () => {
+        if (++count === growAt) grown = Promise.resolve().then(() => log.grow())
+      }
+      await log.flush()
+      disk.schedule = undefined
+      await grown
+      appendTo(log, 2, ...Array.from({ length: 9 }, () => 4000))
+      await log.flush()
+      const left = await openTestLog(disk.clone().crash(loseAllUnsynced))
+      expect(await entriesOf(left), `grown at operation ${growAt}`).toHaveLength(12)
+      await log.close()
+    }
+  })
+
   test('a log that is opened without leave to grow prepares nothing', async () => {
     const disk = await newDisk()
     const first = await openTestLog(disk, { zeroAheadBytes: 4096 })
