@@ -51,6 +51,8 @@ export class Upkeep {
   #repairSources: Sources | null = null
   #scrubber: Scrubber | null = null
   #quarantine: Quarantine | null = null
+  /** The disk was full when the last replica ended: nobody else notices before the next one runs. */
+  #endedFull = false
   /** Whom a node without a membership of its own can ask. */
   #found: readonly Member[] = []
 
@@ -81,6 +83,8 @@ export class Upkeep {
     if (configuration.members.some((member) => member.node === node && member.disk === disk)) return false
     const isWorthIt = await this.#isWorthCopying()
     if (!isWorthIt) return false
+    // No replica runs that would notice space: the copy looks for itself.
+    this.#endedFull = false
     this.#catchUp.start('whole', 'this node has nothing of the log')
     void this.#keepAsking()
     return true
@@ -154,6 +158,7 @@ export class Upkeep {
 
   /** The replica is about to end. */
   async end(): Promise<void> {
+    this.#endedFull = this.#parts.replica()?.log.diskFull ?? false
     await Promise.all([this.#healer?.close(), this.#scrubber?.close()])
     this.#repairSources?.close()
     this.#healer = null
@@ -335,7 +340,7 @@ export class Upkeep {
       bytesPerSecond: limits.catchUpBytesPerSecond,
       generations,
       term: () => this.#parts.replica()?.term ?? 0,
-      isDiskFull: () => this.#parts.replica()?.log.diskFull ?? false,
+      isDiskFull: () => this.#parts.replica()?.log.diskFull ?? this.#endedFull,
       own: (end) => this.#own(end),
       install,
       failed,

@@ -141,6 +141,46 @@ test('a copy waits while the disk is full, says so, leaves the reserve alone, an
   await expectWhole()
 })
 
+test('a copy leaves the reserve alone, too, while the replica on the full disk begins again', async () => {
+  const raft = { inflightMessagesMax: 4, appendBytesMax: 65_536 }
+  const limits = { diskFullRetryMs: 300, zeroAheadBytes: 8192 }
+  cluster = new MemoryCluster({ broker: { segmentBytes: smallSegmentBytes, limits, raft } })
+  await cluster.start()
+  const leader = await cluster.leader()
+  await fill(cluster.replica(leader), 'before', 100)
+  await cluster.settled()
+  const victim = cluster.nodes.find((node) => node !== leader) ?? ''
+  const others = cluster.nodes.filter((node) => node !== victim)
+  const { disk } = cluster.machine(victim)
+  await eventually('it holds its reserve', () => !cluster.replica(victim).log.diskFull)
+  disk.fillUp()
+  // Staged there, and for longer than the leader has it.
+  const bursts = ['a', 'b', 'c', 'd', 'e']
+  await Promise.all(bursts.map((burst) => fill(cluster.replica(leader), `after-${burst}`, 300)))
+  await cluster.settled(others)
+  for (const node of others) await trim(cluster, node, 1400)
+  const phase = (): string | undefined => cluster.broker(victim).status().catchUp?.phase
+  await eventually('its copy waits for space', () => phase() === 'space', { timeoutMs: 10_000 })
+  expect(cluster.replica(victim).log.stagedBytes).toBeGreaterThan(0)
+
+  // Its log is so long that it takes a while to read it again.
+  let isRead = false
+  disk.schedule = async (operation, path) => {
+    while (operation === 'read' && path.startsWith(`data/${victim}/log/`) && !isRead)
+      await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+  await eventually('it begins again', () => cluster.broker(victim).replica === null, { timeoutMs: 10_000 })
+  const leftBytes = disk.spaceLeft
+  await new Promise((resolve) => setTimeout(resolve, 1500))
+  expect(cluster.broker(victim).replica).toBeNull()
+  expect(phase()).toBe('space')
+  expect(disk.spaceLeft).toBe(leftBytes)
+  isRead = true
+  disk.capacityBytes = Number.POSITIVE_INFINITY
+  await caughtUp(victim)
+  await expectWhole()
+})
+
 test('a graceful stop in the middle of a copy does not wait for it, and the next start goes on', async () => {
   await leftBehind(slow)
   await cluster.start('n2')
@@ -326,7 +366,7 @@ test('P7: a state that is lost in the middle of a whole copy does not throw the 
   const others = ['n0', 'n1']
   await fill(cluster.replica(await cluster.leader(others)), 'after', 1000)
   await cluster.settled(others)
-  for (const node of others) await trim(cluster, node, 1000)
+  for (const node of others) await trim(cluster, node, 1400)
   await cluster.start('n2')
   const { fetchedBytes } = await copying('n2', 40_000)
   await cluster.stop('n2')
