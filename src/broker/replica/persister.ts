@@ -179,7 +179,8 @@ export class Persister {
         this.#ports.diskFull()
         refusals = log.durableIndex > durableIndex ? 0 : refusals + 1
         durableIndex = log.durableIndex
-        if (refusals >= patience.refusalsMax) this.#ports.staysFull()
+        const isStanding = batch.messages.some(({ kind, term }) => kind === 'vote_request' && term === this.#saved.term)
+        if (refusals >= (isStanding ? patience.refusalsMin : patience.refusalsMax)) this.#ports.staysFull()
         await this.#waitForSpace(batch)
       }
     }

@@ -5,7 +5,7 @@
  */
 
 /** Flushes in a row that made nothing durable; with the default pause between two of them this is five seconds. */
-const refusalsMax = 10
+const refusalsMin = 10
 /** Twice the patience after each time, up to some twenty minutes. */
 const doublingsMax = 8
 
@@ -14,8 +14,14 @@ export class SpacePatience {
 
   /** So many flushes in a row may be refused with DISK_FULL, and make nothing durable. */
   get refusalsMax(): number {
-    return refusalsMax * 2 ** this.#doublings
+    return refusalsMin * 2 ** this.#doublings
   }
+
+  /**
+   * The same while the own vote request waits behind what is staged: nobody leads who would send it again, and perhaps
+   * nobody else can.
+   */
+  readonly refusalsMin: number = refusalsMin
 
   /** The replica begins again. */
   ended(): void {

@@ -126,3 +126,21 @@ test('what finds no space for too long is told, once, and each time it takes twi
     expect(sent).toEqual(['stays full'])
   }
 })
+
+test('patience that has grown is not for a node that stands: the leader it was for is gone', async () => {
+  const bench = open()
+  const { persister, clock, sent, saves, patience } = bench
+  for (let times = 0; times < 8; times++) patience.ended()
+  persister.add(readyOf(1, { sendAfterPersist: [acknowledgement] }))
+  await clock.advance(100 * 500)
+  persister.add(readyOf(2, { hardState: { term: 4, vote: 'n0', commit: 0 }, sendAfterPersist: [grant] }))
+  await settle()
+  saves.shift()?.()
+  await clock.advance(100 * 500)
+  expect(sent.splice(0)).toEqual(['saved 4 n0', 'vote_response'])
+  persister.add(readyOf(3, { hardState: { term: 5, vote: 'n1', commit: 0 }, sendAfterPersist: [ownRequest] }))
+  await settle()
+  saves.shift()?.()
+  await clock.advance(500)
+  expect(sent).toEqual(['saved 5 n1', 'stays full'])
+})
