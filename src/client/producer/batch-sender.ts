@@ -302,6 +302,7 @@ export class BatchSender {
         this.#pause(verdict.ms)
         return
       case 'move':
+        if (verdict.taints) this.#taint('')
         this.#fault(sent && error.code !== 'UNAVAILABLE')
         this.#move(target)
         return

@@ -43,8 +43,8 @@ export type Verdict =
   | { readonly kind: 'next_replica'; readonly taints: boolean }
   /** Same bytes, same replica, after this pause. */
   | { readonly kind: 'wait'; readonly ms: number; readonly taints: boolean }
-  /** Another group, new sequence. */
-  | { readonly kind: 'move' }
+  /** Another group, new sequence. `taints` only without sequences: a copy may be stored where it was. */
+  | { readonly kind: 'move'; readonly taints: boolean }
   /** New producer id, same queue. */
   | { readonly kind: 'renew' }
   /** The topic is gone there: ask for the route (and create it) again. */
@@ -76,7 +76,7 @@ export function judge(error: LedgerError, sent: boolean, state: BatchState): Ver
     default:
       if (!error.retryable) return { kind: 'fail' }
       if (error.stored === 'no') return moveOr({ kind: 'next_replica', taints: false }, state)
-      if (!state.idempotent && state.elsewhere && !state.pinned) return { kind: 'move' }
+      if (!state.idempotent && state.elsewhere && !state.pinned) return { kind: 'move', taints: true }
       return { kind: 'next_replica', taints: true }
   }
 }
@@ -100,7 +100,7 @@ export function finalCode(state: { readonly tainted: boolean; readonly last: Err
 
 function moveOr(stay: Verdict, state: BatchState): Verdict {
   const mayMove = state.elsewhere && !state.pinned && (!state.tainted || !state.idempotent)
-  return mayMove ? { kind: 'move' } : stay
+  return mayMove ? { kind: 'move', taints: false } : stay
 }
 
 function retryAfter(error: LedgerError): number {

@@ -67,7 +67,7 @@ async function verdictOn(state: { outcome: Outcome<ProduceReply> | null }): Prom
 
 test('P3: a send to a node that refuses the whole stream is not stored, so it may go to another group', async () => {
   isOutside = true
-  expect(await verdictOn(send())).toEqual({ kind: 'move' })
+  expect(await verdictOn(send())).toEqual({ kind: 'move', taints: false })
   expect(served).toBe(0)
 })
 

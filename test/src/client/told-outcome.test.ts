@@ -1,0 +1,74 @@
+/** What a producer says of a message whose attempts ended in different ways: never less, and no more, than is known. */
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type Client, openClient } from '../../../src/client/client.ts'
+import type { Producer } from '../../../src/client/producer/producer.ts'
+import type { ProducerOptions, SendResult } from '../../../src/client/types.ts'
+import { systemRandom } from '../../../src/common/clock.ts'
+import { LedgerError } from '../../../src/common/errors.ts'
+import { ManualClock } from '../../support/manual-clock.ts'
+import { addBrokers, routeOf, type ScriptedBroker, ScriptedTransport } from './scripted-transport.ts'
+
+let clock: ManualClock
+let transport: ScriptedTransport
+let client: Client
+
+beforeEach(() => {
+  clock = new ManualClock()
+  transport = new ScriptedTransport()
+})
+
+afterEach(async () => {
+  const closing = client.close()
+  await clock.advance(20_000)
+  await closing
+})
+
+async function producerOn(route: ScriptedTransport['route'], options: ProducerOptions = {}): Promise<Producer> {
+  transport.route = route
+  addBrokers(transport)
+  client = await openClient({ transport, clock, random: systemRandom }, { namesrv: 'ns:1' })
+  return client.producer(options)
+}
+
+function broker(address: string): ScriptedBroker {
+  const found = transport.brokers.get(address)
+  if (!found) throw new Error(`no broker at ${address}`)
+  return found
+}
+
+function refuse(address: string, error: LedgerError): void {
+  broker(address).onProduce = ({ reply }) => reply(error)
+}
+
+/** The outcome of a send as a value, so that a rejection is never unhandled. */
+function outcome(send: Promise<SendResult>): { value: SendResult | LedgerError | null } {
+  const state: { value: SendResult | LedgerError | null } = { value: null }
+  send.then(
+    (result) => {
+      state.value = result
+    },
+    (error) => {
+      state.value = error
+    },
+  )
+  return state
+}
+
+/** Sends one message, so that the next batch goes to the other group: they take turns. */
+async function groupOfFirst(producer: Producer): Promise<string> {
+  return (await producer.send({ topic: 'T', body: 'first' })).queue.group
+}
+
+const twoGroups = routeOf({ a: {}, b: {} }, { T: { a: 1, b: 1 } })
+
+test('P3: without sequences a batch that moves at once after an unknown outcome is not told "not stored"', async () => {
+  const producer = await producerOn(twoGroups, { idempotent: false })
+  const group = (await groupOfFirst(producer)) === 'a' ? 'b' : 'a'
+  const other = group === 'a' ? 'b' : 'a'
+  refuse(`${group}-n0:1`, new LedgerError('OUTCOME_UNKNOWN', 'deposed'))
+  refuse(`${other}-n0:1`, new LedgerError('NO_PERMISSION', 'read only'))
+  const sent = outcome(producer.send({ topic: 'T', body: 'x' }))
+  await clock.advance(1_000)
+  expect(transport.produced.at(-1)!.address).toBe(`${other}-n0:1`)
+  expect(sent.value).toMatchObject({ code: 'OUTCOME_UNKNOWN', stored: 'unknown' })
+})
