@@ -127,7 +127,9 @@ export class RequestStream<Reply extends { readonly requestId: number }> {
     if (actual !== queued.group) {
       // Another broker group took this address: it would store the batch under its own name.
       const text = `${this.#options.channel.address} belongs to broker group ${actual}, not to ${queued.group}`
-      this.#settle(queued.requestId, { kind: 'failed', error: new LedgerError('UNAVAILABLE', text), sent: false })
+      const error = new LedgerError('UNAVAILABLE', text)
+      // Not at once: who asks sets up what waits for the answer only after this returns.
+      void Promise.resolve().then(() => this.#settle(queued.requestId, { kind: 'failed', error, sent: false }))
       return
     }
     this.#sink?.write(queued.bytes)

@@ -72,3 +72,20 @@ test('P3: without sequences a batch that moves at once after an unknown outcome 
   expect(transport.produced.at(-1)!.address).toBe(`${other}-n0:1`)
   expect(sent.value).toMatchObject({ code: 'OUTCOME_UNKNOWN', stored: 'unknown' })
 })
+
+test('P3: an address that another group took does not make unknown what then waits for a connection', async () => {
+  const route = routeOf({ a: {}, b: { nodes: 1 } }, { T: { a: 1 }, U: { b: 1 } })
+  const moved = route.groups.map((group) => ({
+    ...group,
+    nodes: group.nodes.map((node) => (node.node === 'a-n1' ? { ...node, address: 'b-n0:1' } : node)),
+  }))
+  const producer = await producerOn(route, { sendTimeoutMs: 4_000 })
+  transport.pushRoute({ ...route, groups: moved })
+  refuse('a-n0:1', new LedgerError('NO_QUORUM', 'cannot'))
+  broker('a-n2:1').calls.set('Probe', () => new Promise(() => {}))
+  // The stream to the address is open, to serve the other group.
+  expect(await producer.send({ topic: 'U', body: 'u' })).toMatchObject({ status: 'SEND_OK' })
+  const sent = outcome(producer.send({ topic: 'T', body: 'x' }))
+  await clock.advance(5_000)
+  expect(sent.value).toMatchObject({ stored: 'no' })
+})
