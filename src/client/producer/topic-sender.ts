@@ -115,10 +115,11 @@ export class TopicSender implements BatchOwner {
     for (const sender of [...this.#senders]) sender.onLeaderChanged(change)
   }
 
-  /** A message was aborted by its caller. */
+  /** A message was aborted by its caller, and is answered. */
   onAborted(unit: Unit): void {
-    this.#waiting.remove((waiting) => waiting === unit)
-    this.#undecided = this.#undecided.filter((waiting) => waiting.unit !== unit)
+    this.#waiting.remove(isSettled)
+    this.#undecided = this.#undecided.filter((waiting) => !isSettled(waiting.unit))
+    this.#removePinned(isSettled)
     for (const sender of [...this.#senders])
       if (unit.some((item) => sender.items.includes(item))) sender.onItemSettled()
     this.#planDispatch()
@@ -360,13 +361,7 @@ export class TopicSender implements BatchOwner {
     this.#expiryAtMs = Number.POSITIVE_INFINITY
     const late = (unit: Unit): boolean => unit.every((item) => item.deadlineMs <= nowMs)
     for (const unit of this.#waiting.remove(late)) settleUnit(unit, this.#waitedInVain())
-    for (const lane of this.#lanes.values()) {
-      const expired = lane.pinned.filter(late)
-      if (expired.length === 0) continue
-      lane.pinned.splice(0, lane.pinned.length, ...lane.pinned.filter((unit) => !late(unit)))
-      this.#pinnedCount -= expired.length
-      for (const unit of expired) settleUnit(unit, this.#waitedInVain())
-    }
+    for (const unit of this.#removePinned(late)) settleUnit(unit, this.#waitedInVain())
     const undecided = this.#undecided
     this.#undecided = undecided.filter(({ unit }) => !late(unit))
     for (const { unit } of undecided) if (late(unit)) settleUnit(unit, this.#waitedInVain())
@@ -374,6 +369,18 @@ export class TopicSender implements BatchOwner {
     for (const { unit } of this.#undecided) this.#armExpiry(unit)
     for (const lane of this.#lanes.values()) for (const unit of lane.pinned) this.#armExpiry(unit)
     this.#options.onIdle()
+  }
+
+  #removePinned(match: (unit: Unit) => boolean): readonly Unit[] {
+    const removed: Unit[] = []
+    for (const lane of this.#lanes.values()) {
+      const matching = lane.pinned.filter(match)
+      if (matching.length === 0) continue
+      lane.pinned.splice(0, lane.pinned.length, ...lane.pinned.filter((unit) => !match(unit)))
+      this.#pinnedCount -= matching.length
+      removed.push(...matching)
+    }
+    return removed
   }
 
   /** Never sent, so definitely not stored. */
@@ -397,6 +404,10 @@ function unitsOf(items: Unit): SendItem[][] {
   }
   if (open.length > 0) units.push(open)
   return units
+}
+
+function isSettled(unit: Unit): boolean {
+  return unit.every((item) => item.done === null)
 }
 
 function settleUnit(unit: Unit, error: LedgerError): void {

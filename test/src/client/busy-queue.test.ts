@@ -1,0 +1,72 @@
+/** Sends with a selector that wait for a queue which is busy: what frees it, and what ends them before. */
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type Client, openClient } from '../../../src/client/client.ts'
+import type { Producer } from '../../../src/client/producer/producer.ts'
+import type { MessageQueue, ProducerOptions, SendResult } from '../../../src/client/types.ts'
+import { systemRandom } from '../../../src/common/clock.ts'
+import { LedgerError } from '../../../src/common/errors.ts'
+import { ManualClock, settle } from '../../support/manual-clock.ts'
+import { addBrokers, type Produced, routeOf, type ScriptedBroker, ScriptedTransport } from './scripted-transport.ts'
+
+let clock: ManualClock
+let transport: ScriptedTransport
+let client: Client
+
+beforeEach(() => {
+  clock = new ManualClock()
+  transport = new ScriptedTransport()
+})
+
+afterEach(async () => {
+  const closing = client.close()
+  await clock.advance(20_000)
+  await closing
+})
+
+async function producerOn(route: ScriptedTransport['route'], options: ProducerOptions = {}): Promise<Producer> {
+  transport.route = route
+  addBrokers(transport)
+  client = await openClient({ transport, clock, random: systemRandom }, { namesrv: 'ns:1' })
+  return client.producer(options)
+}
+
+function broker(address: string): ScriptedBroker {
+  const found = transport.brokers.get(address)
+  if (!found) throw new Error(`no broker at ${address}`)
+  return found
+}
+
+/** The outcome of a send as a value, so that a rejection is never unhandled. */
+function outcome(send: Promise<SendResult>): { value: SendResult | LedgerError | null } {
+  const state: { value: SendResult | LedgerError | null } = { value: null }
+  send.then(
+    (result) => {
+      state.value = result
+    },
+    (error) => {
+      state.value = error
+    },
+  )
+  return state
+}
+
+test('flush ends although a selected send was aborted while its queue was busy', async () => {
+  const producer = await producerOn(routeOf({ a: {} }, { T: { a: 1 } }))
+  const selector = (queues: readonly MessageQueue[]): MessageQueue => queues[0] as MessageQueue
+  const held: Produced[] = []
+  broker('a-n0:1').onProduce = (produced) => held.push(produced)
+  const first = outcome(producer.send({ topic: 'T', body: '1' }))
+  await settle(10)
+  const controller = new AbortController()
+  const second = outcome(producer.send({ topic: 'T', body: '2' }, { selector, signal: controller.signal }))
+  let flushed = false
+  void producer.flush().then(() => {
+    flushed = true
+  })
+  await settle(10)
+  controller.abort()
+  held[0]!.reply({})
+  await clock.advance(20_000)
+  expect([first.value, second.value]).toMatchObject([{ offset: 0 }, { code: 'ABORTED' }])
+  expect(flushed).toBe(true)
+})
