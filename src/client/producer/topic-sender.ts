@@ -147,6 +147,8 @@ export class TopicSender implements BatchOwner {
     if (!next) return null
     this.#hold(next)
     this.#release(lane)
+    // What waits for the queue that is free now need not wait for the end of the batch that left it.
+    this.#planDispatch()
     return next
   }
 

@@ -36,6 +36,11 @@ function broker(address: string): ScriptedBroker {
   return found
 }
 
+/** Nothing ever comes back from it. */
+function silence(address: string): void {
+  broker(address).onProduce = () => {}
+}
+
 /** The outcome of a send as a value, so that a rejection is never unhandled. */
 function outcome(send: Promise<SendResult>): { value: SendResult | LedgerError | null } {
   const state: { value: SendResult | LedgerError | null } = { value: null }
@@ -48,6 +53,11 @@ function outcome(send: Promise<SendResult>): { value: SendResult | LedgerError |
     },
   )
   return state
+}
+
+/** Sends one message, so that the next batch goes to the other group: they take turns. */
+async function groupOfFirst(producer: Producer): Promise<string> {
+  return (await producer.send({ topic: 'T', body: 'first' })).queue.group
 }
 
 test('flush ends although a selected send was aborted while its queue was busy', async () => {
@@ -69,4 +79,27 @@ test('flush ends although a selected send was aborted while its queue was busy',
   await clock.advance(20_000)
   expect([first.value, second.value]).toMatchObject([{ offset: 0 }, { code: 'ABORTED' }])
   expect(flushed).toBe(true)
+})
+
+test('what waits for a queue goes on at once when the batch before it moves to another group', async () => {
+  const producer = await producerOn(routeOf({ a: {}, b: {} }, { T: { a: 1, b: 1 } }))
+  const group = (await groupOfFirst(producer)) === 'a' ? 'b' : 'a'
+  const other = group === 'a' ? 'b' : 'a'
+  const held: Produced[] = []
+  const store = broker(`${group}-n0:1`).onProduce
+  broker(`${group}-n0:1`).onProduce = (produced) => held.push(produced)
+  silence(`${other}-n0:1`)
+  const moving = outcome(producer.send({ topic: 'T', body: 'moving' }))
+  await settle(10)
+  const selector = (queues: readonly MessageQueue[]): MessageQueue =>
+    queues.find((queue) => queue.group === group) as MessageQueue
+  const selected = outcome(producer.send({ topic: 'T', body: 'selected' }, { selector }))
+  await settle(10)
+  expect(held).toHaveLength(1)
+  broker(`${group}-n0:1`).onProduce = store
+  held[0]!.reply(new LedgerError('NO_QUORUM', 'cannot'))
+  await settle(20)
+  expect(transport.produced.some(({ address }) => address === `${other}-n0:1`)).toBe(true)
+  expect(moving.value).toBe(null)
+  expect(selected.value).toMatchObject({ status: 'SEND_OK', queue: { group } })
 })
