@@ -172,9 +172,15 @@ export class GrpcChannel implements Channel {
     const { clock, limits } = this.#options
     const isName = isIP(this.address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')) === 0
     const timeoutMs = isName ? limits.connectByNameTimeoutMs : limits.connectTimeoutMs
+    const dueMs = clock.monotonicMs() + timeoutMs
     const onTimeout = (): void => {
       this.#cancelConnect = null
       if (this.#closed || this.#isConnected) return
+      // So late, this process stood still: the connection may be up, and the next turns have to find out.
+      if (clock.monotonicMs() - dueMs > timeoutMs / 2) {
+        this.#watchConnect()
+        return
+      }
       // Calls that still wait for the connection end with UNAVAILABLE; the next call begins another one.
       const hung = this.#client
       this.#client = this.#newClient()
