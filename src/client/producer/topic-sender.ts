@@ -335,8 +335,10 @@ export class TopicSender implements BatchOwner {
     if (state && this.#order.length === 0) {
       throw new LedgerError('NO_PERMISSION', `topic ${topic} exists but none of its queues can be written`)
     }
-    this.#resolveError = null
-    if (state) return
+    if (state) {
+      this.#resolveError = null
+      return
+    }
     if (!createTopic) throw new LedgerError('TOPIC_NOT_EXIST', `topic ${topic} does not exist`)
     await createTopic()
     if (this.#order.length === 0) await this.routes.changed(resolvePauseMs)
@@ -388,9 +390,18 @@ export class TopicSender implements BatchOwner {
   /** Never sent, so definitely not stored. */
   #waitedInVain(): LedgerError {
     const { topic } = this.#options
-    if (this.#order.length === 0) return this.#resolveError ?? this.routes.noAnswer(topic)
+    if (this.#order.length === 0) return this.#noRoute()
     const text = `the message waited for a queue of ${topic} until its time was up: ${this.#senders.size} batches before it are in flight without an answer`
     return new LedgerError('NO_QUORUM', text)
+  }
+
+  /** It may not be known whether the topic was created, but no message was sent there. */
+  #noRoute(): LedgerError {
+    const { topic } = this.#options
+    const cause = this.#resolveError
+    if (cause === null) return this.routes.noAnswer(topic)
+    if (cause.stored === 'no') return cause
+    return new LedgerError('NO_ROUTE', `topic ${topic} was not found in time: ${cause.message}`, cause.facts, { cause })
   }
 }
 

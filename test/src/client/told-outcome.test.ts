@@ -89,3 +89,20 @@ test('P3: an address that another group took does not make unknown what then wai
   await clock.advance(5_000)
   expect(sent.value).toMatchObject({ stored: 'no' })
 })
+
+test('P3: a message that waited for its topic in vain is not stored, however creating it ended', async () => {
+  const producer = await producerOn(routeOf({ a: {} }))
+  for (const node of ['n0', 'n1', 'n2'])
+    broker(`a-${node}:1`).calls.set('CreateTopic', () => {
+      throw new LedgerError('DEADLINE_EXCEEDED', 'no answer')
+    })
+  const sends = [outcome(producer.send({ topic: 'T', body: '0' }))]
+  for (let count = 1; count < 8; count++) {
+    await clock.advance(50)
+    sends.push(outcome(producer.send({ topic: 'T', body: `${count}` })))
+  }
+  await clock.advance(12_000)
+  expect(transport.produced).toEqual([])
+  for (const { value } of sends) expect(value).toMatchObject({ code: 'NO_ROUTE', stored: 'no' })
+  expect((sends.at(-1)!.value as LedgerError).message).toContain('no answer')
+})
