@@ -61,6 +61,7 @@ export class Producer {
   readonly #idleWaiters: (() => void)[] = []
   readonly #buffer: SendBuffer
   #state: 'open' | 'closing' | 'closed' = 'open'
+  #closing: Promise<void> | null = null
 
   constructor(ports: ProducerPorts, options: ProducerOptions) {
     if (options.group !== undefined) checkGroupName(options.group)
@@ -184,8 +185,13 @@ export class Producer {
     }
   }
 
-  /** Finishes what is in flight (at most the send timeout), then closes. */
-  async close(): Promise<void> {
+  /** Finishes what is in flight (at most the send timeout), then closes. A second call waits for the same end. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
     if (this.#state !== 'open') return
     this.#state = 'closing'
     const limit = new AbortController()

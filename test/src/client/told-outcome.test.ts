@@ -5,8 +5,8 @@ import type { Producer } from '../../../src/client/producer/producer.ts'
 import type { ProducerOptions, SendResult } from '../../../src/client/types.ts'
 import { systemRandom } from '../../../src/common/clock.ts'
 import { LedgerError } from '../../../src/common/errors.ts'
-import { ManualClock } from '../../support/manual-clock.ts'
-import { addBrokers, routeOf, type ScriptedBroker, ScriptedTransport } from './scripted-transport.ts'
+import { ManualClock, settle } from '../../support/manual-clock.ts'
+import { addBrokers, type Produced, routeOf, type ScriptedBroker, ScriptedTransport } from './scripted-transport.ts'
 
 let clock: ManualClock
 let transport: ScriptedTransport
@@ -105,4 +105,19 @@ test('P3: a message that waited for its topic in vain is not stored, however cre
   expect(transport.produced).toEqual([])
   for (const { value } of sends) expect(value).toMatchObject({ code: 'NO_ROUTE', stored: 'no' })
   expect((sends.at(-1)!.value as LedgerError).message).toContain('no answer')
+})
+
+test('P3: a client that closes waits for a producer that closes already, and its send in flight', async () => {
+  const producer = await producerOn(routeOf({ a: {} }, { T: { a: 1 } }))
+  const held: Produced[] = []
+  broker('a-n0:1').onProduce = (produced) => held.push(produced)
+  const sent = outcome(producer.send({ topic: 'T', body: 'x' }))
+  await settle(10)
+  const closing = [producer.close(), client.close()]
+  await settle(10)
+  expect(sent.value).toBe(null)
+  held[0]!.reply({ baseOffset: 7 })
+  await settle(10)
+  expect(sent.value).toMatchObject({ offset: 7 })
+  await Promise.all(closing)
 })
