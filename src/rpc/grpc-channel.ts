@@ -9,7 +9,6 @@ import {
   Client,
   type ClientDuplexStream,
   connectivityState,
-  credentials,
   Metadata,
   type ServiceError,
   type StatusObject,
@@ -18,6 +17,7 @@ import {
 import type { Cancel, Clock } from '../common/clock.ts'
 import { LedgerError } from '../common/errors.ts'
 import type { Logger } from '../common/logger.ts'
+import { dialCredentials } from './dial-credentials.ts'
 import { fromGrpcStatus } from './grpc-status.ts'
 import type { WireStatus } from './methods.ts'
 import { type AnyMethod, type MethodWire, wireOf } from './protos.ts'
@@ -159,7 +159,7 @@ export class GrpcChannel implements Channel {
   }
 
   #newClient(): Client {
-    return new Client(this.address, credentials.createInsecure(), channelOptions(this.#options.limits, this.#purpose))
+    return new Client(this.address, dialCredentials(), channelOptions(this.#options.limits, this.#purpose))
   }
 
   get #isConnected(): boolean {
