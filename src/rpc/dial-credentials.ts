@@ -13,6 +13,8 @@ type Connector = ReturnType<Create>
 
 export function dialCredentials(): ChannelCredentials {
   const credentials = ChannelCredentials.createInsecure()
+  // Underscored by the library: one that has it no more serves all the same, and forgets as it did.
+  if (typeof credentials._createSecureConnector !== 'function') return credentials
   const create: Create = credentials._createSecureConnector.bind(credentials)
   credentials._createSecureConnector = (...given) => endingConnector(create(...given))
   return credentials
