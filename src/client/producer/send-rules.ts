@@ -92,6 +92,8 @@ export function finalCode(state: { readonly tainted: boolean; readonly last: Err
     case 'UNAVAILABLE':
     case 'DEADLINE_EXCEEDED':
     case 'NOT_LEADER':
+    // One that starts, stops or was removed is one more replica that does not lead.
+    case 'SERVICE_NOT_AVAILABLE':
       return 'NO_QUORUM'
     default:
       return state.last
