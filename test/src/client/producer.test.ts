@@ -468,18 +468,6 @@ test('an unknown topic is an error where automatic creation is off, at the produ
   await expect(asking.send({ topic: 'New', body: 'x' })).rejects.toMatchObject({ code: 'TOPIC_NOT_EXIST' })
 })
 
-test('replicas that start, stop or do not lead until the time is up: NO_QUORUM, with what each of them said', async () => {
-  for (const last of ['SERVICE_NOT_AVAILABLE', 'NOT_LEADER'] as const) {
-    transport = new ScriptedTransport()
-    const producer = await producerOn(oneGroup, { sendTimeoutMs: 1_000 })
-    for (const node of ['n0', 'n1', 'n2']) refuse(`a-${node}:1`, new LedgerError(last, 'not here'))
-    const sent = outcome(producer.send({ topic: 'T', body: 'x' }))
-    await clock.advance(1_100)
-    expect(sent.value).toMatchObject({ code: 'NO_QUORUM', stored: 'no' })
-    expect((sent.value as LedgerError).facts.attempts?.join()).toContain('not here')
-  }
-})
-
 test('all replicas unreachable: NO_QUORUM, definitely not stored, with every address that was dialled', async () => {
   const producer = await producerOn(oneGroup, { sendTimeoutMs: 2_000 })
   for (const scripted of transport.brokers.values()) scripted.up = false
