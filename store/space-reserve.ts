@@ -51,6 +51,11 @@ export class SpaceReserve {
     return this.#heldBytes >= this.#bytes
   }
 
+  /** Free space that must be there for it to be made, or made again; 0 while it is held. */
+  get wantedFreeBytes(): number {
+    return this.isHeld ? 0 : freeFactor * this.#bytes - this.#heldBytes
+  }
+
   /** Called whenever it is given back: somebody found the disk full. Returns the removal. */
   onGiven(listener: () => void): () => void {
     this.#listeners.add(listener)
@@ -83,7 +88,7 @@ export class SpaceReserve {
   async isShort(): Promise<boolean> {
     if (this.isHeld) return false
     const { freeBytes } = await this.#disk.space(parentOf(this.#path))
-    return freeBytes < freeFactor * this.#bytes - this.#heldBytes
+    return freeBytes < this.wantedFreeBytes
   }
 
   /** Gives it back when nearly nothing else is free. For the start, before anything is written. */
@@ -113,8 +118,9 @@ export class SpaceReserve {
           if (isOutOfSpace(error)) return false
           throw error
         }
+        // Step by step: what it has taken is no more missing from the free space.
+        this.#heldBytes = Math.max(this.#heldBytes, Math.min(this.#bytes, at + zeros.length))
       }
-      this.#heldBytes = this.#bytes
       return true
     })
   }

@@ -35,6 +35,21 @@ test('what an earlier process holds counts, also after a power cut', async () =>
   expect((await SpaceReserve.open(later, path, 2 * bytes)).isHeld).toBe(false)
 })
 
+test('tells what must be free for it to be made, less what it has taken already', async () => {
+  const disk = await newDisk(10 * bytes)
+  const reserve = await SpaceReserve.open(disk, path, bytes)
+  expect(reserve.wantedFreeBytes).toBe(2 * bytes)
+  const wanted: number[] = []
+  await reserve.take(async () => {
+    wanted.push(reserve.wantedFreeBytes)
+    return true
+  })
+  expect(wanted).toEqual([(5 / 3) * bytes, (4 / 3) * bytes])
+  expect(reserve.wantedFreeBytes).toBe(0)
+  await reserve.give()
+  expect(reserve.wantedFreeBytes).toBe(2 * bytes)
+})
+
 test('is not made of the last space: twice as much must be free', async () => {
   const disk = await newDisk(2 * bytes - 1)
   const reserve = await SpaceReserve.open(disk, path, bytes)

@@ -82,6 +82,7 @@ export class ReplicaSpace {
       ...this.#ports,
       clock: ports.clock,
       disk: ports.disk,
+      wantedFreeBytes: () => folder.reserve.wantedFreeBytes,
       logger,
       log,
       machine,

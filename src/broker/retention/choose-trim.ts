@@ -20,6 +20,8 @@ export interface RetentionFacts {
   /** End of the own log. */
   readonly endPosition: number
   readonly space: { readonly totalBytes: number; readonly freeBytes: number }
+  /** With less than this free a full disk stays full, and writes stay refused; 0 while the reserve is held. */
+  readonly wantedFreeBytes: number
   /** Last entry that the own state machine has applied. */
   readonly appliedIndex: number
   /** Followers and learners that are reachable. */
@@ -61,8 +63,12 @@ function mostOf(wishes: readonly [Wanted, ...Wanted[]]): Wanted {
   return wishes.reduce((most, wish) => (wish.count > most.count ? wish : most))
 }
 
-function countForDisk({ settings, segments, space }: RetentionFacts): number {
-  let tooMany = space.totalBytes - space.freeBytes - settings.diskUseMax * space.totalBytes
+function countForDisk({ settings, segments, space, wantedFreeBytes }: RetentionFacts): number {
+  const { diskUseMax } = settings
+  const { totalBytes, freeBytes } = space
+  // A full disk is beyond any limit, although what it lives on counts as free and may be much of a small disk.
+  const missing = diskUseMax < 1 ? wantedFreeBytes - freeBytes : 0
+  let tooMany = Math.max(missing, totalBytes - freeBytes - diskUseMax * totalBytes)
   let count = 0
   for (const segment of segments) {
     if (!(tooMany > 0)) break

@@ -21,6 +21,8 @@ export interface LogRetentionPorts {
   readonly log: Pick<CommitLogApi, 'segments' | 'endPosition' | 'read'>
   readonly machine: StateMachineApi
   readonly disk: Pick<Disk, 'space'>
+  /** Free bytes without which a full disk stays full; 0 while the reserve is held. */
+  wantedFreeBytes(): number
   /** Any directory on the disk of the log. */
   readonly directory: string
   readonly settings: RetentionSettings
@@ -100,11 +102,22 @@ export class LogRetention {
 
   async #choose(space: DiskSpace): Promise<TrimChoice | null> {
     const { log, settings, machine } = this.#ports
+    // Right after the look at the disk: what is taken for the reserve in between must not be missed twice.
+    const wantedFreeBytes = this.#ports.wantedFreeBytes()
     const expiredCount = await this.#expiredCount()
     const { endPosition } = log
     const { appliedIndex } = machine
     const [segments, followers] = [log.segments(), this.#ports.followers()]
-    return chooseTrim({ settings, segments, expiredCount, endPosition, appliedIndex, space, followers })
+    return chooseTrim({
+      settings,
+      segments,
+      expiredCount,
+      endPosition,
+      appliedIndex,
+      space,
+      wantedFreeBytes,
+      followers,
+    })
   }
 
   async #propose(choice: TrimChoice): Promise<void> {

@@ -10,7 +10,10 @@ export interface RetentionSettings {
   readonly reservedMs: number
   /** The log is trimmed to this many bytes, in whole segments; null for no such limit. The newest segment stays. */
   readonly logBytesMax: number | null
-  /** Share of the leader's disk in use beyond which the oldest go, whatever their age (`diskSpaceCleanForciblyRatio`). */
+  /**
+   * Share of the leader's disk in use beyond which the oldest go, whatever their age (`diskSpaceCleanForciblyRatio`).
+   * When its disk is full they go, too, until it takes writes again. 1: never, it refuses writes instead.
+   */
   readonly diskUseMax: number
   /**
    * A follower that is reachable and lags by no more than this is waited for; beyond it, it gets a copy instead.

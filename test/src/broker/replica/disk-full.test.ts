@@ -135,6 +135,22 @@ test('when all disks are full somebody still leads, votes go on, and the oldest 
   expect(cluster.failures.size).toBe(0)
 })
 
+test('a disk so small that without the reserve it is within the limit makes space all the same', async () => {
+  const retention = { diskUseMax: 1 }
+  await startCluster(['n0'], retention)
+  cluster.machine('n0').disk.capacityBytes = 6 * testReserveBytes
+  while ((await outcomeOf('n0')) !== 'DISK_FULL') expect(cluster.failures.size).toBe(0)
+  await eventually('the reserve is given back', () => reserveOf('n0') === 0)
+  cluster.kill('n0')
+  retention.diskUseMax = 0.85
+  await cluster.start('n0')
+  await cluster.leader()
+  await eventually('it has trimmed', () => cluster.replica('n0').log.firstIndex > 1)
+  await eventually('there is space again', () => !cluster.replica('n0').log.diskFull)
+  expect(reserveOf('n0')).toBe(testReserveBytes)
+  await send('n0')
+})
+
 for (const burst of [10, 20, 60])
   test(`full disks get a trim into the log behind a burst of ${burst} for which none of them has space`, async () => {
     const leader = await startCluster(['n0', 'n1', 'n2'], { diskUseMax: 0.85 })

@@ -24,6 +24,7 @@ function facts(changes: Partial<RetentionFacts> = {}): RetentionFacts {
     endPosition: 450,
     appliedIndex: 1000,
     space: { totalBytes: 10_000, freeBytes: 9000 },
+    wantedFreeBytes: 0,
     followers: [],
     ...changes,
   }
@@ -68,6 +69,18 @@ describe('choosing what to trim', () => {
     expect(choose(1499)).toMatchObject({ firstIndex: 11, reason: 'disk' })
     expect(choose(1300)?.firstIndex).toBe(21)
     expect(choose(0)?.firstIndex).toBe(41)
+  })
+
+  test('on a full disk: as many as let it take writes again, unless the use of the disk has no limit', () => {
+    const space = { totalBytes: 10_000, freeBytes: 3000 }
+    const choose = (wantedFreeBytes: number, diskUseMax: number) =>
+      chooseTrim(facts({ space, wantedFreeBytes, settings: within({ diskUseMax }) }))
+    expect(choose(0, 0.85)).toBeNull()
+    expect(choose(3000, 0.85)).toBeNull()
+    expect(choose(3001, 0.85)).toMatchObject({ firstIndex: 11, reason: 'disk' })
+    expect(choose(3121, 0.99)?.firstIndex).toBe(21)
+    expect(choose(3001, 0.6)?.firstIndex).toBe(41)
+    expect(choose(3121, 1)).toBeNull()
   })
 
   test('the strongest reason counts, and one round gives up a bounded number of segments', () => {
