@@ -5,7 +5,7 @@
  * It serves applied batches only (B4), as they lie in the log, and only bytes whose checksum the store has verified
  * (S3). Judging is synchronous, so that nothing can be applied between "nothing there" and the wait for it.
  */
-import { frameBody, frameTypes, StoreError } from '../../../store/index.ts'
+import { type CommitLogApi, frameBody, frameTypes, StoreError } from '../../../store/index.ts'
 import { invariant } from '../../common/assert.ts'
 import { LedgerError } from '../../common/errors.ts'
 import { checkTopicName } from '../../message/names.ts'
@@ -88,7 +88,7 @@ export function emptyReply(replica: ReplicaApi, request: PullRequest, topic: Top
 
 /**
  * Reads what fits, at least one batch. Null when the topic went away or the offset was trimmed meanwhile: judge again.
- * Throws StoreErrors, ROTTEN among them, when not even the first batch can be read.
+ * Throws StoreErrors, ROTTEN among them, and DATA_LOSS, when not even the first batch can be read.
  */
 export async function readPull(
   replica: ReplicaApi,
@@ -101,7 +101,7 @@ export async function readPull(
   const read = await readBatches({ machine, log }, rows, request)
   const range = machine.queueRange(topic.topicId, request.queue)
   if (!range || request.offset < range.min) return null
-  if (read instanceof StoreError) throw read
+  if (read instanceof Error) throw read
   const { batches, cold } = read
   const last = rows[batches.length - 1]
   invariant(last !== undefined, 'B2: a queue has a row for every offset between its minimum and maximum')
@@ -116,7 +116,7 @@ async function readBatches(
   replica: Pick<ReplicaApi, 'machine' | 'log'>,
   rows: readonly QueueRow[],
   request: PullRequest,
-): Promise<{ readonly batches: readonly PulledBatch[]; readonly cold: boolean } | StoreError> {
+): Promise<{ readonly batches: readonly PulledBatch[]; readonly cold: boolean } | StoreError | LedgerError> {
   const bytesMax = Math.min(request.bytesMax, pullBytesMax)
   const batches: PulledBatch[] = []
   let bytes = 0
@@ -133,6 +133,7 @@ async function readBatches(
         // What was read before it is good; the next pull starts at the bad one and says so.
         if (batches.length > 0) break
         // Whether that matters depends on what was trimmed meanwhile.
+        if (isBeforeLog(replica.log, row, error)) return lostBefore(replica.log, row)
         if (error instanceof StoreError) return error
         throw error
       }
@@ -152,6 +153,18 @@ async function readBatches(
     })
   }
   return { batches, cold }
+}
+
+/**
+ * A log that was copied from behind lost entries lacks what lies before them, too. To a reader it is as lost here as
+ * they are elsewhere: it must be able to find out that nobody has them.
+ */
+function isBeforeLog({ origin }: Pick<CommitLogApi, 'origin'>, row: QueueRow, error: unknown): boolean {
+  return error instanceof StoreError && error.code === 'OUT_OF_RANGE' && row.position < origin.position
+}
+
+function lostBefore({ origin }: Pick<CommitLogApi, 'origin'>, { index }: QueueRow): LedgerError {
+  return new LedgerError('DATA_LOSS', `the log of this replica begins behind entry ${origin.index}, without ${index}`)
 }
 
 function replyWith(

@@ -287,7 +287,7 @@ class PullStream {
     if (!this.#isPending(pull)) return
     this.#pending.delete(pull.request.requestId)
     if (problem.code === 'DATA_LOSS')
-      this.#context.logger.error('stored bytes do not pass their checksum', {
+      this.#context.logger.error('stored messages cannot be read', {
         topic: pull.request.topic,
         queue: pull.request.queue,
         offset: pull.request.offset,

@@ -32,6 +32,7 @@ class TinyLog {
   readonly cold = new Set<Position>()
   readonly rotten = new Set<Position>()
   endPosition: Position = 0
+  origin = { position: 0, index: 0, term: 0 }
   readCount = 0
 
   append(entry: { index: number; term: number; type: Exclude<FrameType, 5>; storeTime: number; body: Buffer }): Frame {
@@ -49,6 +50,7 @@ class TinyLog {
   async readAt(position: Position): Promise<Frame> {
     this.readCount += 1
     await new Promise((resolve) => setImmediate(resolve))
+    if (position < this.origin.position) throw new StoreError('OUT_OF_RANGE', `${position}: no position of an entry`)
     const frame = this.frames.get(position)
     if (!frame || this.rotten.has(position)) throw new StoreError('ROTTEN', `body checksum at ${position}`)
     return frame

@@ -258,6 +258,20 @@ test('S3: rot is answered with DATA_LOSS, never with bytes; what lies before it 
   expect(await pull.pull({ offset: 1 })).toMatchObject({ code: 507, batches: [] })
 })
 
+test('P8: what lies before the log of a replica, which was copied from behind lost entries, is told as lost there', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.send({ topic: 't', body: 'before' })
+  const { tinyLog } = bench.replica
+  const position = tinyLog.endPosition
+  bench.send({ topic: 't', body: 'behind' })
+  for (const before of tinyLog.frames.keys()) if (before < position) tinyLog.cold.add(before)
+  tinyLog.origin = { position, index: 2, term: 1 }
+  const pull = bench.pull()
+  expect(await pull.pull({ offset: 0 })).toMatchObject({ code: errorTable.DATA_LOSS.number, batches: [] })
+  expect(bodies(await pull.pull({ offset: 1 }))).toEqual(['behind'])
+})
+
 test('a read that is overtaken by a trim is answered with where the queue begins now', async () => {
   const bench = await openBench()
   const topicId = bench.topic('t')
