@@ -17,5 +17,7 @@ export const traceParentBytesMax: number = 64
 export const bornHostBytesMax: number = 255
 export const extensionsCountMax: number = 16
 export const queuesPerTopicMax: number = 1024
+/** Queues whose offsets are committed or fetched in one request. */
+export const queuesPerRequestMax: number = 4096
 export const topicNameLengthMax: number = 127
 export const groupNameLengthMax: number = 120

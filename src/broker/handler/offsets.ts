@@ -5,6 +5,7 @@
  * than a commit that was answered (B5, thesis 6.4).
  */
 import { LedgerError } from '../../common/errors.ts'
+import { queuesPerRequestMax } from '../../message/limits.ts'
 import { checkGroupName, checkTopicName } from '../../message/names.ts'
 import {
   brokerMethods,
@@ -23,8 +24,6 @@ import { becomeCurrent, waitOptions } from './leadership.ts'
 import { checkCount } from './numbers.ts'
 import { change, topicNamed } from './topics.ts'
 
-/** Queues in one request. */
-export const queuesPerRequestMax = 4096
 const memberLengthMax = 255
 
 export function registerOffsetHandlers(routes: ServerRoutes, replica: ReplicaApi): void {

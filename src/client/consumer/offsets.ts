@@ -2,6 +2,7 @@
  * Committed offsets and queue limits, asked from the leaders. Used by both consumers. Offsets live in the replicated
  * log of each broker group; nothing is kept here.
  */
+import { queuesPerRequestMax } from '../../message/limits.ts'
 import { brokerMethods, type QueueOffset } from '../../rpc/methods.ts'
 import { callLeader, type LeaderCallOptions, type LeaderCallPorts } from '../leader-call.ts'
 import type { MessageQueue, StartFrom } from '../types.ts'
@@ -18,7 +19,10 @@ export interface Committer {
   readonly generation: number
 }
 
-/** `seek`: may move offsets back. All queues must belong to one broker group. */
+/**
+ * `seek`: may move offsets back. All queues must belong to one broker group. More than fit into one request are not
+ * committed as a whole: what comes behind one that is refused is not.
+ */
 export async function commitOffsets(
   ports: LeaderCallPorts,
   committer: Committer,
@@ -27,8 +31,10 @@ export async function commitOffsets(
 ): Promise<void> {
   const brokerGroup = offsets[0]?.queue.group
   if (brokerGroup === undefined) return
-  const request = { ...committer, seek: options.seek, offsets: offsets.map(toWire) }
-  await callLeader(ports, brokerGroup, { method: brokerMethods.commitOffsets, request }, options)
+  for (const part of requestsOf(offsets)) {
+    const request = { ...committer, seek: options.seek, offsets: part.map(toWire) }
+    await callLeader(ports, brokerGroup, { method: brokerMethods.commitOffsets, request }, options)
+  }
 }
 
 /** Committed offset per queue, by `queueKey`; absent where the group never committed. */
@@ -39,9 +45,11 @@ export async function fetchOffsets(
   options: LeaderCallOptions,
 ): Promise<ReadonlyMap<string, number>> {
   const found = new Map<string, number>()
+  const parts = [...byBrokerGroup(queues, (queue) => queue).values()].flatMap(requestsOf)
   await Promise.all(
-    [...byBrokerGroup(queues, (queue) => queue)].map(async ([brokerGroup, members]) => {
-      const request = { group, queues: members.map((queue) => toWire({ queue, offset: 0 })) }
+    parts.map(async (part) => {
+      const brokerGroup = part[0]?.group ?? ''
+      const request = { group, queues: part.map((queue) => toWire({ queue, offset: 0 })) }
       const reply = await callLeader(ports, brokerGroup, { method: brokerMethods.fetchOffsets, request }, options)
       for (const { topic, queue, offset } of reply.offsets) {
         if (offset !== undefined) found.set(queueKey({ topic, group: brokerGroup, queue }), offset)
@@ -80,6 +88,12 @@ export function byBrokerGroup<Item>(
     else groups.set(group, [item])
   }
   return groups
+}
+
+/** A member that is alone in its group may own more queues than one request may name. */
+function requestsOf<Item>(items: readonly Item[]): readonly (readonly Item[])[] {
+  const count = Math.ceil(items.length / queuesPerRequestMax)
+  return Array.from({ length: count }, (_, at) => items.slice(at * queuesPerRequestMax, (at + 1) * queuesPerRequestMax))
 }
 
 function toWire(entry: OffsetOfQueue): QueueOffset {
