@@ -43,7 +43,11 @@ export function registerBrokerHandlers(routes: ServerRoutes, context: HandlerCon
   registerStatusHandlers(routes, context)
   const watches = registerEventHandlers(routes, context)
   return {
-    renewed: () => longPoll.wakeAll(),
+    renewed: () => {
+      // It may have come further by a copy, of whose entries nobody is told.
+      appliedWaits.applied(replica.appliedIndex)
+      longPoll.wakeAll()
+    },
     close: () => {
       unsubscribe()
       coordinator.close()

@@ -6,6 +6,7 @@ import { readRecords } from '../../../../src/message/batch.ts'
 import type { PullReply } from '../../../../src/rpc/envelopes.ts'
 import { frameTypes, StoreError } from '../../../../store/index.ts'
 import { settle } from '../../../support/manual-clock.ts'
+import { makeBatch } from '../apply/support.ts'
 import { openBench } from './support.ts'
 
 const n1 = { node: 'n1', address: 'n1:1', term: 2 }
@@ -443,6 +444,27 @@ test('a pull that must see a write waits until this replica has applied it', asy
 
   expect(bodies(await pull.reply(id))).toEqual(['older', 'own'])
   expect(pull.answer(id)?.appliedIndex).toBe(write)
+})
+
+test('a pull that must see a write looks again when a replica answers that has come further by a copy', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.replica.follow(n1)
+  const pull = bench.pull()
+  const { machine, tinyLog } = bench.replica
+  const index = machine.appliedIndex + 1
+  const id = pull.start({ afterIndex: index })
+  await settle()
+  const body = makeBatch({ topic: 't', body: 'copied' })
+  const entry = { index, term: 1, type: frameTypes.batch, storeTime: machine.appliedTime, body }
+  const { position } = tinyLog.append(entry).header
+  // Nobody is told of entries that came with a state.
+  machine.apply({ ...entry, position })
+  expect(pull.answer(id)).toBeUndefined()
+
+  bench.handlers.renewed?.()
+
+  expect(bodies(await pull.reply(id))).toEqual(['copied'])
 })
 
 test('a replica that stays behind says so after its wait, and never answers with less', async () => {
