@@ -153,6 +153,8 @@ export interface ReplicaApi {
   readonly commitIndex: number
   readonly appliedIndex: number
   readonly term: number
+  /** False once the replica has ended, until the next one begins: nothing new comes to log and machine. */
+  readonly running: boolean
   /** True only after the no-op of the own term was applied: current reads and new work are possible. */
   readonly leading: boolean
   leader(): LeaderView | null

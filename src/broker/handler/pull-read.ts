@@ -36,6 +36,8 @@ export type PullVerdict =
 export function judgePull(replica: ReplicaApi, request: PullRequest): PullVerdict {
   const malformed = findMalformed(request)
   if (malformed) return { kind: 'refused', problem: malformed }
+  // Recovering a long log takes its time, in which others have what is new.
+  if (!replica.running) return { kind: 'refused', problem: notRunning(replica) }
   const { machine } = replica
   const { afterIndex } = request
   if (afterIndex > machine.appliedIndex) {
@@ -190,6 +192,10 @@ function replyWith(
     suggestedNode: '',
     batches,
   }
+}
+
+function notRunning({ node }: ReplicaApi): LedgerError {
+  return new LedgerError('SERVICE_NOT_AVAILABLE', `the replica of ${node} has ended, and the next has not begun`)
 }
 
 function findMalformed(request: PullRequest): LedgerError | null {

@@ -240,8 +240,8 @@ class PullStream {
       const failure = failureOf(error)
       if (!this.#isPending(pull)) return
       if (!verdict.topic) this.#refuse(pull, failure)
-      // What came while it asked wakes nobody who was not parked yet.
-      else if (this.#isThere(pull, verdict.topic.topicId)) this.#enqueue(pull)
+      // What came while it asked, or the end of the replica, wakes nobody who was not parked yet.
+      else if (this.#isNews(pull, verdict.topic.topicId)) this.#enqueue(pull)
       else this.#park(pull, { topic: verdict.topic })
       return
     }
@@ -249,8 +249,10 @@ class PullStream {
     if (this.#isPending(pull)) this.#queue.push(pull)
   }
 
-  #isThere({ request }: PendingPull, topicId: number): boolean {
-    const range = this.#context.replica.machine.queueRange(topicId, request.queue)
+  #isNews({ request }: PendingPull, topicId: number): boolean {
+    const { machine, running } = this.#context.replica
+    if (!running) return true
+    const range = machine.queueRange(topicId, request.queue)
     return range !== undefined && request.offset < range.max
   }
 

@@ -29,6 +29,9 @@ export function registerBrokerHandlers(routes: ServerRoutes, context: HandlerCon
   const appliedWaits = new AppliedWaits({ clock, parkedMax: settings.parkedPullsMax })
   const advice = new ReadAdvice({ clock, status: () => context.status(), tailCacheBytes: settings.tailCacheBytes })
   const coordinator = new GroupCoordinator({ replica, events, clock, logger })
+  const unsubscribeRole = replica.onRoleChanged(() => {
+    if (!replica.running) longPoll.wakeAll()
+  })
   const unsubscribe = replica.onApplied((entry, result) => {
     appliedWaits.applied(entry.index)
     if (result.kind === 'stored' && !result.duplicate) longPoll.wake(result.topicId, result.queue)
@@ -50,6 +53,7 @@ export function registerBrokerHandlers(routes: ServerRoutes, context: HandlerCon
     },
     close: () => {
       unsubscribe()
+      unsubscribeRole()
       coordinator.close()
       watches.close()
     },

@@ -117,6 +117,10 @@ export class Replica implements ReplicaApi {
     return this.#loop.term
   }
 
+  get running(): boolean {
+    return this.#stopped === null
+  }
+
   get leading(): boolean {
     return this.#stopped === null && this.#view.leading(this.machine.appliedIndex)
   }

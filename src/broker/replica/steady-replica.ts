@@ -2,8 +2,9 @@
  * The replica as handlers, registrar and housekeeper see it: one object for the life of the process, whatever
  * replica runs behind it. Fed by `lifecycle.ts`.
  *
- * While one replica has ended and the next has not begun, new work and current reads are refused at once; log and
- * machine stay those of the last one, so that who holds their results can finish. It decides nothing.
+ * While one replica has ended and the next has not begun, new work and current reads are refused at once, and
+ * `running` says so to others; log and machine stay those of the last one, so that who holds their results can finish.
+ * It decides nothing.
  */
 import type { CommitLogApi, FrameType } from '../../../store/index.ts'
 import { invariant } from '../../common/assert.ts'
@@ -79,6 +80,10 @@ export class SteadyReplica implements ReplicaApi {
 
   get term(): number {
     return this.#known.term
+  }
+
+  get running(): boolean {
+    return this.#running && this.#known.running
   }
 
   get leading(): boolean {

@@ -66,6 +66,7 @@ export class ScriptedReplica implements ReplicaApi {
   readonly machine: StateMachine
   readonly tinyLog: TinyLog = new TinyLog()
   term = 1
+  running = true
   leading = true
   commitIndex = 0
   /** False: the leader has been deposed and does not know it. */
@@ -116,6 +117,13 @@ export class ScriptedReplica implements ReplicaApi {
 
   follow(leader: LeaderView | null): void {
     this.#change(false, leader?.term ?? this.term, leader)
+  }
+
+  /** The replica has ended, and the next one has not begun. */
+  end(): void {
+    this.running = false
+    this.quorum = false
+    this.follow(null)
   }
 
   /** An entry is committed, by this leader or another. */

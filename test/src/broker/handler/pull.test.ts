@@ -467,6 +467,34 @@ test('a pull that must see a write looks again when a replica answers that has c
   expect(bodies(await pull.reply(id))).toEqual(['copied'])
 })
 
+test('P8: a replica that has ended, and that nothing new comes to, sends its readers away', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  bench.replica.follow(n1)
+  const pull = bench.pull()
+  const parked = pull.start({ waitMs: 30_000 })
+  await settle()
+  expect(pull.answer(parked)).toBeUndefined()
+
+  bench.replica.end()
+
+  const code = errorTable.SERVICE_NOT_AVAILABLE.number
+  expect(await pull.reply(parked)).toMatchObject({ code, batches: [] })
+  expect(await pull.pull({ waitMs: 30_000 })).toMatchObject({ code, batches: [] })
+})
+
+test('P8: a replica that ends while a quorum is asked about a pull does not keep it', async () => {
+  const bench = await openBench()
+  bench.topic('t')
+  const pull = bench.pull()
+  bench.replica.readCurrent = async () => {
+    bench.replica.end()
+    throw new LedgerError('SERVICE_NOT_AVAILABLE', 'this replica stopped')
+  }
+  const id = pull.start({ offset: 7, waitMs: 30_000 })
+  expect(await pull.reply(id)).toMatchObject({ code: errorTable.SERVICE_NOT_AVAILABLE.number })
+})
+
 test('a replica that stays behind says so after its wait, and never answers with less', async () => {
   const bench = await openBench()
   bench.topic('t')
