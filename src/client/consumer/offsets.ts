@@ -72,6 +72,22 @@ export async function resolveStart(
   return from === 'last' ? reply.maxOffset : (reply.offsetByTime ?? reply.maxOffset)
 }
 
+/** Ids of the topics of these queues of one broker group, by name, as its leader knows them now. */
+export async function fetchTopicIds(
+  ports: LeaderCallPorts,
+  queues: readonly MessageQueue[],
+  options: LeaderCallOptions,
+): Promise<ReadonlyMap<string, number>> {
+  const one = new Map(queues.map((queue) => [queue.topic, queue]))
+  const found = await Promise.all(
+    [...one.values()].map(async ({ topic, group, queue }): Promise<[string, number]> => {
+      const call = { method: brokerMethods.queryOffsets, request: { topic, queue } }
+      return [topic, (await callLeader(ports, group, call, options)).topicId]
+    }),
+  )
+  return new Map(found)
+}
+
 export function queueKey(queue: MessageQueue): string {
   return `${queue.topic}/${queue.group}/${queue.queue}`
 }

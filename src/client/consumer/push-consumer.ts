@@ -15,7 +15,7 @@ import { allowManyListeners } from '../wait.ts'
 import type { ConsumedMessage } from './consumed-batch.ts'
 import { type Assignment, GroupMember } from './group-member.ts'
 import { HeldQueue } from './held-queue.ts'
-import { byBrokerGroup, commitOffsets, fetchOffsets, queueKey, resolveStart } from './offsets.ts'
+import { byBrokerGroup, commitOffsets, fetchOffsets, fetchTopicIds, queueKey, resolveStart } from './offsets.ts'
 import type { Delivery, FlowLimits } from './process-queue.ts'
 import type { ReadBudget, ReaderPorts } from './queue-reader.ts'
 
@@ -225,6 +225,7 @@ export class PushConsumer {
     const revoked = this.#turns.filter((held) => held.queue.group === brokerGroup && !keys.has(queueKey(held.queue)))
     const added = assignment.queues.filter((queue) => !this.#held.has(queueKey(queue)))
     if (revoked.length > 0) await this.#revoke(brokerGroup, revoked)
+    if (assignment.generation !== state.generation) await this.#replaceRecreated(brokerGroup)
     state.generation = assignment.generation
     if (added.length > 0) await this.#takeOver(state, added)
     if (revoked.length === 0 && added.length === 0) return
@@ -243,6 +244,24 @@ export class PushConsumer {
       this.#held.delete(queueKey(held.queue))
     }
     this.#turns = this.#turns.filter((held) => !revoked.includes(held))
+  }
+
+  /**
+   * A topic that was deleted and created again brings a new generation for queues of the same names. Commits under it
+   * of what is still held of the old topic would count in the new one, and hide messages that nobody has consumed.
+   */
+  async #replaceRecreated(brokerGroup: string): Promise<void> {
+    const kept = this.#turns.filter((held) => held.queue.group === brokerGroup)
+    const call = { timeoutMs: this.#ports.requestTimeoutMs, signal: this.#stop.signal }
+    const ids = await fetchTopicIds(
+      this.#ports,
+      kept.map((held) => held.queue),
+      call,
+    )
+    for (const held of kept) {
+      const isSame = held.reader.topicId === 0 || held.reader.topicId === ids.get(held.queue.topic)
+      if (!isSame && !held.revoked) this.#replace(held, undefined)
+    }
   }
 
   async #takeOver(state: BrokerGroupState, added: readonly MessageQueue[]): Promise<void> {

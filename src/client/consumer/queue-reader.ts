@@ -108,6 +108,11 @@ export class QueueReader {
     return this.#position
   }
 
+  /** Of the topic that the offsets here are counted in; 0 when nobody has told it yet. */
+  get topicId(): number {
+    return this.#topicId
+  }
+
   get error(): LedgerError | null {
     return this.#error
   }

@@ -246,3 +246,57 @@ test('a topic deleted and created again is read from its beginning, and its offs
   expect(committed).toEqual(queues.map(() => 5))
   await producer.close()
 })
+
+test('what is still held of a topic that was created again is not committed as offsets of the new one', async () => {
+  const producer = client.producer()
+  const fill = async (count: number, prefix: string, bytes: number): Promise<void> => {
+    for (let index = 0; index < count; index++) {
+      const body = `${prefix}${index} `.padEnd(bytes, '.')
+      await producer.send({ topic: 'Orders', body }, { selector: (queues) => queues.find((one) => one.queue === 0)! })
+    }
+  }
+  // More than is read ahead, so that the reader does not meet the new topic by itself.
+  await fill(10, 'old', 200_000)
+  const consumer = client.pushConsumer({
+    group: 'G',
+    subscribe: ['Orders'],
+    from: 'first',
+    concurrency: 1,
+    messagesPerQueueMax: 1,
+    commitIntervalMs: 20,
+    // A heartbeat between deletion and creation would see the queues taken away.
+    sessionTimeoutMs: 6_000,
+    drainTimeoutMs: 100,
+  })
+  const seen: string[] = []
+  let signal: AbortSignal | undefined
+  let finish = (): void => {}
+  const ended = consumer.run((message, context) => {
+    seen.push(message.body.toString().split(' ')[0]!)
+    signal = context.signal
+    return new Promise((resolve) => {
+      finish = resolve
+    })
+  })
+  await eventually('the first one is being consumed', () => seen.length === 1)
+  await client.admin().deleteTopic('Orders')
+  await client.admin().createTopic({ topic: 'Orders', queues: 8 })
+  await fill(20, 'new', 10)
+  await eventually('the old queue is given up', () => signal?.aborted === true)
+  for (const count of [2, 3]) {
+    finish()
+    await eventually('the next one is being consumed', () => seen.length === count)
+  }
+  expect(seen).toEqual(['old0', 'new0', 'new1'])
+  const reader = client.pullConsumer({ group: 'G' })
+  const queue = { topic: 'Orders', group: consumer.assignment()[0]!.group, queue: 0 }
+  let committed: number | undefined
+  const endMs = performance.now() + 5_000
+  while (committed !== 1 && performance.now() < endMs) committed = await reader.committed(queue)
+  expect(committed).toBe(1)
+  const closing = consumer.close()
+  finish()
+  await closing
+  await ended
+  await producer.close()
+})
