@@ -4,11 +4,11 @@
  *
  * Reads ahead of its user within bounds; gives every queue its turn; never skips, never repeats (B2).
  */
-import { LedgerError } from '../../common/errors.ts'
+import { sleep } from '../../common/clock.ts'
+import { LedgerError, toLedgerError } from '../../common/errors.ts'
 import { checkGroupName, checkTopicName } from '../../message/names.ts'
 import { checkAfter, checkList, checkOptions, checkQueue, checkReadFrom, checkStart, checkWait } from '../arguments.ts'
 import { checkArgument, checkCount } from '../options.ts'
-import type { RouteCache } from '../route-cache.ts'
 import type { MessageQueue, PollOptions, PullConsumerOptions, ReadFrom, StartFrom } from '../types.ts'
 import { aborted, allowManyListeners } from '../wait.ts'
 import type { ConsumedBatch } from './consumed-batch.ts'
@@ -26,6 +26,9 @@ export interface AssignOptions {
   readonly signal?: AbortSignal
 }
 
+/** Before the committed offset of a queue that came later is asked for again. */
+const troubleRetryMs = 1_000
+
 /** Reads assigned queues. Not safe for two `poll` loops over the same queues that both commit. */
 export class PullConsumer {
   readonly #ports: PullConsumerPorts
@@ -42,6 +45,11 @@ export class PullConsumer {
   /** What was committed last, and queues whose next commit may go back. */
   readonly #committed = new Map<string, number>()
   readonly #sought = new Set<string>()
+  /** Queues of these topics that became known later, while their committed offset is asked for. */
+  #joining = new Set<string>()
+  /** The last `assign` said where to start, whatever is committed. */
+  #isReplay = false
+  readonly #stop = new AbortController()
   readonly #stopListening: () => void
   readonly #wake = new Set<() => void>()
   #closed = false
@@ -61,8 +69,9 @@ export class PullConsumer {
     }
     const bytesMax = checkCount('prefetchBytesMax', options.prefetchBytesMax ?? 64 * 1024 * 1024, 1, 2 ** 40)
     this.#budget = { bytes: 0, bytesMax }
+    allowManyListeners(this.#stop.signal)
     this.#stopListening = ports.routes.listen({
-      onRouteChanged: () => this.#addNewQueues(ports.routes),
+      onRouteChanged: () => this.#addNewQueues(),
       onLeaderChanged: (change) => {
         for (const reader of this.#turns) reader.onLeaderChanged(change)
       },
@@ -99,6 +108,8 @@ export class PullConsumer {
     this.#readers.clear()
     this.#turns = []
     this.#topics.clear()
+    this.#joining = new Set()
+    this.#isReplay = options.from !== undefined
     for (const entry of given) if (typeof entry === 'string') this.#topics.add(entry)
     for (const [key, queue] of queues) {
       if (options.from !== undefined) this.#sought.add(key)
@@ -187,6 +198,7 @@ export class PullConsumer {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
+    this.#stop.abort()
     this.#stopListening()
     for (const reader of this.#turns) reader.close()
     this.#wakeAll()
@@ -240,14 +252,44 @@ export class PullConsumer {
     return routes.table.queues(topic, 'read')
   }
 
-  #addNewQueues(routes: RouteCache): void {
+  #addNewQueues(): void {
     if (this.#closed) return
-    for (const topic of this.#topics) {
-      // A queue that is new is read from its first message on, whatever `from` says: nobody has seen any of it.
-      for (const queue of routes.table.queues(topic, 'read'))
-        if (!this.#readers.has(queueKey(queue))) this.#add(queue, 'first')
-    }
+    const { table } = this.#ports.routes
+    const found = [...this.#topics].flatMap((topic) => table.queues(topic, 'read'))
+    const fresh = found.filter((queue) => !this.#readers.has(queueKey(queue)) && !this.#joining.has(queueKey(queue)))
+    // A queue that is new is read from its first message on, whatever `from` says: nobody has seen any of it.
+    if (this.#group === '' || this.#isReplay) for (const queue of fresh) this.#add(queue, 'first')
+    else for (const queues of byBrokerGroup(fresh, (queue) => queue).values()) void this.#join(queues)
     for (const reader of this.#turns) reader.resume()
+  }
+
+  /**
+   * A queue that this client did not know need not be new: a namesrv that just started knows only the broker groups
+   * that have registered. What the group has committed there says how much of it was seen.
+   */
+  async #join(queues: readonly MessageQueue[]): Promise<void> {
+    const joining = this.#joining
+    for (const queue of queues) joining.add(queueKey(queue))
+    const { clock, logger } = this.#ports
+    while (joining === this.#joining && !this.#closed) {
+      try {
+        const committed = await fetchOffsets(this.#ports, this.#group, queues, this.#call(this.#stop.signal))
+        if (joining !== this.#joining || this.#closed) return
+        for (const queue of queues) this.#joinAt(queue, committed.get(queueKey(queue)))
+        return
+      } catch (cause) {
+        if (this.#closed) return
+        logger.warn('taking up queues failed', { group: this.#group, error: toLedgerError(cause).message })
+        await sleep(clock, troubleRetryMs, this.#stop.signal).catch(() => {})
+      }
+    }
+  }
+
+  #joinAt(queue: MessageQueue, committed: number | undefined): void {
+    const key = queueKey(queue)
+    this.#joining.delete(key)
+    if (committed !== undefined) this.#committed.set(key, committed)
+    this.#add(queue, committed ?? 'first')
   }
 
   #add(queue: MessageQueue, start: number | 'first'): void {

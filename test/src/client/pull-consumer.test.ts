@@ -407,3 +407,22 @@ test('polls after an own write go on to the end of the queue, however small the 
   }
   expect(offsets).toEqual([0, 1, 2])
 })
+
+test('a queue that becomes known later goes on behind what the group has committed there', async () => {
+  serve('a-n0:1', 10)
+  const fetched = (offset: number) => () => ({ offsets: [{ topic: 'T', queue: 0, offset }] })
+  transport.brokers.get('a-n0:1')!.calls.set('FetchOffsets', fetched(10))
+  const consumer = await consumerOf({ group: 'G' })
+  transport.route = routeOf({ a: {}, b: {} }, { T: { a: 1, b: 1 } })
+  addBrokers(transport)
+  serve('b-n0:1', 30)
+  let refusals = 1
+  transport.brokers.get('b-n0:1')!.calls.set('FetchOffsets', () => {
+    if (refusals-- > 0) throw new LedgerError('SUBSCRIPTION_GROUP_NOT_EXIST', 'not yet')
+    return fetched(20)()
+  })
+  transport.pushRoute(transport.route)
+  transport.pushRoute(transport.route)
+  expect(await read(consumer, 10)).toEqual(Array.from({ length: 10 }, (_, index) => 20 + index))
+  expect(consumer.assignment()).toHaveLength(2)
+})
