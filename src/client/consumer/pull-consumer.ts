@@ -239,6 +239,7 @@ export class PullConsumer {
         const key = queueKey(queue)
         const known = committed.get(key)
         if (known !== undefined) this.#committed.set(key, known)
+        else if (useCommitted) this.#committed.delete(key)
         starts.set(key, known ?? (await resolveStart(this.#ports, queue, options.from ?? this.#from, call)))
       }),
     )
@@ -293,7 +294,7 @@ export class PullConsumer {
   }
 
   #add(queue: MessageQueue, start: number | 'first'): void {
-    const reader = new QueueReader(this.#ports, {
+    const reader: QueueReader = new QueueReader(this.#ports, {
       ...this.#limits,
       queue,
       start,
@@ -301,6 +302,11 @@ export class PullConsumer {
       readFrom: this.#readFrom,
       budget: this.#budget,
       onReady: () => this.#wakeAll(),
+      onTopicChanged: () => {
+        // What was committed was an offset of the old topic: the same one of the new topic is news.
+        this.#committed.set(queueKey(queue), 0)
+        reader.seek('first')
+      },
     })
     // Nothing read yet and no offset asked for: nothing to commit.
     if (start === 'first' && !this.#committed.has(queueKey(queue))) this.#committed.set(queueKey(queue), 0)

@@ -59,8 +59,8 @@ export interface ReaderOptions {
   readonly start: number | 'first'
   /** Something to take, or an error to throw. */
   readonly onReady: () => void
-  /** The topic was created again, so offsets are counted anew: the owner begins again. Absent: the reader does. */
-  readonly onTopicChanged?: () => void
+  /** The topic was created again, so offsets are counted anew: the owner begins again. */
+  readonly onTopicChanged: () => void
 }
 
 export class QueueReader {
@@ -436,8 +436,7 @@ export class QueueReader {
     }
     this.#ports.logger.warn('topic was created again, reading starts over', { ...this.queue })
     this.#topicId = current
-    if (this.#options.onTopicChanged) this.#options.onTopicChanged()
-    else this.seek('first')
+    this.#options.onTopicChanged()
   }
 
   #isLeader(node: BrokerNode): boolean {

@@ -426,3 +426,25 @@ test('a queue that becomes known later goes on behind what the group has committ
   expect(await read(consumer, 10)).toEqual(Array.from({ length: 10 }, (_, index) => 20 + index))
   expect(consumer.assignment()).toHaveLength(2)
 })
+
+test('B5: the offset committed last in a deleted topic is committed in the one created again, too', async () => {
+  const commits: unknown[] = []
+  const broker = transport.brokers.get('a-n0:1')!
+  broker.calls.set('FetchOffsets', () => ({ offsets: [{ topic: 'T', queue: 0 }] }))
+  broker.calls.set('CommitOffsets', (request) => {
+    commits.push((request as { readonly offsets: unknown }).offsets)
+    return { offsets: [] }
+  })
+  serve('a-n0:1', 20)
+  const consumer = await consumerOf({ group: 'G' })
+  await read(consumer, 20)
+  await consumer.commit()
+  const old = broker.onPull
+  broker.onPull = (pulled) =>
+    pulled.request.topicId === 5 ? pulled.reply(new LedgerError('TOPIC_ID_CHANGED', 'it is 8 now')) : old(pulled)
+  broker.breakStreams()
+  transport.pushRoute(routeOf({ a: {} }, { T: { a: 1 } }, 8))
+  await read(consumer, 20)
+  await consumer.commit()
+  expect(commits).toEqual([[{ topic: 'T', queue: 0, offset: 20 }], [{ topic: 'T', queue: 0, offset: 20 }]])
+})
