@@ -15,7 +15,14 @@ import { allowManyListeners } from '../wait.ts'
 import type { ConsumedMessage } from './consumed-batch.ts'
 import { type Assignment, GroupMember } from './group-member.ts'
 import { HeldQueue } from './held-queue.ts'
-import { byBrokerGroup, commitOffsets, fetchOffsets, fetchTopicIds, queueKey, resolveStart } from './offsets.ts'
+import {
+  commitOffsets,
+  fetchOffsets,
+  fetchTopicIds,
+  type OffsetOfQueue,
+  queueKey,
+  resolveStart,
+} from './offsets.ts'
 import type { Delivery, FlowLimits } from './process-queue.ts'
 import type { ReadBudget, ReaderPorts } from './queue-reader.ts'
 
@@ -60,6 +67,11 @@ interface BrokerGroupState {
   wanted: Assignment | null
   applying: boolean
   committing: Promise<void> | null
+}
+
+/** How far a queue was consumed. */
+interface Progress extends OffsetOfQueue {
+  readonly held: HeldQueue
 }
 
 export class PushConsumer {
@@ -464,18 +476,35 @@ export class PushConsumer {
       const offset = held.queue.group === brokerGroup ? held.toCommit() : null
       return offset === null ? [] : [{ held, queue: held.queue, offset }]
     })
+    await this.#commitEntries(state, entries)
+  }
+
+  /**
+   * A commit is all or nothing. What is refused for good is tried in halves, so that one queue, say of a topic that was
+   * deleted just now, does not hold back the others.
+   */
+  async #commitEntries(state: BrokerGroupState, entries: readonly Progress[]): Promise<void> {
     if (entries.length === 0) return
+    const error = await this.#tryCommit(state, entries)
+    if (!error || error.retryable || entries.length === 1 || this.#stop.signal.aborted) return
+    const middle = Math.ceil(entries.length / 2)
+    await this.#commitEntries(state, entries.slice(0, middle))
+    await this.#commitEntries(state, entries.slice(middle))
+  }
+
+  async #tryCommit(state: BrokerGroupState, entries: readonly Progress[]): Promise<LedgerError | null> {
     const committer = { group: this.group, member: this.member, generation: state.generation }
-    const { requestTimeoutMs, logger } = this.#ports
-    const signal = this.#stop.signal
+    const call = { timeoutMs: this.#ports.requestTimeoutMs, signal: this.#stop.signal, seek: false }
     try {
-      for (const part of byBrokerGroup(entries, (entry) => entry.queue).values())
-        await commitOffsets(this.#ports, committer, part, { timeoutMs: requestTimeoutMs, signal, seek: false })
+      await commitOffsets(this.#ports, committer, entries, call)
       for (const { held, offset } of entries) held.committed = offset
+      return null
     } catch (cause) {
       const error = toLedgerError(cause)
-      logger.debug('commit failed', { group: this.group, brokerGroup, error: error.message })
+      const queues = entries.map(({ queue }) => queueKey(queue)).slice(0, 3)
+      this.#ports.logger.debug('commit failed', { group: this.group, queues, error: error.message })
       if (error.code === 'ILLEGAL_GENERATION') state.member.beat()
+      return error
     }
   }
 }

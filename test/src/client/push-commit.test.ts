@@ -1,0 +1,89 @@
+/** What a push consumer commits, against a scripted broker: in requests that it takes, and what one refusal costs. */
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type Client, openClient } from '../../../src/client/client.ts'
+import { systemRandom } from '../../../src/common/clock.ts'
+import { LedgerError } from '../../../src/common/errors.ts'
+import { encodeBatch } from '../../../src/message/batch.ts'
+import { buildRecord } from '../../../src/message/build-record.ts'
+import { ManualClock } from '../../support/manual-clock.ts'
+import { addBrokers, routeOf, ScriptedTransport } from './scripted-transport.ts'
+
+interface Commit {
+  readonly offsets: readonly { readonly queue: number; readonly offset: number }[]
+}
+
+let clock: ManualClock
+let transport: ScriptedTransport
+let client: Client
+
+beforeEach(async () => {
+  clock = new ManualClock()
+  transport = new ScriptedTransport()
+})
+
+afterEach(async () => {
+  const closing = client.close()
+  await clock.advance(1_000)
+  await closing
+})
+
+/** A member that owns all `count` queues, in each of which there is one message. */
+async function startWith(count: number): Promise<void> {
+  transport.route = routeOf({ a: {} }, { T: { a: count } })
+  addBrokers(transport)
+  const queues = Array.from({ length: count }, (_, queue) => ({ topic: 'T', queue }))
+  const leader = transport.brokers.get('a-n0:1')!
+  leader.calls.set('GroupHeartbeat', () => ({ generation: 1, queues, intervalMs: 3_000 }))
+  leader.calls.set('LeaveGroup', () => ({}))
+  leader.calls.set('FetchOffsets', (request: { readonly queues: readonly unknown[] }) => {
+    if (request.queues.length > 4096) throw new LedgerError('INVALID_PARAMETER', 'too many queues')
+    return { offsets: request.queues }
+  })
+  leader.onPull = ({ request, reply }) => {
+    if (request.offset > 0) return
+    const pulled = { baseOffset: 0, index: 1, storeTime: 5, startRecord: 0, batch: batchOf(request.queue) }
+    reply({ batches: [pulled], nextOffset: 1, maxOffset: 1 })
+  }
+  client = await openClient({ transport, clock, random: systemRandom }, { namesrv: 'ns:1' })
+}
+
+function batchOf(queue: number): Buffer {
+  const { record } = buildRecord({ topic: 'T', body: 'x' }, { messageId: 'id' })
+  const producer = {
+    codec: 0,
+    kind: 0,
+    firstOfProducer: false,
+    producerId: Buffer.alloc(16),
+    producerEpoch: 0,
+  } as const
+  const born = { baseSequence: 0, baseBornTime: 1_000, bornHost: '', extensions: [] }
+  return encodeBatch({ ...producer, ...born, topic: 'T', queue, records: [record] })
+}
+
+test('a queue whose commit is refused does not hold back the commits of the others', async () => {
+  await startWith(5)
+  const committed = new Set<number>()
+  transport.brokers.get('a-n0:1')!.calls.set('CommitOffsets', ({ offsets }: Commit) => {
+    if (offsets.some(({ queue }) => queue === 3)) throw new LedgerError('INVALID_PARAMETER', 'queue 3 ends at 0')
+    for (const { queue } of offsets) committed.add(queue)
+    return { offsets: [] }
+  })
+  const consumer = client.pushConsumer({ group: 'G', subscribe: ['T'] })
+  void consumer.run(() => {})
+  for (let turn = 0; turn < 100 && committed.size < 4; turn++) await clock.advance(100)
+  expect([...committed].sort()).toEqual([0, 1, 2, 4])
+})
+
+test('a member of more queues than a request may name takes all of them over and commits', async () => {
+  await startWith(5_000)
+  const committed = new Set<number>()
+  transport.brokers.get('a-n0:1')!.calls.set('CommitOffsets', ({ offsets }: Commit) => {
+    if (offsets.length > 4096) throw new LedgerError('INVALID_PARAMETER', 'too many queues')
+    for (const { queue } of offsets) committed.add(queue)
+    return { offsets: [] }
+  })
+  const consumer = client.pushConsumer({ group: 'G', subscribe: ['T'] })
+  void consumer.run(() => {})
+  for (let turn = 0; turn < 100 && committed.size < 5_000; turn++) await clock.advance(100)
+  expect(committed.size).toBe(5_000)
+})
