@@ -21,6 +21,9 @@ export const namesrvBackoffMs = { min: 50, max: 1_000 } as const
 /** A poll that was asked for by a failed request runs at most this often. */
 export const refreshIntervalMsMin = 50
 
+/** A namesrv refuses requests that name more topics. */
+const topicsPerRequestMax = 1_000
+
 export interface RouteCacheOptions {
   readonly transport: Transport
   readonly clock: Clock
@@ -91,7 +94,7 @@ export class RouteCache {
   want(topic: string): void {
     if (this.#wanted.has(topic)) return
     this.#wanted.add(topic)
-    this.#sink?.write({ topics: [...this.#wanted] })
+    this.#sink?.write({ topics: this.#watched() })
     this.refresh()
   }
 
@@ -189,15 +192,26 @@ export class RouteCache {
 
   async #poll(timeoutMs: number, signal?: AbortSignal): Promise<void> {
     if (this.#closed) return
-    const topics = [...this.#wanted]
+    const wanted = [...this.#wanted]
     const options = { timeoutMs, ...(signal ? { signal } : {}) }
-    const reply = await this.#channel().call(namesrvMethods.getRoute, { topics }, options)
-    this.#onReply(reply, topics)
+    const channel = this.#channel()
+    // The newest first: somebody waits for them.
+    let end = wanted.length
+    do {
+      const topics = wanted.slice(Math.max(0, end - topicsPerRequestMax), end)
+      this.#onReply(await channel.call(namesrvMethods.getRoute, { topics }, options), topics)
+      end -= topicsPerRequestMax
+    } while (end > 0)
+  }
+
+  /** Topics whose changes are pushed; those that were wanted before these are polled. Groups and leaders always come. */
+  #watched(): readonly string[] {
+    return [...this.#wanted].slice(-topicsPerRequestMax)
   }
 
   #watch(): void {
     if (this.#closed) return
-    const topics = [...this.#wanted]
+    const topics = this.#watched()
     const address = this.#address
     let sink: StreamSink<RouteRequest> | null = null
     sink = this.#channel().open(namesrvMethods.watchRoute, {

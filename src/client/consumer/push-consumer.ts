@@ -15,14 +15,7 @@ import { allowManyListeners } from '../wait.ts'
 import type { ConsumedMessage } from './consumed-batch.ts'
 import { type Assignment, GroupMember } from './group-member.ts'
 import { HeldQueue } from './held-queue.ts'
-import {
-  commitOffsets,
-  fetchOffsets,
-  fetchTopicIds,
-  type OffsetOfQueue,
-  queueKey,
-  resolveStart,
-} from './offsets.ts'
+import { commitOffsets, fetchOffsets, fetchTopicIds, type OffsetOfQueue, queueKey, resolveStart } from './offsets.ts'
 import type { Delivery, FlowLimits } from './process-queue.ts'
 import type { ReadBudget, ReaderPorts } from './queue-reader.ts'
 

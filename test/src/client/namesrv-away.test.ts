@@ -1,9 +1,13 @@
 /** What a client does while namesrvs are away: how often it asks, and that a late failure of one costs no other. */
 import { beforeEach, expect, test } from 'vitest'
 import { openClient } from '../../../src/client/client.ts'
+import { RouteCache } from '../../../src/client/route-cache.ts'
+import { StatusHub } from '../../../src/client/status-hub.ts'
 import type { ClientStatus } from '../../../src/client/types.ts'
 import { systemRandom } from '../../../src/common/clock.ts'
 import { LedgerError } from '../../../src/common/errors.ts'
+import { silentLogger } from '../../../src/common/logger.ts'
+import { checkRouteTopics } from '../../../src/namesrv/registration-check.ts'
 import type { Transport } from '../../../src/rpc/transport.ts'
 import { ManualClock, settle } from '../../support/manual-clock.ts'
 import { routeOf, ScriptedTransport } from './scripted-transport.ts'
@@ -87,4 +91,40 @@ test('a namesrv that fails late does not end the stream to the one that took its
   const closing = client.close()
   await clock.advance(20_000)
   await closing
+})
+
+test('a client of more topics than a request may name still learns of routes', async () => {
+  const asked = new Set<string>()
+  const strict: Transport = {
+    listen: transport.listen,
+    connect: (address) => {
+      const channel = transport.connect(address)
+      const call: typeof channel.call = async (method, request, options) => {
+        const { topics } = request as { readonly topics: readonly string[] }
+        checkRouteTopics(topics)
+        for (const topic of topics) asked.add(topic)
+        return channel.call(method, request, options)
+      }
+      const open: typeof channel.open = (method, handlers) => {
+        const sink = channel.open(method, handlers)
+        return {
+          ...sink,
+          write: (message) => {
+            checkRouteTopics((message as { readonly topics: readonly string[] }).topics)
+            return sink.write(message)
+          },
+        }
+      }
+      return { ...channel, call, open }
+    },
+  }
+  const options = { namesrv: ['ns:1'], requestTimeoutMs: 1_000, status: new StatusHub(), logger: silentLogger }
+  const routes = new RouteCache({ transport: strict, clock, random: systemRandom, ...options })
+  await routes.start()
+  for (let topic = 0; topic < 2_500; topic++) routes.want(`T${topic}`)
+  transport.route = routeOf({ a: {} }, { T0: { a: 1 } })
+  await clock.advance(31_000)
+  expect(asked.size).toBe(2_500)
+  expect(routes.table.topic('T0')).toBeDefined()
+  routes.close()
 })
