@@ -191,7 +191,7 @@ export class Admin {
 
   /**
    * Events of the node at `address`, or of all nodes, also of those that come later; oldest first per node, until the
-   * signal aborts. A node that goes away is connected again when it is back; nothing is told twice.
+   * signal aborts or the client closes. A node that goes away is connected again when it is back; nothing is told twice.
    */
   watchEvents(
     options: { readonly address?: string; readonly signal?: AbortSignal } = {},

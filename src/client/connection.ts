@@ -15,6 +15,7 @@ import {
 import { brokerMethods } from '../rpc/methods.ts'
 import type { CallOptions, Channel, Transport, UnaryMethod } from '../rpc/transport.ts'
 import { type Outcome, RequestStream } from './request-stream.ts'
+import { allowManyListeners } from './wait.ts'
 
 export type PullFields = Omit<PullRequest, 'requestId' | 'cancel'>
 
@@ -113,26 +114,42 @@ export class ConnectionPool {
   readonly #transport: Transport
   readonly #events: ConnectionEvents
   readonly #connections = new Map<string, BrokerConnection>()
+  readonly #closing = new AbortController()
 
   constructor(transport: Transport, events: ConnectionEvents) {
     this.#transport = transport
     this.#events = events
+    allowManyListeners(this.#closing.signal)
   }
 
+  /** Aborts when the client closes. */
+  get closed(): AbortSignal {
+    return this.#closing.signal
+  }
+
+  /** Behind the end of the client, one that refuses everything: nobody would close another. */
   get(address: string): BrokerConnection {
     const known = this.#connections.get(address)
     if (known) return known
     const connection = new BrokerConnection(this.#transport.connect(address, 'client'), this.#events)
+    if (this.closed.aborted) {
+      connection.close()
+      return connection
+    }
     this.#connections.set(address, connection)
     return connection
   }
 
-  /** A channel of its own, for streams that are not requests and answers, such as WatchEvents. */
+  /**
+   * A channel of its own, for streams that are not requests and answers, such as WatchEvents. Whoever opens it closes it,
+   * at the latest when `closed` aborts.
+   */
   openChannel(address: string): Channel {
     return this.#transport.connect(address, 'client')
   }
 
   close(): void {
+    this.#closing.abort()
     for (const connection of this.#connections.values()) connection.close()
     this.#connections.clear()
   }

@@ -39,16 +39,20 @@ export async function* watchEvents(
     wake()
   }
   const onAbort = (): void => wake()
-  signal?.addEventListener('abort', onAbort, { once: true })
+  const { closed } = ports.pool
+  const ends = signal ? [signal, closed] : [closed]
+  const isOver = (): boolean => ends.some((end) => end.aborted)
+  for (const end of ends) end.addEventListener('abort', onAbort, { once: true })
   const nodes = new Map<string, NodeEvents>()
   const addNodes = (): void => {
+    if (isOver()) return
     for (const address of source.addresses())
       if (!nodes.has(address)) nodes.set(address, new NodeEvents(ports, address, onEvent))
   }
   const stopListening = source.listen(addNodes)
   addNodes()
   try {
-    while (!signal?.aborted) {
+    while (!isOver()) {
       const event = buffer.shift()
       if (event) yield event
       else {
@@ -58,7 +62,7 @@ export async function* watchEvents(
       }
     }
   } finally {
-    signal?.removeEventListener('abort', onAbort)
+    for (const end of ends) end.removeEventListener('abort', onAbort)
     stopListening()
     for (const node of nodes.values()) node.close()
   }
