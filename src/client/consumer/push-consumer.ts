@@ -124,6 +124,8 @@ export class PushConsumer {
         this.#brokerGroups.get(change.group)?.member.beat()
       },
     })
+    // Closed before it began: `close` found nothing to stop listening to.
+    if (this.#closing) this.#stopListening()
     for (const topic of this.#topics) routes.want(topic)
     this.#joinBrokerGroups()
     try {

@@ -1,7 +1,12 @@
 /** What a client leaves behind when it closes: nothing, whatever was made from it and is used on. */
 import { expect, test } from 'vitest'
 import { openClient } from '../../../src/client/client.ts'
+import { ConnectionPool } from '../../../src/client/connection.ts'
+import { PushConsumer } from '../../../src/client/consumer/push-consumer.ts'
+import { RouteCache } from '../../../src/client/route-cache.ts'
+import { StatusHub } from '../../../src/client/status-hub.ts'
 import { systemClock, systemRandom } from '../../../src/common/clock.ts'
+import { silentLogger } from '../../../src/common/logger.ts'
 import type { Transport } from '../../../src/rpc/transport.ts'
 import { addBrokers, routeOf, ScriptedTransport } from './scripted-transport.ts'
 
@@ -39,4 +44,27 @@ test('the events of nodes end with their client, and their connections too', { t
   await client.close()
   expect(await next).toMatchObject({ done: true })
   expect([...open]).toEqual([])
+})
+
+test('a push consumer that is closed before it runs listens to no routes', async () => {
+  const { transport } = counting()
+  const ports = { transport, clock: systemClock, random: systemRandom, logger: silentLogger, status: new StatusHub() }
+  const routes = new RouteCache({ ...ports, namesrv: ['ns:1'], requestTimeoutMs: 1_000 })
+  const pool = new ConnectionPool(transport, { onOpen: () => {}, onClosed: () => {} })
+  let listeners = 0
+  const listen = routes.listen.bind(routes)
+  routes.listen = (listener) => {
+    const stop = listen(listener)
+    listeners++
+    return () => {
+      listeners--
+      stop()
+    }
+  }
+  await routes.start()
+  const options = { group: 'G', subscribe: ['T'] }
+  const consumer = new PushConsumer({ ...ports, routes, pool, requestTimeoutMs: 1_000, onClosed: () => {} }, options)
+  await consumer.run(() => {}, { signal: AbortSignal.abort() })
+  expect(listeners).toBe(0)
+  routes.close()
 })
