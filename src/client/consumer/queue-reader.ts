@@ -158,10 +158,13 @@ export class QueueReader {
     return batch
   }
 
-  /** There may be room in the budget again. */
+  /** There may be room in the budget again, or news of the route. */
   resume(): void {
     this.#paused = false
-    this.#pump()
+    const current = this.#ports.routes.table.topicId(this.queue)
+    // A reader that has no room asks nobody, and who consumes what it holds would commit offsets of a topic that is gone.
+    if (this.#topicId !== 0 && current > this.#topicId && !this.#closed) this.#startOver(current)
+    else this.#pump()
   }
 
   /** Nothing more is asked for until `resume`; what is on its way still comes in. */
@@ -434,8 +437,12 @@ export class QueueReader {
       this.#cancelTimer = this.#ports.clock.after(searchBackoffMs.max, () => this.#pump())
       return
     }
+    this.#startOver(current)
+  }
+
+  #startOver(topicId: number): void {
     this.#ports.logger.warn('topic was created again, reading starts over', { ...this.queue })
-    this.#topicId = current
+    this.#topicId = topicId
     this.#options.onTopicChanged()
   }
 

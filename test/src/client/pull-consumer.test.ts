@@ -448,3 +448,24 @@ test('B5: the offset committed last in a deleted topic is committed in the one c
   await consumer.commit()
   expect(commits).toEqual([[{ topic: 'T', queue: 0, offset: 20 }], [{ topic: 'T', queue: 0, offset: 20 }]])
 })
+
+test('B5: what was read ahead of a deleted topic is not committed in the one created again', async () => {
+  const commits: unknown[] = []
+  const broker = transport.brokers.get('a-n0:1')!
+  broker.calls.set('FetchOffsets', () => ({ offsets: [{ topic: 'T', queue: 0 }] }))
+  broker.calls.set('CommitOffsets', (request) => {
+    commits.push((request as { readonly offsets: unknown }).offsets)
+    return { offsets: [] }
+  })
+  serve('a-n0:1', 30)
+  // With one batch in hand it asks for no more.
+  const consumer = await consumerOf({ group: 'G', prefetchBytesPerQueue: 1 })
+  await read(consumer, 10)
+  await consumer.commit()
+  await settle(10)
+  transport.pushRoute(routeOf({ a: {} }, { T: { a: 1 } }, 8))
+  await consumer.poll()
+  await consumer.commit()
+  expect(commits).toEqual([[{ topic: 'T', queue: 0, offset: 10 }]])
+  expect(await read(consumer, 30)).toEqual(Array.from({ length: 30 }, (_, offset) => offset))
+})
