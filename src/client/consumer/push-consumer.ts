@@ -382,12 +382,19 @@ export class PushConsumer {
 
   /**
    * A reader that stopped. Below the minimum, the messages are gone by retention: go on at the first that is left,
-   * loudly. Anything else is tried again from where it stopped.
+   * loudly. Beyond the end, which a leader says only with its quorum, the group was recovered by force and counts on
+   * from less: what comes now has offsets that were seen before, so go on at what the group has committed. Anything else
+   * is tried again from where it stopped.
    */
   #recover(held: HeldQueue, reason: LedgerError): void {
-    const isGone = reason.code === 'PULL_OFFSET_MOVED' && held.reader.position < (reason.facts.minOffset ?? 0)
     const at = held.reader.position
+    const isMoved = reason.code === 'PULL_OFFSET_MOVED'
+    const isGone = isMoved && at < (reason.facts.minOffset ?? 0)
     this.#ports.logger.error('reading a queue stopped', { ...held.queue, offset: at, error: reason.message })
+    if (isMoved && !isGone) {
+      this.#retake(held)
+      return
+    }
     held.reader.pause()
     held.reader.seek(at)
     const goOn = (): void => {
@@ -398,11 +405,21 @@ export class PushConsumer {
     sleep(this.#ports.clock, troubleRetryMs, held.abort.signal).then(goOn, () => {})
   }
 
-  /** Begins the queue anew at its first message. */
-  #replace(held: HeldQueue, committed: number | undefined): void {
+  /** Begins the queue anew where the group is: the next assignment finds that it is not held. */
+  #retake(held: HeldQueue): void {
+    this.#letGo(held)
+    this.#brokerGroups.get(held.queue.group)?.member.beat()
+  }
+
+  #letGo(held: HeldQueue): void {
     held.drop()
     this.#held.delete(queueKey(held.queue))
     this.#turns = this.#turns.filter((other) => other !== held)
+  }
+
+  /** Begins the queue anew at its first message. */
+  #replace(held: HeldQueue, committed: number | undefined): void {
+    this.#letGo(held)
     this.#hold(held.queue, 'first', committed)
   }
 

@@ -87,3 +87,28 @@ test('a member of more queues than a request may name takes all of them over and
   for (let turn = 0; turn < 100 && committed.size < 5_000; turn++) await clock.advance(100)
   expect(committed.size).toBe(5_000)
 })
+
+test('a queue that ends before what was consumed is read on from what the group has committed', async () => {
+  await startWith(1)
+  const leader = transport.brokers.get('a-n0:1')!
+  leader.calls.set('CommitOffsets', () => {
+    throw new LedgerError('NO_QUORUM', 'not now')
+  })
+  const consumer = client.pushConsumer({ group: 'G', subscribe: ['T'] })
+  const seen: number[] = []
+  void consumer.run(({ offset }) => {
+    seen.push(offset)
+  })
+  for (let turn = 0; turn < 20 && seen.length < 1; turn++) await clock.advance(100)
+  // A recovery by force has lost the message; then another one is stored at its offset.
+  const serve = leader.onPull
+  let isLost = true
+  leader.onPull = (pulled) => {
+    if (isLost) pulled.reply(new LedgerError('PULL_OFFSET_MOVED', 'it ends at 0', { minOffset: 0, maxOffset: 0 }))
+    else serve(pulled)
+    isLost = false
+  }
+  leader.breakStreams()
+  for (let turn = 0; turn < 200 && seen.length < 2; turn++) await clock.advance(100)
+  expect(seen).toEqual([0, 0])
+})
