@@ -372,7 +372,12 @@ test('P7: a state that is lost in the middle of a whole copy does not throw the 
   await cluster.stop('n2')
   cluster.machine('n2').engine = new MemoryKeyValueEngine()
   await cluster.start('n2')
-  expect((await copying('n2', 1)).fetchedBytes).toBeGreaterThanOrEqual(fetchedBytes)
+  // What is left of the log may come within one turn of a busy machine: any phase of the copy tells.
+  const goesOn = await eventually('the copy goes on', () => {
+    const { catchUp } = cluster.broker('n2').status()
+    return catchUp && catchUp.fetchedBytes > 0 ? catchUp : null
+  })
+  expect(goesOn.fetchedBytes).toBeGreaterThanOrEqual(fetchedBytes)
   await caughtUp('n2')
   const started = cluster.broker('n2').events.since(0)
   expect(started.filter(({ kind }) => kind === 'catch_up_started')).toMatchObject([{ details: { what: 'whole' } }])
