@@ -47,6 +47,14 @@ async function copying(node: string, bytes: number): Promise<CopyStatus> {
   })
 }
 
+/** What is left of the log may come within one turn of a busy machine: any phase of the copy tells. */
+async function goingOn(node: string): Promise<CopyStatus> {
+  return eventually('the copy goes on', () => {
+    const { catchUp } = cluster.broker(node).status()
+    return catchUp && catchUp.fetchedBytes > 0 ? catchUp : null
+  })
+}
+
 async function expectWhole(): Promise<void> {
   await cluster.leader()
   await cluster.settled()
@@ -189,8 +197,8 @@ test('a graceful stop in the middle of a copy does not wait for it, and the next
   await cluster.stop('n2')
   expect(performance.now() - startMs).toBeLessThan(1000)
   await cluster.start('n2')
-  expect((await copying('n2', 1)).fetchedBytes).toBeGreaterThanOrEqual(fetchedBytes)
-  expect(cluster.broker('n2').status().reason).toMatch(/^CATCHING_UP: copies the log of n[01], \d+ %/)
+  expect((await goingOn('n2')).fetchedBytes).toBeGreaterThanOrEqual(fetchedBytes)
+  expect(cluster.broker('n2').status().reason).toMatch(/^CATCHING_UP: copies the (log|state) of n[01]/)
   await caughtUp('n2')
   await expectWhole()
 })
@@ -372,12 +380,7 @@ test('P7: a state that is lost in the middle of a whole copy does not throw the 
   await cluster.stop('n2')
   cluster.machine('n2').engine = new MemoryKeyValueEngine()
   await cluster.start('n2')
-  // What is left of the log may come within one turn of a busy machine: any phase of the copy tells.
-  const goesOn = await eventually('the copy goes on', () => {
-    const { catchUp } = cluster.broker('n2').status()
-    return catchUp && catchUp.fetchedBytes > 0 ? catchUp : null
-  })
-  expect(goesOn.fetchedBytes).toBeGreaterThanOrEqual(fetchedBytes)
+  expect((await goingOn('n2')).fetchedBytes).toBeGreaterThanOrEqual(fetchedBytes)
   await caughtUp('n2')
   const started = cluster.broker('n2').events.since(0)
   expect(started.filter(({ kind }) => kind === 'catch_up_started')).toMatchObject([{ details: { what: 'whole' } }])
