@@ -57,7 +57,7 @@ export interface JudgeOptions {
   /** Virtual. */
   nowMs(): number
   /** A follower that is behind by no more is waited for. */
-  readonly followerLagBytesMax: number
+  readonly followerLagBytesMax: number | null
   /** This leader has begun a configuration. */
   reconfigures(node: SimNode, membership: Membership): void
 }
@@ -285,7 +285,9 @@ export class Judge {
 
   #checkTrim(node: SimNode, firstIndex: number): void {
     const replica = node.broker?.replica
-    const problem = replica ? wrongTrim(replica, firstIndex, this.#options.followerLagBytesMax) : null
+    // What is not set is a share of the disk, and one that is full here has nothing, or had nothing a moment ago.
+    const lagBytesMax = this.#options.followerLagBytesMax ?? (node.sick ? 0 : Number.POSITIVE_INFINITY)
+    const problem = replica ? wrongTrim(replica, firstIndex, lagBytesMax) : null
     if (problem !== null) this.fail(`P1: ${problem}`)
   }
 

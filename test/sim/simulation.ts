@@ -161,7 +161,7 @@ class Simulation {
       looksAtDisks,
       nowMs: () => this.#scheduler.nowMs,
       reconfigures: (node, membership) => this.#faults.reconfigures(node, membership),
-      followerLagBytesMax: retention?.followerLagBytesMax ?? Number.POSITIVE_INFINITY,
+      followerLagBytesMax: retention?.followerLagBytesMax ?? null,
     })
     const [first, second] = clientHosts
     this.#clients = [this.#process(first), this.#process(second)]
