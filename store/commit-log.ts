@@ -64,7 +64,7 @@ export async function openCommitLog(disk: Disk, options: CommitLogOptions): Prom
       tailCache.truncate(index)
     },
   })
-  return new CommitLog(options, recovered, { positions, tailCache })
+  return new CommitLog(options, recovered, { positions, tailCache, blockBytes: grain.blockBytes })
 }
 
 /** How often a read tries to get around damage that is not in the entry itself. */
@@ -91,7 +91,7 @@ class CommitLog implements CommitLogApi {
   constructor(
     options: CommitLogOptions,
     recovered: RecoveredLog,
-    filled: { readonly positions: PositionIndex; readonly tailCache: TailCache },
+    filled: { readonly positions: PositionIndex; readonly tailCache: TailCache; readonly blockBytes: number },
   ) {
     const { files, origin, tail, termRuns, recovery } = recovered
     this.recovery = recovery
@@ -104,7 +104,7 @@ class CommitLog implements CommitLogApi {
     this.#reader = new LogReader(files, {
       segmentBytes: options.segmentBytes,
       blockCacheBytes: options.blockCacheBytes,
-      blockBytes: { ...defaultLogGrain, ...options.grain }.blockBytes,
+      blockBytes: filled.blockBytes,
       durableEnd: () => this.#writer.durable.position,
     })
     this.#termRuns = termRuns

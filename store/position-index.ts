@@ -137,7 +137,7 @@ export class PositionIndex {
     }
   }
 
-  /** The nearest known entry at or before `index`; walking forward from it takes at most one grain. */
+  /** The nearest known entry at or before `index`; walking forward from it takes at most `sampleEntries` frames or `sampleBytes`. */
   floor(index: number): KnownPlace {
     invariant(index >= this.#firstIndex && index <= this.#lastIndex, 'S3: only entries of the log are looked up')
     const exact = this.exact(index)
