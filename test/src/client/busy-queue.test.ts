@@ -1,59 +1,19 @@
 /** Sends with a selector that wait for a queue which is busy: what frees it, and what ends them before. */
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { type Client, openClient } from '../../../src/client/client.ts'
 import type { Producer } from '../../../src/client/producer/producer.ts'
-import type { MessageQueue, ProducerOptions, SendResult } from '../../../src/client/types.ts'
-import { systemRandom } from '../../../src/common/clock.ts'
+import type { MessageQueue } from '../../../src/client/types.ts'
 import { LedgerError } from '../../../src/common/errors.ts'
-import { ManualClock, settle } from '../../support/manual-clock.ts'
-import { addBrokers, type Produced, routeOf, type ScriptedBroker, ScriptedTransport } from './scripted-transport.ts'
+import { settle } from '../../support/manual-clock.ts'
+import { outcome, ProducerBench } from './producer-bench.ts'
+import { type Produced, routeOf } from './scripted-transport.ts'
 
-let clock: ManualClock
-let transport: ScriptedTransport
-let client: Client
+let bench: ProducerBench
 
 beforeEach(() => {
-  clock = new ManualClock()
-  transport = new ScriptedTransport()
+  bench = new ProducerBench()
 })
 
-afterEach(async () => {
-  const closing = client.close()
-  await clock.advance(20_000)
-  await closing
-})
-
-async function producerOn(route: ScriptedTransport['route'], options: ProducerOptions = {}): Promise<Producer> {
-  transport.route = route
-  addBrokers(transport)
-  client = await openClient({ transport, clock, random: systemRandom }, { namesrv: 'ns:1' })
-  return client.producer(options)
-}
-
-function broker(address: string): ScriptedBroker {
-  const found = transport.brokers.get(address)
-  if (!found) throw new Error(`no broker at ${address}`)
-  return found
-}
-
-/** Nothing ever comes back from it. */
-function silence(address: string): void {
-  broker(address).onProduce = () => {}
-}
-
-/** The outcome of a send as a value, so that a rejection is never unhandled. */
-function outcome(send: Promise<SendResult>): { value: SendResult | LedgerError | null } {
-  const state: { value: SendResult | LedgerError | null } = { value: null }
-  send.then(
-    (result) => {
-      state.value = result
-    },
-    (error) => {
-      state.value = error
-    },
-  )
-  return state
-}
+afterEach(() => bench.end())
 
 /** Sends one message, so that the next batch goes to the other group: they take turns. */
 async function groupOfFirst(producer: Producer): Promise<string> {
@@ -61,10 +21,10 @@ async function groupOfFirst(producer: Producer): Promise<string> {
 }
 
 test('flush ends although a selected send was aborted while its queue was busy', async () => {
-  const producer = await producerOn(routeOf({ a: {} }, { T: { a: 1 } }))
+  const producer = await bench.producerOn(routeOf({ a: {} }, { T: { a: 1 } }))
   const selector = (queues: readonly MessageQueue[]): MessageQueue => queues[0] as MessageQueue
   const held: Produced[] = []
-  broker('a-n0:1').onProduce = (produced) => held.push(produced)
+  bench.broker('a-n0:1').onProduce = (produced) => held.push(produced)
   const first = outcome(producer.send({ topic: 'T', body: '1' }))
   await settle(10)
   const controller = new AbortController()
@@ -76,19 +36,19 @@ test('flush ends although a selected send was aborted while its queue was busy',
   await settle(10)
   controller.abort()
   held[0]!.reply({})
-  await clock.advance(20_000)
+  await bench.clock.advance(20_000)
   expect([first.value, second.value]).toMatchObject([{ offset: 0 }, { code: 'ABORTED' }])
   expect(flushed).toBe(true)
 })
 
 test('what waits for a queue goes on at once when the batch before it moves to another group', async () => {
-  const producer = await producerOn(routeOf({ a: {}, b: {} }, { T: { a: 1, b: 1 } }))
+  const producer = await bench.producerOn(routeOf({ a: {}, b: {} }, { T: { a: 1, b: 1 } }))
   const group = (await groupOfFirst(producer)) === 'a' ? 'b' : 'a'
   const other = group === 'a' ? 'b' : 'a'
   const held: Produced[] = []
-  const store = broker(`${group}-n0:1`).onProduce
-  broker(`${group}-n0:1`).onProduce = (produced) => held.push(produced)
-  silence(`${other}-n0:1`)
+  const store = bench.broker(`${group}-n0:1`).onProduce
+  bench.broker(`${group}-n0:1`).onProduce = (produced) => held.push(produced)
+  bench.silence(`${other}-n0:1`)
   const moving = outcome(producer.send({ topic: 'T', body: 'moving' }))
   await settle(10)
   const selector = (queues: readonly MessageQueue[]): MessageQueue =>
@@ -96,10 +56,10 @@ test('what waits for a queue goes on at once when the batch before it moves to a
   const selected = outcome(producer.send({ topic: 'T', body: 'selected' }, { selector }))
   await settle(10)
   expect(held).toHaveLength(1)
-  broker(`${group}-n0:1`).onProduce = store
+  bench.broker(`${group}-n0:1`).onProduce = store
   held[0]!.reply(new LedgerError('NO_QUORUM', 'cannot'))
   await settle(20)
-  expect(transport.produced.some(({ address }) => address === `${other}-n0:1`)).toBe(true)
+  expect(bench.transport.produced.some(({ address }) => address === `${other}-n0:1`)).toBe(true)
   expect(moving.value).toBe(null)
   expect(selected.value).toMatchObject({ status: 'SEND_OK', queue: { group } })
 })
