@@ -40,6 +40,8 @@ const readAheadBytesMax = 32 * 1024 * 1024
 const longPollMs = 15_000
 /** Before a queue is tried again whose reader stopped, or whose offset could not be fetched. */
 const troubleRetryMs = 1_000
+/** Calls of one commit: finds several bad queues among thousands, and does not flood a broker that refuses all of them. */
+const commitCallsMax = 64
 
 interface Settings {
   readonly concurrency: number
@@ -496,12 +498,17 @@ export class PushConsumer {
    * deleted just now, does not hold back the others.
    */
   async #commitEntries(state: BrokerGroupState, entries: readonly Progress[]): Promise<void> {
-    if (entries.length === 0) return
-    const error = await this.#tryCommit(state, entries)
-    if (!error || error.retryable || entries.length === 1 || this.#stop.signal.aborted) return
-    const middle = Math.ceil(entries.length / 2)
-    await this.#commitEntries(state, entries.slice(0, middle))
-    await this.#commitEntries(state, entries.slice(middle))
+    const parts = entries.length > 0 ? [entries] : []
+    for (let calls = 0; calls < commitCallsMax && !this.#stop.signal.aborted; calls++) {
+      const part = parts.shift()
+      if (!part) return
+      const error = await this.#tryCommit(state, part)
+      // The next commit comes soon; what is refused now for all would only be refused again.
+      if (error?.retryable) return
+      if (!error || part.length === 1) continue
+      const middle = Math.ceil(part.length / 2)
+      parts.push(part.slice(0, middle), part.slice(middle))
+    }
   }
 
   async #tryCommit(state: BrokerGroupState, entries: readonly Progress[]): Promise<LedgerError | null> {
