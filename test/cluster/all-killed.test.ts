@@ -49,7 +49,7 @@ test(`P1, S1: kill -9 of all three under load, ${rounds} times: sends go on by t
     await stop(session, nodeNames(session))
     await expectVerified(session)
   })
-}, 90_000)
+})
 
 /** The stopped nodes as `ledgermq debug verify` sees them, and whether it sees one byte that is wrong. */
 async function expectVerified({ plan }: Session): Promise<void> {

@@ -13,7 +13,7 @@ import { makeBatch } from '../src/broker/apply/support.ts'
 import { ProduceClient } from '../src/broker/handler/support.ts'
 import { freePort, run, startBroker, takePort } from './lone-broker.ts'
 import type { CliResult } from './support.ts'
-import { withCluster } from './support.ts'
+import { patienceMs, withCluster } from './support.ts'
 
 const usageExitCode = 2
 const refusedExitCode = 4
@@ -152,10 +152,10 @@ test('a data folder that another process uses: FOLDER_IN_USE, the other process 
     expect(filesIn(folder)).toEqual(before)
     await using producer = client.producer()
     await producer.send({ topic: 'StillHere', body: 'x' })
-    await cluster.waitHealthy(10_000)
+    await cluster.waitHealthy(patienceMs)
     expect(cluster.processes.pid(node.name)).toBe(pid)
   })
-}, 60_000)
+})
 
 test('--auto-create-topics off: unknown topics get TOPIC_NOT_EXIST (17) until someone creates them on purpose', async () => {
   const listenPort = await freePort()
@@ -184,7 +184,7 @@ test('--auto-create-topics off: unknown topics get TOPIC_NOT_EXIST (17) until so
     running.kill()
     await running
   }
-}, 60_000)
+})
 
 /** The first entry of a new group is the leader's no-op; the settings of its operator follow at once. */
 async function untilSettingsApply(channel: Channel): Promise<void> {

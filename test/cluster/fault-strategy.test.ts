@@ -48,7 +48,7 @@ test(`updateFaultItem: a group that became ${addedMs} ms slower gets under 10 % 
     expect(load.errors).toEqual([])
     await expectIntact(session, load, topic)
   })
-}, 90_000)
+})
 
 /** Two broker groups of one replica each; clients reach the second one through a proxy only. */
 async function withSlowableGroup(

@@ -11,7 +11,7 @@ import { Load } from '../../src/cli/fast-try/load.ts'
 import type { Client } from '../../src/client/mod.ts'
 import { systemClock } from '../../src/common/clock.ts'
 import type { MembershipReply, ReplicaStatusReply } from '../../src/rpc/methods.ts'
-import { type CliResult, cli } from './support.ts'
+import { type CliResult, cli, patienceMs } from './support.ts'
 
 /** The goal of the project for a change of membership under load. */
 const gapMsMax = 1000
@@ -63,7 +63,7 @@ function voters(reply: MembershipReply): string {
 }
 
 async function underLoad(cluster: Background, use: (load: Load) => Promise<void>): Promise<void> {
-  const client: Client = await connectWhenUp(cluster.plan(), systemClock, 10_000)
+  const client: Client = await connectWhenUp(cluster.plan(), systemClock, patienceMs)
   try {
     await client.admin().createTopic({ topic, queues: 8 })
     const producer = client.producer({ sendTimeoutMs: 10_000 })
@@ -118,7 +118,7 @@ test('P7: replicas are added, replaced and removed under load, the leader too: n
       for (const [what, gapMs] of Object.entries(gaps)) expect(gapMs, what).toBeLessThan(gapMsMax)
     })
   })
-}, 120_000)
+})
 
 test.each([3, 4, 5])(
   'the raft commands work against a fast-try cluster of %i',

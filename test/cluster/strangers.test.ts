@@ -14,7 +14,7 @@ import { decodeHelloReply, encodePeerFrame, type HelloReply } from '../../src/rp
 import type { Channel } from '../../src/rpc/transport.ts'
 import { folderHash } from './folder-hash.ts'
 import { freePort, startBroker } from './lone-broker.ts'
-import { cli, kill, leaderName, start, stop, until, withCluster } from './support.ts'
+import { cli, kill, leaderName, patienceMs, start, stop, until, withCluster } from './support.ts'
 
 const topic = 'Strangers'
 const refusedExitCode = 4
@@ -67,7 +67,7 @@ test('P6: a replica whose folder was wiped does not vote and says why in status,
     expect((await statusOf(session, wiped))?.role).toBe('stranger')
     await producer.close()
   })
-}, 60_000)
+})
 
 test('a replica started with the folder of another node refuses with FOREIGN_FOLDER and leaves every byte of it as it was', async () => {
   await withCluster(async (session) => {
@@ -87,9 +87,9 @@ test('a replica started with the folder of another node refuses with FOREIGN_FOL
       expect(folderHash(folder)).toEqual(before)
     }
     start(session, [owner.name, thief.name])
-    await session.cluster.waitHealthy(20_000)
+    await session.cluster.waitHealthy(patienceMs)
   })
-}, 60_000)
+})
 
 test('a Hello of another cluster, group, incarnation, node or disk is refused with WRONG_CLUSTER or NOT_A_MEMBER and an event; term, log and leader stay', async () => {
   await withCluster(async (session) => {
@@ -131,7 +131,7 @@ test('a Hello of another cluster, group, incarnation, node or disk is refused wi
       channel.close()
     }
   })
-}, 60_000)
+})
 
 test('a replica of another group that was given the raft addresses of this one never gets a group, says WRONG_CLUSTER, and changes nothing here', async () => {
   await withCluster(async (session) => {
@@ -167,7 +167,7 @@ test('a replica of another group that was given the raft addresses of this one n
       await running
     }
   })
-}, 60_000)
+})
 
 function isRefusal({ kind, details }: NodeEvent, what: string): boolean {
   return kind === 'peer_refused' && details['reason']?.includes(what) === true && details['direction'] === 'incoming'

@@ -18,9 +18,9 @@ export interface ClusterOptions {
 }
 
 /** Longest wait for anything that a test waits for. */
-export const patienceMs = 30_000
-const goneTimeoutMs = 10_000
-const cliTimeoutMs = 30_000
+export const patienceMs = 90_000
+const goneTimeoutMs = 60_000
+const cliTimeoutMs = 90_000
 
 /** Real processes on loopback ports in a temporary folder; all gone when it returns or throws. */
 export async function withCluster(

@@ -14,11 +14,11 @@ beforeAll(async () => {
   const prepared = spawnSync(process.execPath, [`${root}deploy/prepare.mjs`], { encoding: 'utf8' })
   expect(prepared.stderr).toBe('')
   copy = await copyTree(root)
-}, 120_000)
+})
 
 afterAll(() => removeTree(copy))
 
-test.each(mutants.filter((mutant) => mutant.quick))('caught: $name', { timeout: 60_000 }, async (mutant) => {
+test.each(mutants.filter((mutant) => mutant.quick))('caught: $name', async (mutant) => {
   const result = await tryMutant(copy, mutant, seedsMax)
   expect(result).toMatchObject({ caught: true })
 })

@@ -9,7 +9,7 @@ import { failureClass, optionsOf, readScenario, storyOf, writeScenario } from '.
 import { shrink } from './shrink.ts'
 import { runSeed } from './simulation.ts'
 
-test('a run that is told again as a list of faults has the same effects', { timeout: 60_000 }, async () => {
+test('a run that is told again as a list of faults has the same effects', async () => {
   for (const seed of ['told-1', 'told-2', 'told-3', 'told-4']) {
     const drawn = await runSeed({ seed })
     const told = await runSeed({ seed, story: storyOf(drawn) })
@@ -18,7 +18,7 @@ test('a run that is told again as a list of faults has the same effects', { time
   }
 })
 
-test('a failing run is reduced to a few faults that fail in the same way', { timeout: 120_000 }, async () => {
+test('a failing run is reduced to a few faults that fail in the same way', async () => {
   const first = await runSeed({ seed: 'shrink', change: lyingFsync })
   const found = first.failure ?? ''
   expect(found).not.toBe('')

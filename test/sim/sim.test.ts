@@ -12,7 +12,7 @@ beforeAll(() => {
   // Seeds run in processes of their own, which need compiled code: that of these sources.
   const prepared = spawnSync(process.execPath, [`${root}deploy/prepare.mjs`], { encoding: 'utf8' })
   expect(prepared.stderr).toBe('')
-}, 120_000)
+})
 
 test(`R1 R2 R3 R4 R5 S1 S2 S4 B1 B2 B3 B4 B5: ${seeds} seeds of faults break nothing`, {
   timeout: 600_000,
@@ -30,14 +30,14 @@ test(`R1 R2 R3 R4 R5 S1 S2 S4 B1 B2 B3 B4 B5: ${seeds} seeds of faults break not
 
 const firstKeys = ['seeds', 'failed', 'elections', 'crashes', 'acknowledged', 'faults', 'seconds']
 
-test('the same seed has the same effects, to the last byte sent', { timeout: 60_000 }, async () => {
+test('the same seed has the same effects, to the last byte sent', async () => {
   for (const seed of ['twice-1', 'twice-2']) {
     const { digest, ...first } = await runSeed({ seed })
     expect(await runSeed({ seed })).toEqual({ digest, ...first })
   }
 })
 
-test('P1: with an fsync that lies and a power loss the run is red', { timeout: 60_000 }, async () => {
+test('P1: with an fsync that lies and a power loss the run is red', async () => {
   for (const seed of ['lie-1', 'lie-2', 'lie-3']) {
     const result = await runSeed({ seed, change: lyingFsync })
     expect(result.failure).not.toBeNull()
@@ -45,7 +45,7 @@ test('P1: with an fsync that lies and a power loss the run is red', { timeout: 6
   }
 })
 
-test('a failing seed prints the command that replays it, and the run ends red', { timeout: 60_000 }, async () => {
+test('a failing seed prints the command that replays it, and the run ends red', async () => {
   const output = await runMain('--seeds', '3', '--json', '--lying-fsync')
   expect(output).toMatch(/^FAIL seed \d+: /m)
   expect(output).toMatch(/replay: npm run sim -- --seed \d+ --verbose --commit \S+ --lying-fsync$/m)

@@ -62,14 +62,14 @@ function slow(node: string, atMs: number, lengthMs: number): FaultEvent {
 
 const seeds = ['slow-1', 'slow-2']
 
-test.each(seeds)('one slow disk costs one handover at most (%s)', { timeout: 60_000 }, async (seed) => {
+test.each(seeds)('one slow disk costs one handover at most (%s)', async (seed) => {
   const { result, elections, transfers } = await run(seed, [slow('n1', 1000, forMs)])
   expectNoFault(result)
   expect(elections).toBeLessThanOrEqual(2)
   expect(transfers).toBeLessThanOrEqual(1)
 })
 
-test.each(seeds)('when all disks are slow leadership rests (%s)', { timeout: 60_000 }, async (seed) => {
+test.each(seeds)('when all disks are slow leadership rests (%s)', async (seed) => {
   const { result, elections, transfers } = await run(
     seed,
     nodes.map((node) => slow(node, 1000, forMs)),

@@ -447,7 +447,7 @@ test('a cut waits for the repair that writes into its range', async () => {
 
 test('S3: random work, rot, repairs, trims and crashes never serve a wrong byte', async () => {
   for (let seed = 1; seed <= 60; seed++) await randomLife(seed)
-}, 60_000)
+})
 
 /** What was durable stays there or is told to be damaged; what is read is what was written. */
 async function randomLife(seed: number): Promise<void> {

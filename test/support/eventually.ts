@@ -7,7 +7,7 @@ export async function eventually<Value>(
   probe: () => Value | null | undefined | false,
   options: { readonly timeoutMs?: number; readonly state?: () => unknown } = {},
 ): Promise<Value> {
-  const endMs = performance.now() + (options.timeoutMs ?? 10_000)
+  const endMs = performance.now() + (options.timeoutMs ?? 60_000)
   for (let turn = 0; ; turn++) {
     const value = probe()
     if (value !== null && value !== undefined && value !== false) return value

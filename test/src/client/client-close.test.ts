@@ -35,7 +35,7 @@ test('an admin that is used after its client was closed opens no connection that
   expect([...open]).toEqual([])
 })
 
-test('the events of nodes end with their client, and their connections too', { timeout: 5_000 }, async () => {
+test('the events of nodes end with their client, and their connections too', async () => {
   const { transport, open } = counting()
   const client = await openClient({ transport, clock: systemClock, random: systemRandom }, { namesrv: 'ns:1' })
   const events = client.admin().watchEvents()

@@ -129,7 +129,7 @@ test('when all disks are full somebody still leads, votes go on, and the oldest 
       () => 'acknowledged',
       (error: Error) => error.message,
     )
-  await expect.poll(sent, { timeout: 10_000 }).toBe('acknowledged')
+  await expect.poll(sent, { timeout: 60_000 }).toBe('acknowledged')
   await cluster.settled()
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
   expect(cluster.failures.size).toBe(0)
@@ -206,7 +206,7 @@ test('an election on full disks ends with a leader that serves reads', async () 
       (error: Error) => error.message,
     )
   }
-  await expect.poll(read, { timeout: 10_000 }).toBe('read')
+  await expect.poll(read, { timeout: 60_000 }).toBe('read')
   expect(cluster.failures.size).toBe(0)
 })
 

@@ -90,7 +90,7 @@ test('a leader whose disk becomes slow hands over within seconds, and nothing ac
   load = null
   await cluster.settled()
   expect(new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash)).size).toBe(1)
-}, 20_000)
+})
 
 test('when all disks are slow leadership rests where it is', async () => {
   const leader = await startCluster()
@@ -105,7 +105,7 @@ test('when all disks are slow leadership rests where it is', async () => {
   expect(cluster.nodes.flatMap(kinds)).not.toContain('transfer_ended')
   expect(await load.stop()).toBeGreaterThan(5)
   load = null
-}, 20_000)
+})
 
 test('a follower whose disk is slow does not stand when the leader dies', async () => {
   const leader = await startCluster()
@@ -118,4 +118,4 @@ test('a follower whose disk is slow does not stand when the leader dies', async 
   load = null
   cluster.kill(leader)
   expect(await cluster.leader([slow, well])).toBe(well)
-}, 20_000)
+})

@@ -168,7 +168,7 @@ test('a copy leaves the reserve alone, too, while the replica on the full disk b
   await cluster.settled(others)
   for (const node of others) await trim(cluster, node, 1400)
   const phase = (): string | undefined => cluster.broker(victim).status().catchUp?.phase
-  await eventually('its copy waits for space', () => phase() === 'space', { timeoutMs: 10_000 })
+  await eventually('its copy waits for space', () => phase() === 'space')
   expect(cluster.replica(victim).log.stagedBytes).toBeGreaterThan(0)
 
   // Its log is so long that it takes a while to read it again.
@@ -177,7 +177,7 @@ test('a copy leaves the reserve alone, too, while the replica on the full disk b
     while (operation === 'read' && path.startsWith(`data/${victim}/log/`) && !isRead)
       await new Promise((resolve) => setTimeout(resolve, 10))
   }
-  await eventually('it begins again', () => cluster.broker(victim).replica === null, { timeoutMs: 10_000 })
+  await eventually('it begins again', () => cluster.broker(victim).replica === null)
   const leftBytes = disk.spaceLeft
   await new Promise((resolve) => setTimeout(resolve, 1500))
   expect(cluster.broker(victim).replica).toBeNull()
@@ -358,7 +358,7 @@ test('a newcomer that has no space for the state says so, keeps the copied log, 
   expect(status()?.fetchedBytes).toBeGreaterThan(logBytes / 2)
   expect(await disk.list('data/n3')).toEqual(expect.arrayContaining(['incoming', 'log.1']))
   disk.capacityBytes = Number.POSITIVE_INFINITY
-  await eventually('it goes on', () => status()?.phase === 'state', { timeoutMs: 20_000 })
+  await eventually('it goes on', () => status()?.phase === 'state')
   await caughtUp('n3')
   expect(kindsOf('n3')).not.toContain('storage_failed')
   await expectWhole()

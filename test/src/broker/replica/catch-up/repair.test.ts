@@ -324,7 +324,7 @@ test('P6: a copy begins behind lost entries as soon as the log goes on in anothe
     state: () => [cluster.broker('n3').status(), cluster.broker('n3').events.since(0)],
   })
   await fill(cluster.replica(await cluster.leader()), 'after', 300)
-  await eventually('the copy is in force', () => kindsOf('n3').includes('catch_up_finished'), { timeoutMs: 20_000 })
+  await eventually('the copy is in force', () => kindsOf('n3').includes('catch_up_finished'))
   await voters(cluster, 'n0', 'n1', 'n2', 'n3')
   await cluster.settled()
   expect(cluster.replica('n3').log.firstIndex).toBeGreaterThan(550)
