@@ -2,14 +2,16 @@
  * A whole broker group in one process, on memory disks and a memory network: the production code of core, store,
  * replica and handlers, with processes that can be killed and machines that can lose power.
  *
- * Real time by default; every clock, disk and link comes from here, so that it can also run under virtual time.
+ * Real time by default, without the time in which this process is held up (`awake-clock.ts`): nobody is elected because
+ * the machine is busy. Every clock, disk and link comes from here, so that it can also run under virtual time.
  */
 import { type Broker, startBroker } from '../../src/broker/broker.ts'
 import type { BrokerOptions, BrokerPorts } from '../../src/broker/options.ts'
 import type { Replica } from '../../src/broker/replica/replica.ts'
-import { type Clock, type Random, systemClock, systemRandom } from '../../src/common/clock.ts'
+import { type Clock, type Random, systemRandom } from '../../src/common/clock.ts'
 import { type Logger, silentLogger } from '../../src/common/logger.ts'
 import { MemoryDisk, MemoryKeyValueEngine } from '../../store/index.ts'
+import { AwakeClock } from './awake-clock.ts'
 import { eventually } from './eventually.ts'
 import { MemoryNetwork, type MemoryNetworkOptions } from './memory-network.ts'
 
@@ -49,22 +51,23 @@ export const testSegmentBytes = 256 * 1024
 export const testReserveBytes = 64 * 1024
 
 export class MemoryCluster {
+  /** What a test says about the speed of the group is measured with this. */
+  readonly clock: Clock
   readonly network: MemoryNetwork
   nodes: readonly string[]
   readonly machines = new Map<string, Machine>()
   /** What `fatal` was called with, by node. */
   readonly failures = new Map<string, Error>()
-  readonly #clock: Clock
   readonly #options: MemoryClusterOptions
   readonly #processes = new Map<string, Process>()
   readonly #initial: readonly string[]
 
   constructor(options: MemoryClusterOptions = {}) {
     this.#options = options
-    this.#clock = options.clock ?? systemClock
+    this.clock = options.clock ?? new AwakeClock()
     this.#initial = options.nodes ?? ['n0', 'n1', 'n2']
     this.nodes = this.#initial
-    this.network = new MemoryNetwork(this.#clock, options.network)
+    this.network = new MemoryNetwork(this.clock, options.network)
     for (const node of this.nodes) {
       this.machines.set(node, { disk: new MemoryDisk(), engine: new MemoryKeyValueEngine(), bootId: 1 })
     }
@@ -93,7 +96,7 @@ export class MemoryCluster {
   /** With exactly these options. */
   async startAs(node: string, options: BrokerOptions): Promise<Broker> {
     const machine = this.machine(node)
-    const clock = new ProcessClock(this.#clock)
+    const clock = new ProcessClock(this.clock)
     machine.engine.spaceLeft = () => machine.disk.spaceLeft
     const ports: BrokerPorts = {
       clock,

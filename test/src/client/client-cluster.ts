@@ -1,11 +1,11 @@
 /**
  * A namesrv and one or more broker groups on a memory network, with the SDK beside them: production code on both sides,
- * real time, processes that can be killed and links that can be cut.
+ * the time of the group for all of them, processes that can be killed and links that can be cut.
  */
 import type { Client } from '../../../src/client/client.ts'
 import { openClient } from '../../../src/client/client.ts'
 import type { ConnectOptions } from '../../../src/client/types.ts'
-import { systemClock, systemRandom } from '../../../src/common/clock.ts'
+import { systemRandom } from '../../../src/common/clock.ts'
 import { silentLogger } from '../../../src/common/logger.ts'
 import { type Namesrv, startNamesrv } from '../../../src/namesrv/namesrv.ts'
 import { eventually } from '../../support/eventually.ts'
@@ -37,8 +37,9 @@ export class ClientCluster {
   }
 
   async startNamesrv(): Promise<void> {
-    const transport = this.brokers.network.endpoint('ns0')
-    this.#namesrv = await startNamesrv({ listen: 'ns0:9876' }, { transport, clock: systemClock, logger: silentLogger })
+    const { clock, network } = this.brokers
+    const ports = { transport: network.endpoint('ns0'), clock, logger: silentLogger }
+    this.#namesrv = await startNamesrv({ listen: 'ns0:9876' }, ports)
   }
 
   killNamesrv(): void {
@@ -47,8 +48,9 @@ export class ClientCluster {
   }
 
   async connect(options: Partial<ConnectOptions> = {}): Promise<Client> {
-    const transport = this.brokers.network.endpoint(`client${this.#clientCount++}`)
-    const ports = { transport, clock: systemClock, random: systemRandom }
+    const { clock, network } = this.brokers
+    const transport = network.endpoint(`client${this.#clientCount++}`)
+    const ports = { transport, clock, random: systemRandom }
     const client = await openClient(ports, { namesrv: 'ns0:9876', ...options })
     this.#clients.push(client)
     return client
