@@ -233,8 +233,10 @@ export class RouteCache {
   #onReply(reply: RouteReply, asked: readonly string[]): void {
     if (this.#closed) return
     this.#failures = 0
-    this.#lastError = null
-    for (const topic of asked) this.#answered.add(topic)
+    // A namesrv that just began knows no broker yet: that is no answer about any topic.
+    const knowsNobody = reply.groups.length === 0
+    this.#lastError = knowsNobody ? new LedgerError('NO_ROUTE', `namesrv ${this.#address} knows no broker yet`) : null
+    if (!knowsNobody) for (const topic of asked) this.#answered.add(topic)
     this.#announce(this.table.merge(reply))
   }
 

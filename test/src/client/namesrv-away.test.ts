@@ -128,3 +128,33 @@ test('a client of more topics than a request may name still learns of routes', a
   expect(routes.table.topic('T0')).toBeDefined()
   routes.close()
 })
+
+test('a namesrv that just began and knows no broker is no authority on topics: who asks waits for what it learns', async () => {
+  const options = { namesrv: ['ns:1'], requestTimeoutMs: 1_000, status: new StatusHub(), logger: silentLogger }
+  const routes = new RouteCache({ transport, clock, random: systemRandom, ...options })
+  await routes.start()
+  const answers: string[] = []
+  for (const topic of ['T', 'Unknown'])
+    void routes
+      .topic(topic, { timeoutMs: 5_000 })
+      .then((state) => answers.push(`${topic}: ${state ? 'known' : 'unknown'}`))
+  await clock.advance(2_000)
+  expect(answers).toEqual([])
+  transport.route = routeOf({ a: {} }, { T: { a: 1 } })
+  await clock.advance(500)
+  expect(answers.sort()).toEqual(['T: known', 'Unknown: unknown'])
+  routes.close()
+})
+
+test('when no broker comes, the error says that the namesrv knows none', async () => {
+  const client = await openClient({ transport, clock, random: systemRandom }, { namesrv: 'ns:1' })
+  const sent = client
+    .producer({ sendTimeoutMs: 3_000 })
+    .send({ topic: 'T', body: 'x' })
+    .catch((error: unknown) => error)
+  await clock.advance(4_000)
+  expect(await sent).toMatchObject({ stored: 'no', message: expect.stringContaining('ns:1 knows no broker') })
+  const closing = client.close()
+  await clock.advance(20_000)
+  await closing
+})
