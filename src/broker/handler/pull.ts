@@ -16,6 +16,8 @@ import type { LongPoll } from '../long-poll.ts'
 import type { AppliedWaits } from './applied-waits.ts'
 import type { HandlerContext } from './context.ts'
 import { failureOf, throwBug } from './failure.ts'
+import type { LeaderAbsence } from './leader-absence.ts'
+import { notLeader } from './leadership.ts'
 import { emptyReply, judgePull, type PullVerdict, readPull } from './pull-read.ts'
 import type { ReadAdvice } from './read-advice.ts'
 import { UnreadGuard } from './unread-guard.ts'
@@ -24,7 +26,7 @@ import { UnreadGuard } from './unread-guard.ts'
 export const pullWaitMsMax = 30_000
 /** Answers that one stream gathers at once. */
 const readsAtOnceMax = 4
-/** How long a reader that must see a write waits for a replica that has not applied it yet. */
+/** How long a reader waits for a replica that is behind: has not applied what it must see, or follows no leader. */
 export const behindWaitMsMax = 1000
 /** Work of one stream before others get their turn. */
 const readsPerTurnMax = 32
@@ -38,13 +40,14 @@ interface PullPorts {
   readonly context: HandlerContext
   readonly longPoll: LongPoll
   readonly appliedWaits: AppliedWaits
+  readonly absence: LeaderAbsence
   readonly advice: ReadAdvice
 }
 
 interface PendingPull {
   readonly request: PullRequest
   readonly deadlineMs: number
-  /** Until then it waits for this replica to apply what the reader must see. */
+  /** Until then it waits for a replica that is behind. */
   readonly behindUntilMs: number
   /** Set while parked. */
   withdraw: Cancel | null
@@ -271,8 +274,15 @@ class PullStream {
 
   #park(pull: PendingPull, at: { readonly topic: Parameters<typeof emptyReply>[2] }): void {
     const { clock, replica } = this.#context
-    const leftMs = pull.deadlineMs - clock.monotonicMs()
+    // What others have acknowledged meanwhile never comes here: "nothing there" would keep its reader for ever.
+    const isCutOff = this.#ports.absence.isLong
+    const untilMs = isCutOff ? Math.min(pull.deadlineMs, pull.behindUntilMs) : pull.deadlineMs
+    const leftMs = untilMs - clock.monotonicMs()
     pull.confirmed = false
+    if (leftMs <= 0 && isCutOff) {
+      this.#refuse(pull, notLeader(replica))
+      return
+    }
     if (leftMs <= 0) {
       this.#pending.delete(pull.request.requestId)
       this.#write(emptyReply(replica, pull.request, at.topic))

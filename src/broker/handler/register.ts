@@ -8,6 +8,7 @@ import { AppliedWaits } from './applied-waits.ts'
 import type { HandlerContext } from './context.ts'
 import { registerEventHandlers } from './events.ts'
 import { registerGroupHandlers } from './groups.ts'
+import { LeaderAbsence } from './leader-absence.ts'
 import { registerOffsetHandlers } from './offsets.ts'
 import { registerProduceHandler } from './produce.ts'
 import { registerPullHandler } from './pull.ts'
@@ -27,6 +28,7 @@ export function registerBrokerHandlers(routes: ServerRoutes, context: HandlerCon
   const { replica, clock, events, logger, settings } = context
   const longPoll = new LongPoll({ clock, parkedMax: settings.parkedPullsMax })
   const appliedWaits = new AppliedWaits({ clock, parkedMax: settings.parkedPullsMax })
+  const absence = new LeaderAbsence({ replica, clock, onLong: () => longPoll.wakeAll() })
   const advice = new ReadAdvice({ clock, status: () => context.status(), tailCacheBytes: settings.tailCacheBytes })
   const coordinator = new GroupCoordinator({ replica, events, clock, logger })
   const unsubscribeRole = replica.onRoleChanged(() => {
@@ -39,7 +41,7 @@ export function registerBrokerHandlers(routes: ServerRoutes, context: HandlerCon
     else if (result.kind === 'topic_deleted') longPoll.wakeTopic(result.topicId)
   })
   registerProduceHandler(routes, context)
-  registerPullHandler(routes, { context, longPoll, appliedWaits, advice })
+  registerPullHandler(routes, { context, longPoll, appliedWaits, absence, advice })
   registerOffsetHandlers(routes, replica)
   registerTopicHandlers(routes, replica)
   registerGroupHandlers(routes, coordinator)
@@ -54,6 +56,7 @@ export function registerBrokerHandlers(routes: ServerRoutes, context: HandlerCon
     close: () => {
       unsubscribe()
       unsubscribeRole()
+      absence.close()
       coordinator.close()
       watches.close()
     },

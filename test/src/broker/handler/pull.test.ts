@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { encodeCommand } from '../../../../src/broker/apply/command.ts'
+import { leaderAbsenceMs } from '../../../../src/broker/handler/leader-absence.ts'
 import { behindWaitMsMax } from '../../../../src/broker/handler/pull.ts'
 import { errorTable, LedgerError } from '../../../../src/common/errors.ts'
 import { readRecords } from '../../../../src/message/batch.ts'
@@ -161,6 +162,36 @@ test('beyond its end a follower waits, then answers empty with how far it is', a
   expect(pull.replies).toEqual([])
   await bench.clock.advance(1)
   expect(await pull.reply(id)).toMatchObject({ code: 0, batches: [], nextOffset: 2, maxOffset: 1 })
+})
+
+test('P8: a replica that follows no leader for long sends those away who wait there for messages', async () => {
+  const bench = await openBench()
+  const topicId = bench.topic('t')
+  bench.send({ topic: 't' })
+  bench.replica.follow(n1)
+  const pull = bench.pull()
+  const parked = pull.start({ topicId, offset: 1, waitMs: 20_000 })
+  bench.replica.follow(null)
+  await bench.clock.advance(leaderAbsenceMs - 1)
+  // An election in time is no reason to go.
+  bench.replica.follow(n1)
+  bench.replica.follow(null)
+  await bench.clock.advance(leaderAbsenceMs - 1)
+  expect(pull.replies).toEqual([])
+  await bench.clock.advance(1)
+  const refused = { code: errorTable.NOT_LEADER.number, status: { message: expect.stringContaining('no leader') } }
+  expect(pull.replies).toMatchObject([{ requestId: parked, ...refused }])
+  // What it has it gives; who comes later waits no longer than for a replica that is behind.
+  expect((await pull.pull({ topicId })).nextOffset).toBe(1)
+  const late = pull.start({ topicId, offset: 1, waitMs: 20_000 })
+  await bench.clock.advance(behindWaitMsMax - 1)
+  expect(pull.replies).toHaveLength(2)
+  await bench.clock.advance(1)
+  expect(pull.replies.at(-1)).toMatchObject({ requestId: late, ...refused })
+  bench.replica.follow(n1)
+  pull.start({ topicId, offset: 1, waitMs: 2000 })
+  await bench.clock.advance(2000)
+  expect(pull.replies.at(-1)).toMatchObject({ code: 0, nextOffset: 1 })
 })
 
 test('a leader that was deposed without knowing tells nobody that messages or topics do not exist', async () => {
