@@ -1,5 +1,4 @@
 import { afterEach, expect, test } from 'vitest'
-import { systemClock } from '../../../src/common/clock.ts'
 import { silentLogger } from '../../../src/common/logger.ts'
 import { readRecords } from '../../../src/message/batch.ts'
 import { type Namesrv, startNamesrv } from '../../../src/namesrv/namesrv.ts'
@@ -29,11 +28,8 @@ function call<Request, Response>(node: string, method: UnaryMethod<Request, Resp
   return channelTo(node).call(method, request, { timeoutMs: 5000 })
 }
 
-/** Longer than on a quiet machine: a leader that is deposed by load is not what these tests are about. */
-const raft = { electionTimeoutMinMs: 700, electionTimeoutMaxMs: 1200 }
-
 async function startWithTopic(): Promise<{ readonly leader: string; readonly followers: readonly string[] }> {
-  cluster = new MemoryCluster({ broker: { raft } })
+  cluster = new MemoryCluster()
   await cluster.start()
   const leader = await cluster.leader()
   const config = { topic: 't', readQueues: 4, writeQueues: 4, permission: 6 }
@@ -125,7 +121,7 @@ test('B5: offsets and the assignment of a group survive the leader', async () =>
     })
   await new ProduceClient(channelTo(leader)).send(makeBatch({ topic: 't', records: 9 }))
   await Promise.all([beat(leader, 'a'), beat(leader, 'b')])
-  await eventually('a rebalance', () => cluster.replica(leader).machine.assignment('cg').generation > 0)
+  await eventually('both have queues', () => cluster.replica(leader).machine.assignment('cg').members.length === 2)
   const before = await beat(leader, 'a')
   expect(before.queues).toHaveLength(2)
   const mine = before.queues[0]?.queue ?? 0
@@ -179,8 +175,8 @@ test('a watcher of events sees the election and the members that join', async ()
 })
 
 test('N1: brokers tell a real namesrv who leads, through a leader change and for new topics', async () => {
-  cluster = new MemoryCluster({ broker: { raft, namesrv: ['ns:9876'] } })
-  const ports = { clock: systemClock, transport: cluster.network.endpoint('ns'), logger: silentLogger }
+  cluster = new MemoryCluster({ broker: { namesrv: ['ns:9876'] } })
+  const ports = { clock: cluster.clock, transport: cluster.network.endpoint('ns'), logger: silentLogger }
   const running = await startNamesrv({ listen: 'ns:9876' }, ports)
   namesrv = running
   await cluster.start()

@@ -1,5 +1,6 @@
 /** A group in which one disk, or every disk, becomes slow: who leads then, and that nothing is lost on the way. */
 import { afterEach, expect, test } from 'vitest'
+import { sleep } from '../../../../src/common/clock.ts'
 import { frameTypes } from '../../../../store/index.ts'
 import { eventually } from '../../../support/eventually.ts'
 import { MemoryCluster } from '../../../support/memory-cluster.ts'
@@ -28,7 +29,7 @@ async function startCluster(): Promise<string> {
 
 function slowDown(node: string, syncMs: number): void {
   cluster.machine(node).disk.schedule = (operation) =>
-    operation === 'sync' ? new Promise((resolve) => setTimeout(resolve, syncMs)) : Promise.resolve()
+    operation === 'sync' ? sleep(cluster.clock, syncMs) : Promise.resolve()
 }
 
 /** One producer that sends to whoever leads; the end heals the disks and tells how many were acknowledged. */
@@ -44,7 +45,7 @@ function produce(): { stop(): Promise<number> } {
         : Promise.reject(new Error('nobody leads'))
       await sent.then(
         ({ index }) => acknowledged.push(index),
-        () => new Promise((resolve) => setTimeout(resolve, 10)),
+        () => sleep(cluster.clock, 10),
       )
     }
   }

@@ -73,10 +73,10 @@ test('S1: what was acknowledged survives a power cut of all replicas that loses 
 
 test('the broken connection to a killed leader starts the election, not the timeout', async () => {
   const first = await started({ broker: { raft: { electionTimeoutMinMs: 1500, electionTimeoutMaxMs: 1800 } } })
-  const startMs = performance.now()
+  const startMs = cluster.clock.monotonicMs()
   cluster.kill(first)
   await cluster.leader(others(first))
-  expect(performance.now() - startMs).toBeLessThan(1000)
+  expect(cluster.clock.monotonicMs() - startMs).toBeLessThan(1000)
 })
 
 test('a follower refuses proposals with the leader as hint', async () => {
@@ -97,9 +97,9 @@ test('without a leader a proposal is held for half its timeout and then refused 
   cluster.kill(leader)
   cluster.kill(a)
   await eventually('the last one lost its leader', () => cluster.replica(b).leader() === null)
-  const startMs = performance.now()
+  const startMs = cluster.clock.monotonicMs()
   expect(await codeOf(createTopic(cluster.replica(b), 'held', { timeoutMs: 600 }))).toBe('NO_QUORUM')
-  const tookMs = performance.now() - startMs
+  const tookMs = cluster.clock.monotonicMs() - startMs
   expect(tookMs).toBeGreaterThanOrEqual(295)
   expect(tookMs).toBeLessThan(600)
 })
@@ -121,7 +121,7 @@ test('a held proposal waits for events, it does not keep the loop busy', async (
 })
 
 test('a proposal that is held is carried out once there is a leader', async () => {
-  cluster = new MemoryCluster()
+  cluster = new MemoryCluster({ broker: { limits: { heldMsMax: 30_000 } } })
   await cluster.start()
   const all = await eventually(
     'members',
@@ -134,12 +134,12 @@ test('a proposal that is held is carried out once there is a leader', async () =
 test('a leader that is cut off answers OUTCOME_UNKNOWN, and the entry is gone when the others went on', async () => {
   const first = await started({ network: { keepaliveMs: 300 } })
   cluster.network.isolate(first)
-  const startMs = performance.now()
+  const startMs = cluster.clock.monotonicMs()
   const lost = codeOf(createTopic(cluster.replica(first), 'lost', { timeoutMs: 20_000 }))
   const second = await cluster.leader(others(first))
   await createTopic(cluster.replica(second), 'other')
   expect(await lost).toBe('OUTCOME_UNKNOWN')
-  expect(performance.now() - startMs).toBeLessThan(5000)
+  expect(cluster.clock.monotonicMs() - startMs).toBeLessThan(5000)
   cluster.network.heal()
   await cluster.settled()
   expect(cluster.replica(first).machine.topic('lost')).toBeUndefined()
