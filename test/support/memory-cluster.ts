@@ -208,9 +208,12 @@ export class MemoryCluster {
     return eventually(
       'all replicas applied the same',
       () => {
-        const replicas = among.filter((node) => this.isRunning(node)).map((node) => this.replica(node))
+        const running = among.filter((node) => this.isRunning(node))
+        // One that begins again has none for a moment.
+        const replicas = running.flatMap((node) => this.broker(node).replica ?? [])
         const last = Math.max(...replicas.map((replica) => replica.log.lastIndex))
-        return replicas.every((replica) => replica.appliedIndex === last) && last
+        const isSettled = replicas.every((replica) => replica.appliedIndex === last)
+        return replicas.length === running.length && isSettled && last
       },
       { state: () => this.state() },
     )

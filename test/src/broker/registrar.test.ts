@@ -1,6 +1,5 @@
 /** Registration of real brokers with real namesrvs. */
 import { afterEach, expect, test } from 'vitest'
-import { systemClock } from '../../../src/common/clock.ts'
 import { silentLogger } from '../../../src/common/logger.ts'
 import { type Namesrv, startNamesrv } from '../../../src/namesrv/namesrv.ts'
 import { eventually } from '../../support/eventually.ts'
@@ -13,7 +12,7 @@ afterEach(() => cluster.end())
 
 function namesrv(name: string): Promise<Namesrv> {
   const transport = cluster.network.endpoint(name)
-  return startNamesrv({ listen: `${name}:9876` }, { clock: systemClock, transport, logger: silentLogger })
+  return startNamesrv({ listen: `${name}:9876` }, { clock: cluster.clock, transport, logger: silentLogger })
 }
 
 function leaderAt(server: Namesrv): string | undefined {
@@ -35,10 +34,12 @@ test('every namesrv learns members, leader and topics, and a new leader at once'
     expect(route.topics[0]?.queues[0]?.topicId).toBe(created.index)
     expect(route.groups[0]).toMatchObject({ group: 'RaftNode00', term: cluster.replica(first).term })
   }
-  const published = cluster
-    .broker(first)
-    .events.since(0)
-    .filter((event) => event.kind === 'route_published')
+  // The namesrv knows before the broker hears that it does.
+  const published = await eventually('the broker knows that both know', () => {
+    const events = cluster.broker(first).events.since(0)
+    const told = events.filter((event) => event.kind === 'route_published')
+    return told.length > 1 && told
+  })
   expect(published.map((event) => event.details['namesrv']).sort()).toEqual(['ns0:9876', 'ns1:9876'])
   cluster.kill(first)
   const second = await cluster.leader(cluster.nodes.filter((node) => node !== first))

@@ -60,12 +60,12 @@ afterAll(async () => {
 })
 
 function call<Request, Response>(method: UnaryMethod<Request, Response>, request: Request): Promise<Response> {
-  return channel.call(method, request, { timeoutMs: 5000 })
+  return channel.call(method, request, { timeoutMs: 60_000 })
 }
 
 test('a message goes out and comes back over real sockets, byte for byte', async () => {
   const pull = new PullClient(channel)
-  const waiting = pull.start({ waitMs: 10_000 })
+  const waiting = pull.start({ waitMs: 30_000 })
   const batch = makeBatch({ topic: 't', records: 2, body: 'grüße' })
   const stored = await new ProduceClient(channel).send(batch)
   expect(stored).toMatchObject({ code: 0, baseOffset: 0 })
@@ -106,7 +106,7 @@ test('judgements arrive as coded errors, requests that are none as INVALID_REQUE
 
 test('garbage ends its stream with INVALID_REQUEST; the broker and its other streams live', async () => {
   const honest = new PullClient(channel)
-  const waiting = honest.start({ queue: 1, waitMs: 10_000 })
+  const waiting = honest.start({ queue: 1, waitMs: 30_000 })
   for (const client of [new PullClient(channel), new ProduceClient(channel)]) {
     client.sink.write(Buffer.from('ffffffffffffffff', 'hex'))
     expect((await client.log.end())?.code).toBe('INVALID_REQUEST')
@@ -126,14 +126,14 @@ test('two namesrvs know the broker; a watcher is told when it goes', async () =>
   const watch = routes.open(namesrvMethods.watchRoute, log)
   watch.write({ topics: ['t'] })
   await log.count(1)
-  const asked = await routes.call(namesrvMethods.getRoute, { topics: ['t'] }, { timeoutMs: 1000 })
+  const asked = await routes.call(namesrvMethods.getRoute, { topics: ['t'] }, { timeoutMs: 60_000 })
   expect(asked).toEqual(log.last)
   expect(log.last?.groups[0]).toMatchObject({ leader: 'n0', nodes: [{ node: 'n0', address: broker.address }] })
   expect(log.last?.topics[0]?.queues[0]).toMatchObject({ group: 'g', writeQueues: 2, permission: 6 })
 
   await broker.close()
   await eventually('the push', () => log.last?.groups.length === 0)
-  expect(second.route([]).groups).toEqual([])
+  await eventually('the other one drops it, too', () => second.route([]).groups.length === 0)
   watch.cancel()
   routes.close()
 })

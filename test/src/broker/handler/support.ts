@@ -138,7 +138,7 @@ export class ProduceClient {
   }
 
   /** Sends without waiting. Returns the request id. */
-  start(batch: Buffer, timeoutMs = 3000): number {
+  start(batch: Buffer, timeoutMs = 60_000): number {
     const requestId = this.#nextId++
     this.sink.write(encodeProduceRequest({ requestId, timeoutMs, batch }))
     return requestId

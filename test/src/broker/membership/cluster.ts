@@ -7,7 +7,7 @@ import { eventually } from '../../../support/eventually.ts'
 import { type MemoryCluster, raftAddressOf } from '../../../support/memory-cluster.ts'
 import { createTopic } from '../replica/support.ts'
 
-const hopsMax = 200
+const hopsMax = 2000
 
 /** Calls the leader, wherever it is: as the command line does. */
 export async function callLeader<Request, Reply>(
@@ -71,7 +71,7 @@ export async function voters(cluster: MemoryCluster, ...expected: readonly strin
       const list = latest?.members.filter(({ role }) => role === 'voter').map(({ node }) => node)
       return latest?.underWay === '' && list?.join(' ') === expected.join(' ') && latest
     },
-    { timeoutMs: 15_000, state: () => [latest, cluster.state()] },
+    { state: () => [latest, cluster.state()] },
   )
 }
 

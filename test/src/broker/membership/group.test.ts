@@ -333,5 +333,4 @@ test.each([
     await voters(cluster, ...expected)
     await expectAlike(cluster, expected, 'after')
   },
-  60_000,
 )

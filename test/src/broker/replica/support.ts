@@ -13,7 +13,7 @@ export function createTopic(
 ): Promise<Applied> {
   const config = { topic, readQueues: 4, writeQueues: 4, permission: 6 }
   const body = encodeCommand({ kind: 'create_topic', config })
-  return replica.propose(frameTypes.command, [body], { timeoutMs: 5000, ...options })
+  return replica.propose(frameTypes.command, [body], { timeoutMs: 60_000, ...options })
 }
 
 /** The code of the LedgerError that the promise rejects with. */
