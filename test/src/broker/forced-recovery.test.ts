@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { forceRecovery, inspectSurvivor, type RecoveryPorts } from '../../../src/broker/forced-recovery.ts'
 import { FolderRecords } from '../../../src/broker/replica/identity.ts'
-import { systemClock, systemRandom } from '../../../src/common/clock.ts'
+import { systemRandom } from '../../../src/common/clock.ts'
 import { loseAllUnsynced, MemoryKeyValueEngine } from '../../../store/index.ts'
 import { eventually } from '../../support/eventually.ts'
 import { MemoryCluster } from '../../support/memory-cluster.ts'
@@ -20,7 +20,7 @@ afterEach(() => cluster.end())
 
 function portsOf(node: string): RecoveryPorts {
   const { disk, engine } = cluster.machine(node)
-  return { disk, engine, clock: systemClock, random: systemRandom }
+  return { disk, engine, clock: cluster.clock, random: systemRandom }
 }
 
 /** A group with some topics whose processes have all been killed. */

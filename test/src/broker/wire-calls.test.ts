@@ -8,6 +8,7 @@ import { createGrpcTransport } from '../../../src/rpc/grpc-transport.ts'
 import { adminMethods, brokerMethods, namesrvMethods, type RouteReply } from '../../../src/rpc/methods.ts'
 import type { Channel, UnaryMethod } from '../../../src/rpc/transport.ts'
 import { MemoryDisk, MemoryKeyValueEngine } from '../../../store/index.ts'
+import { AwakeClock } from '../../support/awake-clock.ts'
 import { eventually } from '../../support/eventually.ts'
 import { StreamLog } from '../../support/stream-log.ts'
 import { makeBatch } from './apply/support.ts'
@@ -21,7 +22,7 @@ let broker: Broker
 let channel: Channel
 
 beforeAll(async () => {
-  const ports = { clock: systemClock, random: systemRandom, transport, logger: silentLogger }
+  const ports = { clock: new AwakeClock(), random: systemRandom, transport, logger: silentLogger }
   first = await startNamesrv({ listen: '127.0.0.1:0' }, ports)
   second = await startNamesrv({ listen: '127.0.0.1:0' }, ports)
   broker = await startBroker(

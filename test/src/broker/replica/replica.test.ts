@@ -1,7 +1,8 @@
 /** A broker group of three in one process: elections, replication, failover, what survives, what callers are told. */
 import { afterEach, expect, test } from 'vitest'
-import { systemClock } from '../../../../src/common/clock.ts'
+import type { Clock } from '../../../../src/common/clock.ts'
 import type { LedgerError } from '../../../../src/common/errors.ts'
+import { AwakeClock } from '../../../support/awake-clock.ts'
 import { eventually } from '../../../support/eventually.ts'
 import { MemoryCluster, type MemoryClusterOptions } from '../../../support/memory-cluster.ts'
 import { codeOf, createTopic, errorOf, logBytes, losePower } from './support.ts'
@@ -106,11 +107,17 @@ test('without a leader a proposal is held for half its timeout and then refused 
 
 test('a held proposal waits for events, it does not keep the loop busy', async () => {
   let turns = 0
-  const defer = (callback: () => void): void => {
-    turns++
-    systemClock.defer(callback)
+  const clock = new AwakeClock()
+  const counting: Clock = {
+    monotonicMs: () => clock.monotonicMs(),
+    wallMs: () => clock.wallMs(),
+    after: (ms, callback) => clock.after(ms, callback),
+    defer: (callback) => {
+      turns++
+      clock.defer(callback)
+    },
   }
-  const leader = await started({ clock: { ...systemClock, defer } })
+  const leader = await started({ clock: counting })
   const [a, b] = others(leader)
   cluster.kill(leader)
   cluster.kill(a)

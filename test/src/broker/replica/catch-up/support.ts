@@ -106,7 +106,9 @@ export async function trim(cluster: MemoryCluster, node: string, firstIndex: num
   const leader = cluster.replica(await cluster.leader(running))
   const body = encodeCommand({ kind: 'trim', firstIndex, queues: [] })
   await leader.propose(frameTypes.command, [body], { timeoutMs: 5000 })
-  const { log } = cluster.replica(node)
-  await eventually('the segments are deleted', () => (log.segments()[1]?.firstIndex ?? firstIndex + 1) > firstIndex)
-  return log.firstIndex
+  return eventually('the segments are deleted', () => {
+    const log = cluster.broker(node).replica?.log
+    const isTrimmed = (log?.segments()[1]?.firstIndex ?? firstIndex + 1) > firstIndex
+    return isTrimmed && log?.firstIndex
+  })
 }
