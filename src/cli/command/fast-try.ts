@@ -36,11 +36,12 @@ interface AttachedFlags extends OutputFlags, ShapeWish {
 const defaultBackgroundDirectory = '.fast-try'
 const steadyMs = 1000
 const pauseMs = 10_000
-const startTimeoutMs = 30_000
+/** A process that dies is noticed at once: this one is for what hangs, on a machine that may be slow. */
+const startTimeoutMs = 90_000
 const anyPortsText = 'any free ports instead of the documented ones, for clusters side by side'
 const addTimeoutMs = 5 * 60_000
-/** Registrations take milliseconds; longer means that others answer. */
-const routeTimeoutMs = 5000
+/** Registrations take milliseconds, on a busy machine seconds; longer means that others answer. */
+const routeTimeoutMs = 20_000
 
 export function registerFastTry(program: Command): void {
   const fastTry = withOutput(program.command('fast-try'), 'table or json, the result as one line of it on stdout')

@@ -16,7 +16,8 @@ export interface NodeView {
   readonly status: ReplicaStatus | null
 }
 
-const statusTimeoutMs = 500
+/** Who is down refuses at once; a busy machine answers late. */
+const statusTimeoutMs = 3000
 const pollMs = 20
 
 export class LocalCluster {

@@ -36,10 +36,11 @@ export class Interrupted extends Error {
   override readonly name = 'Interrupted'
 }
 
-const startTimeoutMs = 30_000
+/** A process that dies is noticed at once: this one is for what hangs, on a machine that may be slow. */
+const startTimeoutMs = 90_000
 const startAttemptsMax = 3
-/** Registrations take milliseconds; longer means that others answer. */
-const routeTimeoutMs = 5000
+/** Registrations take milliseconds, on a busy machine seconds; longer means that others answer. */
+const routeTimeoutMs = 20_000
 
 /** Runs `use` with a healthy cluster and cleans up afterwards, also on Ctrl-C. */
 export async function withSession<T>(

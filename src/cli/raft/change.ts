@@ -33,6 +33,8 @@ const pollMs = 200
 const beginAttemptsMax = 20
 /** So long a node that was just started may take until it answers its leader. */
 const unreachableMsMax = 3000
+/** It is asked at least so often: a busy machine may need that time for one answer. */
+const unreachableAttemptsMin = 3
 
 export async function runChange(
   group: RaftGroup,
@@ -88,7 +90,8 @@ async function begin(
       if (lost !== null && isOver && isNotBegun(error)) throw unknown(request, lost, error)
       // The last attempt may have had no time left to learn why it is in vain.
       if (error.code !== 'DEADLINE_EXCEEDED') reason = error
-      const mayCome = error.code === 'NODE_UNREACHABLE' && clock.monotonicMs() - startMs < unreachableMsMax
+      const isEarly = attempt < unreachableAttemptsMin || clock.monotonicMs() - startMs < unreachableMsMax
+      const mayCome = error.code === 'NODE_UNREACHABLE' && isEarly
       if (isOver || !(mayCome || error.stored === 'unknown')) throw reason ?? error
     }
     await sleep(clock, pollMs)

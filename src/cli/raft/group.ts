@@ -34,7 +34,7 @@ export interface ReplicaView {
 }
 
 const attemptMsMax = 5000
-const askMs = 2000
+const askMs = 5000
 const pauseMs = 100
 /** They say nothing of the group. */
 const silentCodes: ReadonlySet<string> = new Set(['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'SERVICE_NOT_AVAILABLE'])
