@@ -1,16 +1,23 @@
 /** Seeds that never end or end their process: reported with their number, in bounded time, and the others still run. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { runPool } from './pool.ts'
 
+/** A seed that hangs leaves this behind: only then it takes longer than it may, however slow the machine is. */
+const hanging = 'hanging'
+
 const child = `
+import { writeFileSync } from 'node:fs'
 const tell = (message) => new Promise((resolve) => process.send(message, undefined, undefined, resolve))
 process.on('message', async ({ seeds }) => {
   await tell('begins')
   for (const seed of seeds) {
-    if (seed.startsWith('hangs')) for (;;) await null
+    if (seed.startsWith('hangs')) {
+      writeFileSync(new URL('${hanging}', import.meta.url), '')
+      for (;;) await null
+    }
     if (seed.startsWith('dies')) process.exit(3)
     await tell({ result: { seed }, repeated: false })
   }
@@ -25,6 +32,17 @@ beforeAll(() => {
 
 afterAll(() => rmSync(directory, { recursive: true }))
 
+function onceItHangs(_ms: number, callback: () => void): () => void {
+  const path = join(directory, hanging)
+  const look = setInterval(() => {
+    if (!existsSync(path)) return
+    clearInterval(look)
+    rmSync(path)
+    callback()
+  }, 5)
+  return () => clearInterval(look)
+}
+
 async function run(
   seeds: readonly string[],
   stopsAtFirst: boolean,
@@ -36,6 +54,7 @@ async function run(
     repeat: false,
     control: null,
     seedMsMax: 1500,
+    after: onceItHangs,
     program: join(directory, 'child.mjs'),
     onResult: ({ result }) => answered.push(result.seed),
     onLost: (seed, why) => lost.push(`${seed}: ${why}`),

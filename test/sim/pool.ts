@@ -26,17 +26,24 @@ export interface PoolOptions {
   /** The child died or hung at this seed. */
   onLost(seed: string, why: string): void
   stopped(): boolean
-  /** No answer for so long means that the seed hangs. Default: a minute. */
+  /** No answer for so long means that the seed hangs. Default: five minutes. */
   readonly seedMsMax?: number
+  /** Calls back after so long, unless cancelled. Default: by the clock. */
+  after?(ms: number, callback: () => void): () => void
   /** What the children run. Default: `child.js`. */
   readonly program?: string
 }
 
 const sliceSeeds = 25
 /** No seed takes a tenth of that, also where four processes share a core. */
-const seedMsMaxDefault = 60_000
+const seedMsMaxDefault = 300_000
 /** For a process to start and to load everything. */
-const startMsMax = 60_000
+const startMsMax = 120_000
+
+function afterByClock(ms: number, callback: () => void): () => void {
+  const timer = setTimeout(callback, ms)
+  return () => clearTimeout(timer)
+}
 
 export async function runPool(options: PoolOptions): Promise<void> {
   const left = [...options.seeds]
@@ -54,7 +61,7 @@ async function runJob(options: PoolOptions, take: () => readonly string[]): Prom
     if (done.lost !== null) {
       child = null
       options.onLost(seeds[done.count] ?? '', done.lost)
-      // The rest may hang as well, a minute each: nobody waits for that who wanted to stop.
+      // The rest may hang as well, minutes each: nobody waits for that who wanted to stop.
       if (!options.stopped()) rest = seeds.slice(done.count + 1)
     }
     seeds = rest.length > 0 ? rest : take()
@@ -68,16 +75,16 @@ function runSlice(
   seeds: readonly string[],
   options: PoolOptions,
 ): Promise<{ readonly count: number; readonly lost: string | null }> {
-  const { seedMsMax = seedMsMaxDefault } = options
+  const { seedMsMax = seedMsMaxDefault, after = afterByClock } = options
   return new Promise((resolve) => {
     let count = 0
-    let timer: NodeJS.Timeout
+    let cancel = (): void => {}
     const watch = (ms: number): void => {
-      clearTimeout(timer)
-      timer = setTimeout(() => end(`it took longer than ${ms} ms`), ms)
+      cancel()
+      cancel = after(ms, () => end(`it took longer than ${ms} ms`))
     }
     const end = (lost: string | null): void => {
-      clearTimeout(timer)
+      cancel()
       child.off('message', onMessage)
       child.off('exit', onExit)
       if (lost !== null) child.kill('SIGKILL')

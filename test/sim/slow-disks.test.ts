@@ -78,16 +78,12 @@ test.each(seeds)('when all disks are slow leadership rests (%s)', async (seed) =
   expect([elections, transfers]).toEqual([1, 0])
 })
 
-test.each(seeds)(
-  'slowness that wanders from disk to disk moves leadership seldom (%s)',
-  { timeout: 60_000 },
-  async (seed) => {
-    const faults = Array.from({ length: 12 }, (_, at) => slow(nodes[at % 3] as string, 1000 + at * 10_000, 9000))
-    const { result, elections, transfers } = await run(seed, faults)
-    expectNoFault(result)
-    expect(elections).toBeLessThanOrEqual(1 + 2 * nodes.length)
-    // Twice in two minutes each may ask both others: their own calm period may not be over.
-    expect(transfers).toBeLessThanOrEqual(4 * nodes.length)
-    expect(transfers).toBeGreaterThan(0)
-  },
-)
+test.each(seeds)('slowness that wanders from disk to disk moves leadership seldom (%s)', async (seed) => {
+  const faults = Array.from({ length: 12 }, (_, at) => slow(nodes[at % 3] as string, 1000 + at * 10_000, 9000))
+  const { result, elections, transfers } = await run(seed, faults)
+  expectNoFault(result)
+  expect(elections).toBeLessThanOrEqual(1 + 2 * nodes.length)
+  // Twice in two minutes each may ask both others: their own calm period may not be over.
+  expect(transfers).toBeLessThanOrEqual(4 * nodes.length)
+  expect(transfers).toBeGreaterThan(0)
+})
