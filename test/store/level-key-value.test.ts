@@ -179,7 +179,7 @@ describe('state store on real LevelDB', () => {
     await expect(openStore(directory, false)).rejects.toMatchObject({ code: 'FOLDER_IN_USE' })
     expect((await openFiles()).length).toBeGreaterThan(0)
     await store.close()
-    expect(await openFiles()).toEqual([])
+    await expect.poll(openFiles, { timeout: 60_000 }).toEqual([])
   })
 })
 

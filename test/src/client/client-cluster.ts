@@ -8,6 +8,7 @@ import type { ConnectOptions } from '../../../src/client/types.ts'
 import { systemRandom } from '../../../src/common/clock.ts'
 import { silentLogger } from '../../../src/common/logger.ts'
 import { type Namesrv, startNamesrv } from '../../../src/namesrv/namesrv.ts'
+import type { Transport } from '../../../src/rpc/transport.ts'
 import { eventually } from '../../support/eventually.ts'
 import { MemoryCluster } from '../../support/memory-cluster.ts'
 
@@ -47,9 +48,13 @@ export class ClientCluster {
     this.#namesrv = null
   }
 
-  async connect(options: Partial<ConnectOptions> = {}): Promise<Client> {
+  /** `between` stands between the client and the network. */
+  async connect(
+    options: Partial<ConnectOptions> = {},
+    between: (transport: Transport) => Transport = (transport) => transport,
+  ): Promise<Client> {
     const { clock, network } = this.brokers
-    const transport = network.endpoint(`client${this.#clientCount++}`)
+    const transport = between(network.endpoint(`client${this.#clientCount++}`))
     const ports = { transport, clock, random: systemRandom }
     const client = await openClient(ports, { namesrv: 'ns0:9876', ...options })
     this.#clients.push(client)

@@ -4,8 +4,12 @@ import type { Client } from '../../../src/client/client.ts'
 import type { ConsumedMessage } from '../../../src/client/consumer/consumed-batch.ts'
 import type { SendResult } from '../../../src/client/types.ts'
 import { LedgerError } from '../../../src/common/errors.ts'
+import { AwakeTime } from '../../support/awake-time.ts'
 import { eventually } from '../../support/eventually.ts'
 import { ClientCluster } from './client-cluster.ts'
+
+/** For what is meant to succeed. */
+const patienceMs = 60_000
 
 let cluster: ClientCluster
 
@@ -24,7 +28,7 @@ async function readAll(client: Client, topic: string, count: number): Promise<re
   await consumer.assign(topic)
   const messages: ConsumedMessage[] = []
   while (messages.length < count) {
-    const batch = await consumer.poll({ waitMs: 10_000 })
+    const batch = await consumer.poll({ waitMs: patienceMs })
     if (!batch) break
     messages.push(...batch.messages)
   }
@@ -40,7 +44,7 @@ function place(entry: { queue: { group: string; queue: number }; offset: number 
 
 test('a message comes back as it was sent, from where the producer was told', async () => {
   const client = await cluster.connect()
-  const producer = client.producer()
+  const producer = client.producer({ sendTimeoutMs: patienceMs })
   const sent = await producer.send({
     topic: 'Orders',
     body: 'hello',
@@ -58,7 +62,7 @@ test('a message comes back as it was sent, from where the producer was told', as
 
 test('P3: nothing is lost or doubled when leaders are killed under load', async () => {
   const client = await cluster.connect()
-  const producer = client.producer()
+  const producer = client.producer({ sendTimeoutMs: patienceMs })
   await producer.send({ topic: 'Orders', body: 'warm' })
   const acknowledged: SendResult[] = []
   const failures: unknown[] = []
@@ -94,7 +98,7 @@ test('P3: nothing is lost or doubled when leaders are killed under load', async 
 
 test('with all namesrvs gone running clients go on, also over a leader change', async () => {
   const client = await cluster.connect()
-  const producer = client.producer()
+  const producer = client.producer({ sendTimeoutMs: patienceMs })
   await producer.send({ topic: 'Orders', body: 'before' })
   cluster.killNamesrv()
   await producer.send({ topic: 'Orders', body: 'without namesrv' })
@@ -109,8 +113,8 @@ test('with all namesrvs gone running clients go on, also over a leader change', 
 })
 
 test('one replica alone: a consumer reads every message from it, a producer is told that nothing is stored', async () => {
-  const client = await cluster.connect({ requestTimeoutMs: 1_000 })
-  const producer = client.producer({ sendTimeoutMs: 1_500 })
+  const client = await cluster.connect()
+  const producer = client.producer({ sendTimeoutMs: patienceMs })
   for (let index = 0; index < 100; index++) await producer.send({ topic: 'Orders', body: `message ${index}` })
   await cluster.brokers.settled()
   const leader = await cluster.brokers.leader()
@@ -120,34 +124,37 @@ test('one replica alone: a consumer reads every message from it, a producer is t
   await consumer.assign('Orders')
   let read = 0
   while (read < 100) {
-    const batch = await consumer.poll({ waitMs: 5_000 })
+    const batch = await consumer.poll({ waitMs: patienceMs })
     if (!batch) throw new Error(`only ${read} messages came`)
     expect(batch.replica.node).toBe(left)
     expect(batch.replica.appliedIndex).toBeGreaterThanOrEqual(batch.index)
     read += batch.count
   }
-  const error = await producer.send({ topic: 'Orders', body: 'nobody takes this' }).catch((cause: unknown) => cause)
+  const error = await producer
+    .send({ topic: 'Orders', body: 'nobody takes this' }, { timeoutMs: 1_500 })
+    .catch((cause: unknown) => cause)
   expect(error).toBeInstanceOf(LedgerError)
   expect(['NO_QUORUM', 'OUTCOME_UNKNOWN']).toContain((error as LedgerError).code)
   for (const node of cluster.brokers.nodes) if (node !== left) await cluster.brokers.start(node)
   await cluster.brokers.leader()
-  await producer.send({ topic: 'Orders', body: 'goes on' }, { timeoutMs: 10_000 })
-  const last = await consumer.poll({ waitMs: 5_000 })
+  await producer.send({ topic: 'Orders', body: 'goes on' })
+  const last = await consumer.poll({ waitMs: patienceMs })
   expect(last?.messages.at(-1)?.body.toString()).toMatch(/goes on|nobody takes this/)
 })
 
 test('a graceful stop of the leader costs no error and is over quickly', async () => {
   const client = await cluster.connect()
-  const producer = client.producer()
+  const producer = client.producer({ sendTimeoutMs: patienceMs })
   await producer.send({ topic: 'Orders', body: 'before' })
   const leader = await cluster.brokers.leader()
   let longestGapMs = 0
   let running = true
+  using awake = new AwakeTime()
   const load = (async () => {
     while (running) {
-      const startedMs = performance.now()
+      const startedMs = awake.ms
       await producer.send({ topic: 'Orders', body: 'during' })
-      longestGapMs = Math.max(longestGapMs, performance.now() - startedMs)
+      longestGapMs = Math.max(longestGapMs, awake.ms - startedMs)
     }
   })()
   await cluster.brokers.stop(leader)

@@ -1,10 +1,10 @@
 /** The SDK as its users have it: `connect` over gRPC to a real namesrv and a broker with real files. */
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Broker, startBroker } from '../../../src/broker/broker.ts'
+import { findPorts } from '../../../src/cli/fast-try/ports.ts'
 import { type Client, connect, hashSelector, LedgerError, type NodeEvent } from '../../../src/client/mod.ts'
 import { systemClock, systemRandom } from '../../../src/common/clock.ts'
 import { silentLogger } from '../../../src/common/logger.ts'
@@ -12,6 +12,9 @@ import { type Namesrv, startNamesrv } from '../../../src/namesrv/namesrv.ts'
 import { createGrpcTransport } from '../../../src/rpc/grpc-transport.ts'
 import { LevelKeyValueEngine, NodeDisk } from '../../../store/index.ts'
 import { eventually } from '../../support/eventually.ts'
+
+/** For what is meant to succeed. */
+const patienceMs = 60_000
 
 let folder: string
 let namesrv: Namesrv
@@ -54,12 +57,10 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
+/** Where nobody listens, nor will by chance: not one of the ports that the system gives out. */
 async function freeAddress(): Promise<string> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === 'object' && address ? `127.0.0.1:${address.port}` : ''
+  const [found] = await findPorts([{ name: 'test', port: 0 }], { anyPorts: true })
+  return `127.0.0.1:${found?.port}`
 }
 
 async function connectTo(address: string): Promise<Client> {
@@ -87,7 +88,7 @@ test('send, selected send, batch, and all of it read back', async () => {
   await using consumer = mq.pullConsumer({ group: 'CG' })
   await consumer.assign('Orders')
   const bodies: string[] = []
-  for await (const { messages } of consumer.batches({ signal: AbortSignal.timeout(10_000) })) {
+  for await (const { messages } of consumer.batches({ signal: AbortSignal.timeout(patienceMs) })) {
     bodies.push(...messages.map((message) => message.body.toString()))
     if (bodies.length === 4) break
   }
@@ -105,7 +106,7 @@ test('a body at the limit goes through, one beyond it is refused at once', async
   await expect(beyond).rejects.toMatchObject({ code: 'MESSAGE_ILLEGAL' })
   await using consumer = mq.pullConsumer()
   await consumer.assign('Large')
-  const read = await consumer.poll({ waitMs: 10_000 })
+  const read = await consumer.poll({ waitMs: patienceMs })
   expect(read?.messages[0]?.body.equals(body)).toBe(true)
 })
 
@@ -139,13 +140,13 @@ test('a topic that was deleted and created again is sent to and read as a new on
   await producer.send({ topic: 'Again', body: 'old' })
   await using consumer = mq.pullConsumer()
   await consumer.assign('Again')
-  expect((await consumer.poll({ waitMs: 5_000 }))?.messages[0]?.body.toString()).toBe('old')
+  expect((await consumer.poll({ waitMs: patienceMs }))?.messages[0]?.body.toString()).toBe('old')
   await admin.deleteTopic('Again')
-  await expect(consumer.poll({ waitMs: 20_000 })).rejects.toMatchObject({ code: 'TOPIC_NOT_EXIST' })
+  await expect(consumer.poll({ waitMs: patienceMs })).rejects.toMatchObject({ code: 'TOPIC_NOT_EXIST' })
   await admin.createTopic({ topic: 'Again', queues: 1 })
   expect(await producer.send({ topic: 'Again', body: 'new' })).toMatchObject({ offset: 0 })
   await consumer.seek({ topic: 'Again', group: 'RaftNode00', queue: 0 }, 'start')
-  const next = await consumer.poll({ waitMs: 20_000 })
+  const next = await consumer.poll({ waitMs: patienceMs })
   expect(next?.messages[0]).toMatchObject({ offset: 0 })
   expect(next?.messages[0]?.body.toString()).toBe('new')
 })
@@ -187,7 +188,7 @@ test('a closed client leaves no socket and no timer behind', async () => {
   await producer.send({ topic: 'Orders', body: 'x' })
   const consumer = mq.pullConsumer({ group: 'CG2' })
   await consumer.assign('Orders')
-  await consumer.poll({ waitMs: 5_000 })
+  await consumer.poll({ waitMs: patienceMs })
   const push = mq.pushConsumer({ group: 'CG3', subscribe: ['Orders'] })
   const running = push.run(() => {})
   await eventually('the push consumer has queues', () => push.assignment().length > 0)

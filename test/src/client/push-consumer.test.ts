@@ -4,8 +4,12 @@ import type { Client } from '../../../src/client/client.ts'
 import type { ConsumedMessage } from '../../../src/client/consumer/consumed-batch.ts'
 import type { PushConsumer } from '../../../src/client/consumer/push-consumer.ts'
 import type { ClientStatus } from '../../../src/client/types.ts'
+import type { Transport } from '../../../src/rpc/transport.ts'
 import { eventually } from '../../support/eventually.ts'
 import { ClientCluster } from './client-cluster.ts'
+
+/** For what is meant to succeed. */
+const patienceMs = 60_000
 
 let cluster: ClientCluster
 let client: Client
@@ -22,7 +26,7 @@ afterEach(async () => {
 })
 
 async function produce(count: number, prefix = 'm'): Promise<void> {
-  const producer = client.producer()
+  const producer = client.producer({ sendTimeoutMs: patienceMs })
   await Promise.all(
     Array.from({ length: count }, (_, index) => producer.send({ topic: 'Orders', body: `${prefix}${index}` })),
   )
@@ -36,6 +40,45 @@ function hear(): readonly ClientStatus[] {
     for await (const status of client.status()) told.push(status)
   })()
   return told
+}
+
+/** Holds back the calls of one method while it is shut. */
+class Gate {
+  readonly #method: string
+  readonly #waiting: (() => void)[] = []
+  #isShut = false
+  #underWay = 0
+
+  constructor(method: string) {
+    this.#method = method
+  }
+
+  /** Resolves when none is under way. */
+  async shut(): Promise<void> {
+    this.#isShut = true
+    await eventually(`no ${this.#method} is under way`, () => this.#underWay === 0)
+  }
+
+  open(): void {
+    this.#isShut = false
+    for (const wake of this.#waiting.splice(0)) wake()
+  }
+
+  before(transport: Transport): Transport {
+    const connect: Transport['connect'] = (address, purpose) => {
+      const channel = transport.connect(address, purpose)
+      const call: typeof channel.call = async (method, request, options) => {
+        if (method.name !== this.#method) return channel.call(method, request, options)
+        if (this.#isShut) await new Promise<void>((resolve) => this.#waiting.push(resolve))
+        this.#underWay++
+        return channel.call(method, request, options).finally(() => {
+          this.#underWay--
+        })
+      }
+      return { ...channel, address, call, open: (...given) => channel.open(...given), close: () => channel.close() }
+    }
+    return { listen: (address, register) => transport.listen(address, register), connect }
+  }
 }
 
 /** Runs a consumer and keeps what its listener got. */
@@ -214,7 +257,7 @@ test('a member that dies before its first commit has fixed where the group began
 })
 
 test('a topic deleted and created again is read from its beginning, and its offsets are committed', async () => {
-  const producer = client.producer()
+  const producer = client.producer({ sendTimeoutMs: patienceMs })
   const fill = (perQueue: number, prefix: string): Promise<unknown> =>
     Promise.all(
       Array.from({ length: perQueue * 8 }, (_, index) =>
@@ -237,18 +280,13 @@ test('a topic deleted and created again is read from its beginning, and its offs
   expect(told.filter((status) => status.kind === 'stalled' && status.reason.code === 'SYSTEM_ERROR')).toEqual([])
   const reader = client.pullConsumer({ group: 'G' })
   const queues = await reader.assign('Orders')
-  const endMs = performance.now() + 8_000
-  let committed: readonly (number | undefined)[] = []
-  while (committed.length === 0 || committed.some((offset) => offset !== 5)) {
-    if (performance.now() > endMs) break
-    committed = await Promise.all(queues.map((queue) => reader.committed(queue)))
-  }
-  expect(committed).toEqual(queues.map(() => 5))
+  const committed = (): Promise<unknown> => Promise.all(queues.map((queue) => reader.committed(queue)))
+  await expect.poll(committed, { timeout: patienceMs }).toEqual(queues.map(() => 5))
   await producer.close()
 })
 
 test('what is still held of a topic that was created again is not committed as offsets of the new one', async () => {
-  const producer = client.producer()
+  const producer = client.producer({ sendTimeoutMs: patienceMs })
   const fill = async (count: number, prefix: string, bytes: number): Promise<void> => {
     for (let index = 0; index < count; index++) {
       const body = `${prefix}${index} `.padEnd(bytes, '.')
@@ -257,14 +295,16 @@ test('what is still held of a topic that was created again is not committed as o
   }
   // More than is read ahead, so that the reader does not meet the new topic by itself.
   await fill(10, 'old', 200_000)
-  const consumer = client.pushConsumer({
+  const heartbeats = new Gate('GroupHeartbeat')
+  const member = await cluster.connect({}, (transport) => heartbeats.before(transport))
+  const consumer = member.pushConsumer({
     group: 'G',
     subscribe: ['Orders'],
     from: 'first',
     concurrency: 1,
     messagesPerQueueMax: 1,
     commitIntervalMs: 20,
-    // A heartbeat between deletion and creation would see the queues taken away.
+    // It beats three times in that time.
     sessionTimeoutMs: 6_000,
     drainTimeoutMs: 100,
   })
@@ -279,8 +319,11 @@ test('what is still held of a topic that was created again is not committed as o
     })
   })
   await eventually('the first one is being consumed', () => seen.length === 1)
+  // A heartbeat between deletion and creation would see the queues taken away.
+  await heartbeats.shut()
   await client.admin().deleteTopic('Orders')
   await client.admin().createTopic({ topic: 'Orders', queues: 8 })
+  heartbeats.open()
   await fill(20, 'new', 10)
   await eventually('the old queue is given up', () => signal?.aborted === true)
   for (const count of [2, 3]) {
@@ -290,10 +333,7 @@ test('what is still held of a topic that was created again is not committed as o
   expect(seen).toEqual(['old0', 'new0', 'new1'])
   const reader = client.pullConsumer({ group: 'G' })
   const queue = { topic: 'Orders', group: consumer.assignment()[0]!.group, queue: 0 }
-  let committed: number | undefined
-  const endMs = performance.now() + 5_000
-  while (committed !== 1 && performance.now() < endMs) committed = await reader.committed(queue)
-  expect(committed).toBe(1)
+  await expect.poll(() => reader.committed(queue), { timeout: patienceMs }).toBe(1)
   const closing = consumer.close()
   finish()
   await closing

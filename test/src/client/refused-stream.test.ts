@@ -12,7 +12,8 @@ import { brokerMethods } from '../../../src/rpc/methods.ts'
 import type { Channel, Server } from '../../../src/rpc/transport.ts'
 import { eventually } from '../../support/eventually.ts'
 
-const transport = createGrpcTransport({ clock: systemClock, logger: silentLogger })
+const limits = { openTimeoutMs: 60_000 }
+const transport = createGrpcTransport({ clock: systemClock, logger: silentLogger, limits })
 let late: LateRoutes
 let server: Server
 let channel: Channel

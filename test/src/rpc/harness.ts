@@ -20,7 +20,9 @@ export interface Bench {
 }
 
 export function bench(options: Partial<GrpcTransportOptions> = {}): Bench {
-  const transport = createGrpcTransport({ clock: systemClock, logger: silentLogger, ...options })
+  // A server that gets no time to accept a stream is no dead one, unless the test says so.
+  const limits = { openTimeoutMs: patienceMs, ...options.limits }
+  const transport = createGrpcTransport({ clock: systemClock, logger: silentLogger, ...options, limits })
   return {
     async listen(register, address = '127.0.0.1:0') {
       const server = await transport.listen(address, register)
@@ -54,11 +56,14 @@ export class Recorder<In> implements StreamHandlers<In> {
   }
 }
 
-/** Waits until the condition holds; fails after `msMax`. */
-export async function until(condition: () => boolean, msMax = 5000): Promise<void> {
+/** For what is meant to succeed. */
+export const patienceMs = 60_000
+
+/** Waits until the condition holds. */
+export async function until(condition: () => boolean): Promise<void> {
   const start = performance.now()
   while (!condition()) {
-    if (performance.now() - start > msMax) throw new Error(`not within ${msMax} ms: ${condition.toString()}`)
+    if (performance.now() - start > patienceMs) throw new Error(`not within ${patienceMs} ms: ${condition.toString()}`)
     await new Promise((resolve) => setImmediate(resolve))
   }
 }

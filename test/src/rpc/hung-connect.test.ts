@@ -49,7 +49,7 @@ test.runIf(process.platform === 'linux').each(['127.0.0.1', 'localhost'])(
   async (host) => {
     const port = await hungPort()
     channel = createGrpcTransport({ ...shared, limits }).connect(`${host}:${port}`, 'client')
-    const hung = channel.call(brokerMethods.probe, {}, { timeoutMs: 10_000 })
+    const hung = channel.call(brokerMethods.probe, {}, { timeoutMs: 60_000 })
     await expect(hung).rejects.toMatchObject({ code: 'UNAVAILABLE', message: `${host}:${port}: no connection in time` })
     const exited = new Promise((resolve) => child?.once('exit', resolve))
     child?.kill('SIGKILL')
@@ -58,6 +58,6 @@ test.runIf(process.platform === 'linux').each(['127.0.0.1', 'localhost'])(
       routes.unary(brokerMethods.probe, async () => probe),
     )
     // What was dialled first is given up, so this is not its answer.
-    expect(await channel.call(brokerMethods.probe, {}, { timeoutMs: 10_000 })).toEqual(probe)
+    expect(await channel.call(brokerMethods.probe, {}, { timeoutMs: 60_000 })).toEqual(probe)
   },
 )

@@ -4,7 +4,8 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { afterEach, expect, test } from 'vitest'
 import { brokerMethods, raftMethods } from '../../../src/rpc/methods.ts'
-import { bench, codeOf, Recorder, until } from './harness.ts'
+import { AwakeTime } from '../../support/awake-time.ts'
+import { bench, codeOf, patienceMs, Recorder, until } from './harness.ts'
 
 const root = new URL('../../..', import.meta.url).href
 const children: ChildProcess[] = []
@@ -44,23 +45,26 @@ test('a process that has closed its channels and servers exits by itself', async
   const child = run(`
     const server = await serve()
     const channel = transport.connect(server.address, 'control')
-    const { node } = await channel.call(brokerMethods.probe, {}, { timeoutMs: 5000 })
+    const { node } = await channel.call(brokerMethods.probe, {}, { timeoutMs: ${patienceMs} })
     await new Promise((resolve) => {
       const sink = channel.open(raftMethods.control, { onMessage: resolve, onClosed: () => {} })
       sink.write(Buffer.from('x'))
     })
     const dead = transport.connect('127.0.0.1:1', 'client')
-    const code = await dead.call(brokerMethods.probe, {}, { timeoutMs: 5000 }).catch((error) => error.code)
+    const code = await dead.call(brokerMethods.probe, {}, { timeoutMs: ${patienceMs} }).catch((error) => error.code)
     dead.open(brokerMethods.pull, { onMessage: () => {}, onClosed: () => {} })
     dead.close()
     channel.close()
     await server.close(0)
     console.log(node, code)
   `)
-  const start = performance.now()
-  const [line, [exitCode]] = await Promise.all([firstLine(child), once(child, 'exit')])
+  const exit = once(child, 'exit')
+  const line = await firstLine(child)
+  const startMs = performance.now()
+  const [exitCode] = await exit
   expect([line, exitCode]).toEqual(['child UNAVAILABLE', 0])
-  expect(performance.now() - start).toBeLessThan(5000)
+  // Not held up by a timer of the transport: those that could are longer.
+  expect(performance.now() - startMs).toBeLessThan(9000)
 })
 
 test('a process that only has an idle channel open exits as well', async () => {
@@ -70,7 +74,7 @@ test('a process that only has an idle channel open exits as well', async () => {
   })
   const child = run(`
     const channel = transport.connect('${server.address}', 'client')
-    console.log((await channel.call(brokerMethods.probe, {}, { timeoutMs: 5000 })).node)
+    console.log((await channel.call(brokerMethods.probe, {}, { timeoutMs: ${patienceMs} })).node)
   `)
   const [line, [exitCode]] = await Promise.all([firstLine(child), once(child, 'exit')])
   expect([line, exitCode]).toEqual(['parent', 0])
@@ -85,12 +89,14 @@ test('a port of another process is PORT_IN_USE, a killed process closes its stre
   const channel = connect(address, 'control')
   channel.open(raftMethods.control, down).write(Buffer.from('x'))
   await until(() => down.messages.length === 1)
+  const exit = once(child, 'exit')
   child.kill('SIGKILL')
-  const start = performance.now()
+  await exit
+  using awake = new AwakeTime()
   await until(() => down.closed.length === 1)
-  expect(performance.now() - start).toBeLessThan(500)
+  expect(awake.ms).toBeLessThan(500)
   expect(down.closed[0]?.code).toBe('UNAVAILABLE')
-  expect(await codeOf(channel.call(brokerMethods.probe, {}, { timeoutMs: 5000 }))).toBe('UNAVAILABLE')
+  expect(await codeOf(channel.call(brokerMethods.probe, {}, { timeoutMs: patienceMs }))).toBe('UNAVAILABLE')
 })
 
 test('a hung process closes the streams of a control channel within two seconds and a half', async () => {
@@ -101,9 +107,9 @@ test('a hung process closes the streams of a control channel within two seconds 
   connect(address, 'control').open(raftMethods.control, down).write(Buffer.from('x'))
   await until(() => down.messages.length === 1)
   child.kill('SIGSTOP')
-  const start = performance.now()
+  using awake = new AwakeTime()
   await until(() => down.closed.length === 1)
-  expect(performance.now() - start).toBeLessThan(2500)
+  expect(awake.ms).toBeLessThan(2500)
   expect(down.closed[0]?.code).toBe('UNAVAILABLE')
   const late = new Recorder<Buffer>()
   bench({ limits: { openTimeoutMs: 300 } })
@@ -124,6 +130,6 @@ test('a hung client is noticed by the server', async () => {
   `)
   await until(() => up.messages.length === 1)
   child.kill('SIGSTOP')
-  await until(() => up.closed.length === 1, 2500)
+  await until(() => up.closed.length === 1)
   expect(up.closed[0]?.code).toBe('UNAVAILABLE')
 })
