@@ -5,7 +5,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     // Ends what hangs, and nothing else: a busy machine is several times slower than a quiet one.
-    testTimeout: 240_000,
+    testTimeout: 600_000,
     hookTimeout: 240_000,
     pool: 'forks',
     maxWorkers: 2,

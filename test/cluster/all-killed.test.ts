@@ -30,7 +30,7 @@ interface Verdict {
 
 test(`P1, S1: kill -9 of all three under load, ${rounds} times: sends go on by themselves, nothing acknowledged is lost, logs are equal bytes (S2)`, async () => {
   await withCluster(async (session) => {
-    const producer = session.client.producer({ sendTimeoutMs: 10_000 })
+    const producer = session.client.producer({ sendTimeoutMs: patienceMs })
     const load = await startLoad(session, producer, { topic, messagesPerSecond: 1000 })
     for (let round = 0; round < rounds; round++) {
       const before = load.acknowledged

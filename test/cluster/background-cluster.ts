@@ -16,7 +16,7 @@ import {
 import { Processes } from '../../src/cli/fast-try/processes.ts'
 import { systemClock } from '../../src/common/clock.ts'
 import type { MembershipReply } from '../../src/rpc/methods.ts'
-import { type CliResult, cli, patienceMs } from './support.ts'
+import { accepted, type CliResult, cli, patienceMs, patiently } from './support.ts'
 
 export class BackgroundCluster {
   readonly #parent: string
@@ -76,12 +76,12 @@ export class BackgroundCluster {
   /** The same, told of these brokers only, in this order. */
   raftVia(names: readonly string[], ...args: readonly string[]): Promise<CliResult> {
     const addresses = names.map((name) => `127.0.0.1:${this.node(name).clientPort}`)
-    return cli('raft', ...args, '--address', addresses.join(','))
+    return cli('raft', ...patiently(args), '--address', addresses.join(','))
   }
 
   /** The same with `-o json`, which must succeed. */
   async raftJson<Reply>(...args: readonly string[]): Promise<Reply> {
-    const result = await this.raft(...args, '-o', 'json')
+    const result = await accepted(() => this.raft(...args, '-o', 'json'))
     expect(result, args.join(' ')).toMatchObject({ code: 0 })
     return JSON.parse(result.stdout) as Reply
   }

@@ -5,18 +5,17 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type NodePlan, nodeDirectory } from '../../src/cli/fast-try/layout.ts'
 import { sleep, systemClock } from '../../src/common/clock.ts'
-import { silentLogger } from '../../src/common/logger.ts'
-import { createGrpcTransport } from '../../src/rpc/grpc-transport.ts'
 import { adminMethods } from '../../src/rpc/methods.ts'
 import type { Channel } from '../../src/rpc/transport.ts'
 import { makeBatch } from '../src/broker/apply/support.ts'
 import { ProduceClient } from '../src/broker/handler/support.ts'
 import { freePort, run, startBroker, takePort } from './lone-broker.ts'
 import type { CliResult } from './support.ts'
-import { patienceMs, withCluster } from './support.ts'
+import { channelTo, patienceMs, withCluster } from './support.ts'
 
 const usageExitCode = 2
 const refusedExitCode = 4
+const callTimeoutMs = 30_000
 
 let parent: string
 let data: string
@@ -150,7 +149,7 @@ test('a data folder that another process uses: FOLDER_IN_USE, the other process 
     })
     expectRefused(result, /^FOLDER_IN_USE: .*groups\/RaftNode00\/n0/m)
     expect(filesIn(folder)).toEqual(before)
-    await using producer = client.producer()
+    await using producer = client.producer({ sendTimeoutMs: patienceMs })
     await producer.send({ topic: 'StillHere', body: 'x' })
     await cluster.waitHealthy(patienceMs)
     expect(cluster.processes.pid(node.name)).toBe(pid)
@@ -166,19 +165,21 @@ test('--auto-create-topics off: unknown topics get TOPIC_NOT_EXIST (17) until so
     bootstrap: true,
     flags: ['--auto-create-topics', 'off'],
   })
-  const transport = createGrpcTransport({ clock: systemClock, logger: silentLogger })
-  const channel = transport.connect(`127.0.0.1:${listenPort}`, 'client')
+  const channel = channelTo(listenPort)
   const create = (automatic: boolean): Promise<unknown> => {
     const config = { topic: 'Orders', readQueues: 1, writeQueues: 1, permission: 6 }
-    return channel.call(adminMethods.createTopic, { config, automatic }, { timeoutMs: 5000 })
+    return channel.call(adminMethods.createTopic, { config, automatic }, { timeoutMs: callTimeoutMs })
   }
   try {
     await untilSettingsApply(channel)
     const produce = new ProduceClient(channel)
-    expect(await produce.send(makeBatch({ topic: 'Orders' }))).toMatchObject({ code: 17, status: { code: 17 } })
+    expect(await produce.send(makeBatch({ topic: 'Orders' }), callTimeoutMs)).toMatchObject({
+      code: 17,
+      status: { code: 17 },
+    })
     await expect(create(true)).rejects.toMatchObject({ code: 'TOPIC_NOT_EXIST', stored: 'no' })
     await create(false)
-    expect(await produce.send(makeBatch({ topic: 'Orders' }))).toMatchObject({ code: 0, baseOffset: 0 })
+    expect(await produce.send(makeBatch({ topic: 'Orders' }), callTimeoutMs)).toMatchObject({ code: 0, baseOffset: 0 })
   } finally {
     channel.close()
     running.kill()
@@ -188,9 +189,9 @@ test('--auto-create-topics off: unknown topics get TOPIC_NOT_EXIST (17) until so
 
 /** The first entry of a new group is the leader's no-op; the settings of its operator follow at once. */
 async function untilSettingsApply(channel: Channel): Promise<void> {
-  const endMs = systemClock.monotonicMs() + 20_000
+  const endMs = systemClock.monotonicMs() + patienceMs
   while (systemClock.monotonicMs() < endMs) {
-    const status = await channel.call(adminMethods.getReplicaStatus, {}, { timeoutMs: 1000 }).catch(() => null)
+    const status = await channel.call(adminMethods.getReplicaStatus, {}, { timeoutMs: callTimeoutMs }).catch(() => null)
     if (status && status.appliedIndex >= 2) return
     await sleep(systemClock, 50)
   }
@@ -214,7 +215,12 @@ function expectRefused(result: CliResult, text: RegExp): void {
   expect(result).toMatchObject({ code: refusedExitCode, stdout: '' })
 }
 
-/** Names only, for files that a living process writes; `level` keeps its own kind of log beside the data. */
+/**
+ * Names only, for files that a living process writes; `level` keeps its own kind of log beside the data, and what is
+ * about to be renamed comes and goes.
+ */
 function filesIn(folder: string): readonly string[] {
-  return (readdirSync(folder, { recursive: true }) as string[]).filter((name) => !name.startsWith('state/')).sort()
+  return (readdirSync(folder, { recursive: true }) as string[])
+    .filter((name) => !name.startsWith('state/') && !name.endsWith('.tmp'))
+    .sort()
 }

@@ -17,18 +17,19 @@ const rounds = 2
 const failsEvery = 97
 /** Every so many messages, a listener waits until the new leader acknowledges. */
 const hangsEvery = 101
+/** No member is taken for gone because a busy machine gave it no time. */
+const sessionTimeoutMs = 60_000
+const membership = { group, subscribe: [topic], from: 'first', commitIntervalMs: 200, sessionTimeoutMs } as const
 
 test(`B5, P4: a group of two members goes on after ${rounds} leader kills from its committed offsets: none moves back, all is consumed, nothing whose commit was answered comes again`, async () => {
   await withCluster(async (session) => {
-    const producer = session.client.producer()
+    const producer = session.client.producer({ sendTimeoutMs: patienceMs })
     const load = await startLoad(session, producer, { topic, queues })
     const commits = new AnsweredCommits()
     const deliveries = new Deliveries()
     const gate = new Gate()
     const clients = [await commits.connect(session), await commits.connect(session)]
-    const members = clients.map((client) =>
-      client.pushConsumer({ group, subscribe: [topic], from: 'first', commitIntervalMs: 200, retryDelayMs: 50 }),
-    )
+    const members = clients.map((client) => client.pushConsumer({ ...membership, retryDelayMs: 50 }))
     const runs = members.map((member) =>
       member.run(async (message, { attempt }) => {
         deliveries.begin(message, commits.of(message.queue))
@@ -75,7 +76,7 @@ test(`B5, P4: a group of two members goes on after ${rounds} leader kills from i
 
 test('B5, P4: leader and one member killed at once: the other member takes over at the committed offsets, none moves back, all is consumed, nothing seen as committed comes again', async () => {
   await withCluster(async (session) => {
-    const producer = session.client.producer()
+    const producer = session.client.producer({ sendTimeoutMs: patienceMs })
     const load = await startLoad(session, producer, { topic, queues })
     const deliveries = new Deliveries()
     const sampler = new OffsetSampler(session.client, group, queuesOf(session))
@@ -83,7 +84,7 @@ test('B5, P4: leader and one member killed at once: the other member takes over 
       deliveries.begin(message, sampler.committed(message.queue))
       deliveries.returned(message)
     }
-    const survivor = session.client.pushConsumer({ group, subscribe: [topic], from: 'first', commitIntervalMs: 200 })
+    const survivor = session.client.pushConsumer(membership)
     const run = survivor.run(onMessage)
     const victim = new MemberProcess(session)
     try {

@@ -7,7 +7,7 @@ import type { CliResult } from './support.ts'
 
 const entry = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 /** A process that ought to refuse its start is not waited for longer. */
-const runTimeoutMs = 90_000
+const runTimeoutMs = 200_000
 
 /** The result of the process, which can also be told to go. */
 export interface Running extends Promise<CliResult> {

@@ -11,10 +11,8 @@ import { Load } from '../../src/cli/fast-try/load.ts'
 import type { Client } from '../../src/client/mod.ts'
 import { systemClock } from '../../src/common/clock.ts'
 import type { MembershipReply, ReplicaStatusReply } from '../../src/rpc/methods.ts'
-import { type CliResult, cli, patienceMs } from './support.ts'
+import { accepted, type CliResult, cli, patienceMs, patiently, settles } from './support.ts'
 
-/** The goal of the project for a change of membership under load. */
-const gapMsMax = 1000
 const topic = 'Members'
 
 interface Background {
@@ -37,10 +35,11 @@ async function withBackground(nodes: number, use: (cluster: Background) => Promi
   }
   const plan = (): ClusterPlan => loadPlan(data) as ClusterPlan
   const raft = (...words: readonly string[]): Promise<CliResult> =>
-    cli('raft', ...words, '--namesrv', namesrvAddresses(plan()).join(','))
-  const members = async (): Promise<MembershipReply> => JSON.parse((await good(raft('members', '-o', 'json'))).stdout)
+    cli('raft', ...patiently(words), '--namesrv', namesrvAddresses(plan()).join(','))
+  const members = async (): Promise<MembershipReply> =>
+    JSON.parse((await good(() => raft('members', '-o', 'json'))).stdout)
   try {
-    await fastTry('start', '--nodes', String(nodes))
+    await fastTry('start', '--nodes', String(nodes), '--any-ports')
     await use({ data, plan, fastTry, raft, members })
   } finally {
     await cli('fast-try', 'stop', '--data', data)
@@ -48,8 +47,8 @@ async function withBackground(nodes: number, use: (cluster: Background) => Promi
   }
 }
 
-async function good(result: Promise<CliResult>): Promise<CliResult> {
-  const done = await result
+async function good(run: () => Promise<CliResult>): Promise<CliResult> {
+  const done = await accepted(run)
   expect(done.code, done.stderr + done.stdout).toBe(0)
   return done
 }
@@ -66,7 +65,7 @@ async function underLoad(cluster: Background, use: (load: Load) => Promise<void>
   const client: Client = await connectWhenUp(cluster.plan(), systemClock, patienceMs)
   try {
     await client.admin().createTopic({ topic, queues: 8 })
-    const producer = client.producer({ sendTimeoutMs: 10_000 })
+    const producer = client.producer({ sendTimeoutMs: patienceMs })
     const lines = Array.from({ length: 100 }, (_, index) => Buffer.from(`line ${index} ${'x'.repeat(index)}`))
     const load = new Load(producer, systemClock, { topic, lines, messagesPerSecond: 300 })
     load.start()
@@ -84,16 +83,16 @@ async function underLoad(cluster: Background, use: (load: Load) => Promise<void>
   }
 }
 
-test('P7: replicas are added, replaced and removed under load, the leader too: nothing is lost, no gap reaches a second', async () => {
+test('P7: replicas are added, replaced and removed under load, the leader too: nothing is lost, and the load goes on', async () => {
   await withBackground(3, async (cluster) => {
     await underLoad(cluster, async (load) => {
-      const gaps: Record<string, number> = {}
-      const measured = async (what: string, work: () => Promise<unknown>): Promise<void> => {
-        load.markGapStart()
+      /** What a change may cost the load is measured on a quiet machine, see `test/verify/limits.ts`. */
+      const goesOn = async (what: string, work: () => Promise<unknown>): Promise<void> => {
         await work()
-        gaps[what] = Math.round(load.longestGapMs())
+        const { acknowledged } = load
+        await settles(async () => expect(load.acknowledged, what).toBeGreaterThan(acknowledged))
       }
-      await measured('add', () => cluster.fastTry('add-node'))
+      await goesOn('add', () => cluster.fastTry('add-node'))
       expect(voters(await cluster.members())).toBe('n0 n1 n2 n3')
 
       const before = await cluster.members()
@@ -104,7 +103,7 @@ test('P7: replicas are added, replaced and removed under load, the leader too: n
         recursive: true,
       })
       await cluster.fastTry('restart', wiped)
-      await measured('replace', () => good(cluster.raft('replace', wiped)))
+      await goesOn('replace', () => good(() => cluster.raft('replace', wiped)))
       const replaced = await cluster.members()
       expect(voters(replaced)).toBe('n0 n1 n2 n3')
       const diskOf = (reply: MembershipReply): string | undefined =>
@@ -112,44 +111,46 @@ test('P7: replicas are added, replaced and removed under load, the leader too: n
       expect(diskOf(replaced)).not.toBe(diskOf(before))
 
       const { leader } = replaced
-      await measured('remove leader', () => good(cluster.raft('remove', leader)))
+      await goesOn('remove leader', () => good(() => cluster.raft('remove', leader)))
       const rest = ['n0', 'n1', 'n2', 'n3'].filter((node) => node !== leader)
       expect(voters(await cluster.members())).toBe(rest.join(' '))
-      for (const [what, gapMs] of Object.entries(gaps)) expect(gapMs, what).toBeLessThan(gapMsMax)
     })
   })
 })
 
-test.each([3, 4, 5])(
-  'the raft commands work against a fast-try cluster of %i',
-  async (nodes) => {
-    await withBackground(nodes, async (cluster) => {
-      const initial = Array.from({ length: nodes }, (_, number) => `n${number}`)
-      const added = `n${nodes}`
-      expect(voters(await cluster.members())).toBe(initial.join(' '))
-      const { stdout } = await good(cluster.raft('status', '-o', 'json'))
+test.each([3, 4, 5])('the raft commands work against a fast-try cluster of %i', async (nodes) => {
+  await withBackground(nodes, async (cluster) => {
+    const initial = Array.from({ length: nodes }, (_, number) => `n${number}`)
+    const added = `n${nodes}`
+    expect(voters(await cluster.members())).toBe(initial.join(' '))
+    await settles(async () => {
+      const { stdout } = await good(() => cluster.raft('status', '-o', 'json'))
       const rows = JSON.parse(stdout) as readonly { readonly node: string; readonly status: ReplicaStatusReply }[]
       expect(rows.map((row) => row.node).sort()).toEqual(initial)
       expect(rows.filter((row) => row.status.role === 'leader')).toHaveLength(1)
-
-      const { leader } = await cluster.members()
-      const to = initial.find((node) => node !== leader) as string
-      expect((await good(cluster.raft('transfer-leader', to))).stdout).toMatch(new RegExp(`^${to} leads in term \\d+`))
-
-      expect(await cluster.fastTry('add-node', '--learner')).toContain(`${added} is a learner of RaftNode00 now`)
-      await good(cluster.raft('promote', added))
-      expect(voters(await cluster.members())).toBe([...initial, added].join(' '))
-      const removed = await good(cluster.raft('remove', added))
-      expect(removed.stderr).toContain(`done: remove ${added}`)
-      expect(voters(await cluster.members())).toBe(initial.join(' '))
-
-      // Any broker of the group leads to the leader, also the one that does not lead; a stranger is refused with a reason.
-      const follower = cluster.plan().nodes.find((node) => node.name !== to)
-      const asked = await good(cli('raft', 'members', '--address', `127.0.0.1:${follower?.clientPort}`))
-      expect(asked.stdout).toContain('nothing under way')
-      const refused = await cluster.raft('remove', 'n99')
-      expect(refused).toMatchObject({ code: 3, stderr: expect.stringMatching(/^NOT_A_MEMBER: n99 /) })
     })
-  },
-  90_000,
-)
+
+    const { leader } = await cluster.members()
+    const to = initial.find((node) => node !== leader) as string
+    await settles(async () => {
+      const moved = await good(() => cluster.raft('transfer-leader', to))
+      expect(moved.stdout).toMatch(new RegExp(`^${to} leads in term \\d+`))
+    })
+
+    expect(await cluster.fastTry('add-node', '--learner')).toContain(`${added} is a learner of RaftNode00 now`)
+    await good(() => cluster.raft('promote', added))
+    expect(voters(await cluster.members())).toBe([...initial, added].join(' '))
+    const removed = await good(() => cluster.raft('remove', added))
+    expect(removed.stderr).toContain(`done: remove ${added}`)
+    expect(voters(await cluster.members())).toBe(initial.join(' '))
+
+    // Any broker of the group leads to the leader, also the one that does not lead; a stranger is refused with a reason.
+    const follower = cluster.plan().nodes.find((node) => node.name !== to)
+    const asked = await good(() =>
+      cli('raft', ...patiently(['members']), '--address', `127.0.0.1:${follower?.clientPort}`),
+    )
+    expect(asked.stdout).toContain('nothing under way')
+    const refused = await accepted(() => cluster.raft('remove', 'n99'))
+    expect(refused).toMatchObject({ code: 3, stderr: expect.stringMatching(/^NOT_A_MEMBER: n99 /) })
+  })
+})

@@ -4,25 +4,26 @@ import type { Session } from '../../src/cli/fast-try/session.ts'
 import { connect, type PullConsumer } from '../../src/client/mod.ts'
 import { sleep, systemClock } from '../../src/common/clock.ts'
 import { errorTable } from '../../src/common/errors.ts'
-import { silentLogger } from '../../src/common/logger.ts'
-import { createGrpcTransport } from '../../src/rpc/grpc-transport.ts'
 import { namesrvMethods, type RegistrationAck, type RouteReply } from '../../src/rpc/methods.ts'
 import type { Channel } from '../../src/rpc/transport.ts'
 import { withPlan } from './planned.ts'
-import { kill, leaderName, nodeNames, patienceMs, start, startLoad, until } from './support.ts'
+import { channelTo, kill, leaderName, nodeNames, patienceMs, settles, start, startLoad, until } from './support.ts'
 
 const topic = 'NoNamesrv'
 const queues = 8
-const registerIntervalMs = 3_000
+/** The longest there is: whoever is complete sooner was not told by the clock. */
+const registerIntervalMs = 60_000
 const registerIntervalMsMin = 1_000
 const stepMessages = 1_000
-const routeTimeoutMs = 200
+const routeTimeoutMs = 5_000
 const askPauseMs = 10
+/** Enough to see what a late registration would have changed. */
+const answersMin = 60
 
 test('all namesrvs killed under load: producers and consumers go on, over a leader kill too; one that comes back empty is complete within one registration period, and a new client sends', async () => {
   await withPlan({ namesrvs: 2 }, every(registerIntervalMs), async (session) => {
     const { client, plan } = session
-    const producer = client.producer()
+    const producer = client.producer({ sendTimeoutMs: patienceMs })
     const load = await startLoad(session, producer, { topic, queues })
     const consumer = client.pullConsumer()
     await consumer.assign(topic, { from: 'first' })
@@ -48,7 +49,7 @@ test('all namesrvs killed under load: producers and consumers go on, over a lead
     start(session, [second.name])
     expect(await timeUntilComplete(session, second.port)).toBeLessThan(registerIntervalMs)
     await using newcomer = await connect({ namesrv: namesrvAddresses(plan) })
-    await using sender = newcomer.producer({ autoCreateTopics: false })
+    await using sender = newcomer.producer({ autoCreateTopics: false, sendTimeoutMs: patienceMs })
     const { queue } = await sender.send({ topic, body: 'new here', properties: { newcomer: 'yes' } })
     expect(queue.topic).toBe(topic)
     await goOn('afterwards')
@@ -67,8 +68,12 @@ test('N1: an old leader that is killed and comes back, or sleeps and wakes, neve
     const port = plan.namesrvs[0]?.port ?? 0
     await using watch = new RouteWatch(session, port)
     for (const fault of ['SIGKILL', 'SIGSTOP'] as const) {
-      const before = await watch.until('a leader is known', ({ leader }) => leader !== '')
-      const old = await leaderName(session)
+      let old = ''
+      await until(session, 'the route names the leader', async () => {
+        old = await leaderName(session)
+        return watch.last.leader === nodeOf(session, old)
+      })
+      const before = watch.last
       cluster.processes.signal(old, fault)
       const after = await watch.until(
         'a new leader is known',
@@ -77,20 +82,24 @@ test('N1: an old leader that is killed and comes back, or sleeps and wakes, neve
       if (fault === 'SIGKILL') {
         await cluster.processes.waitGone(old, patienceMs)
         // Processes that wake or start learn of the new term first; what an old one could say in between is said here.
-        const stale = await watch.claim(before)
-        expect(stale.status).toMatchObject({ code: errorTable.NOT_LEADER.number, leaderNode: after.leader })
+        await settles(async () => {
+          const { leader } = watch.last
+          const stale = await watch.claim(before)
+          expect(stale.status).toMatchObject({ code: errorTable.NOT_LEADER.number, leaderNode: leader })
+        })
         start(session, [old])
       } else {
         // Asleep for longer than a period: the first thing it does is to register, as the leader that it was.
         await watch.passPeriods(2)
         cluster.processes.signal(old, 'SIGCONT')
       }
-      const back = plan.nodes.find((node) => node.name === old)?.node ?? ''
+      const back = nodeOf(session, old)
       await watch.until('the old leader is registered and follows', ({ nodes }) => nodes.includes(back))
       await cluster.waitHealthy(patienceMs)
       // Whatever it still had to say, it says within one period of registration.
       await watch.passPeriods(2)
-      expect(watch.last.leader).toBe(after.leader)
+      // On a busy machine there may be a newer one by now: `problems` tells when it is an older one.
+      await watch.until('the newest leader is known', ({ leader, term }) => leader !== '' && term >= after.term)
     }
     expect(watch.problems).toEqual([])
     // The watcher saw three leaderships, and asked often enough to mean something.
@@ -98,6 +107,10 @@ test('N1: an old leader that is killed and comes back, or sleeps and wakes, neve
     expect(watch.answers).toBeGreaterThan(200)
   })
 })
+
+function nodeOf({ plan }: Session, name: string): string {
+  return plan.nodes.find((node) => node.name === name)?.node ?? ''
+}
 
 /** Brokers register so often. */
 function every(ms: number): (plan: ClusterPlan) => ClusterPlan {
@@ -122,10 +135,6 @@ async function timeUntilComplete(session: Session, port: number): Promise<number
   } finally {
     channel.close()
   }
-}
-
-function channelTo(port: number): Channel {
-  return createGrpcTransport({ clock: systemClock, logger: silentLogger }).connect(`127.0.0.1:${port}`, 'client')
 }
 
 /** Counts what a consumer gets, queue by queue, without a gap. */
@@ -197,10 +206,15 @@ class RouteWatch {
     return [...this.#leaders.keys()]
   }
 
-  /** Asks on for at least so many periods of registration. */
+  /** Asks on for at least so many periods of registration, and often enough to see something. */
   async passPeriods(count: number): Promise<void> {
     const endMs = systemClock.monotonicMs() + count * registerIntervalMsMin
-    await until(this.#session, `${count} periods of registration pass`, () => systemClock.monotonicMs() > endMs)
+    const answers = this.answers + answersMin
+    await until(
+      this.#session,
+      `${count} periods of registration pass`,
+      () => systemClock.monotonicMs() > endMs && this.answers >= answers,
+    )
   }
 
   /** Registers as the leader of an earlier answer, on a stream that is closed once the namesrv has answered. */

@@ -1,18 +1,31 @@
 import { expect, test } from 'vitest'
 import type { Survivor } from '../../src/broker/forced-recovery.ts'
 import { nodeDirectory } from '../../src/cli/fast-try/layout.ts'
-import { cli, expectIntact, kill, nodeNames, patienceMs, start, startLoad, until, withCluster } from './support.ts'
+import {
+  cli,
+  expectIntact,
+  kill,
+  leaderName,
+  nodeNames,
+  patienceMs,
+  start,
+  startLoad,
+  until,
+  waitEqualCommit,
+  withCluster,
+} from './support.ts'
 
 const topic = 'Recovered'
 const acknowledged = 500
 
 test('a majority is lost for good: one survivor goes on with all it holds, after the operator has seen what it is', async () => {
   await withCluster(async (session) => {
-    const producer = session.client.producer({ sendTimeoutMs: 10_000 })
+    const producer = session.client.producer({ sendTimeoutMs: patienceMs })
     const load = await startLoad(session, producer, { topic, messagesPerSecond: 500 })
     await until(session, 'the load is acknowledged', () => load.acknowledged > acknowledged)
     await load.stop()
-    await session.cluster.waitHealthy(patienceMs)
+    // What is acknowledged lies on two of three: whoever goes on alone must be given it before the others are lost.
+    await waitEqualCommit(session)
     const [survivor = '', ...lost] = nodeNames(session)
     const plan = session.plan.nodes.find((node) => node.name === survivor)
     if (!plan) throw new Error('no node')
@@ -29,6 +42,7 @@ test('a majority is lost for good: one survivor goes on with all it holds, after
     expect(done).toMatchObject({ code: 0, stdout: expect.stringContaining(`${survivor} is the only voter`) })
 
     start(session, [survivor])
+    expect(await leaderName(session)).toBe(survivor)
     await expectIntact(session, load, topic)
     const late = await producer.send({ topic, body: 'late' })
     expect(late.status).toBe('SEND_OK')

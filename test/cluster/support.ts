@@ -10,7 +10,10 @@ import { drain } from '../../src/cli/fast-try/drain.ts'
 import { Load } from '../../src/cli/fast-try/load.ts'
 import { type Session, withSession } from '../../src/cli/fast-try/session.ts'
 import type { Producer } from '../../src/client/mod.ts'
-import { systemClock } from '../../src/common/clock.ts'
+import { sleep, systemClock } from '../../src/common/clock.ts'
+import { silentLogger } from '../../src/common/logger.ts'
+import { createGrpcTransport } from '../../src/rpc/grpc-transport.ts'
+import type { Channel } from '../../src/rpc/transport.ts'
 
 export interface ClusterOptions {
   readonly groups?: number
@@ -20,7 +23,9 @@ export interface ClusterOptions {
 /** Longest wait for anything that a test waits for. */
 export const patienceMs = 90_000
 const goneTimeoutMs = 60_000
-const cliTimeoutMs = 90_000
+const settlePauseMs = 50
+/** Ends what hangs, before the test runner does. */
+const cliTimeoutMs = 200_000
 
 /** Real processes on loopback ports in a temporary folder; all gone when it returns or throws. */
 export async function withCluster(
@@ -57,6 +62,44 @@ export async function until(
   timeoutMs: number = patienceMs,
 ): Promise<void> {
   await cluster.waitFor(what, timeoutMs, async () => condition())
+}
+
+/**
+ * Looks again and again until nothing in `look` throws; fails with what the last look threw. For what becomes true and
+ * stays true: a single look may meet an election, or a process that gets no time to answer.
+ */
+export async function settles(look: () => Promise<void>): Promise<void> {
+  const endMs = systemClock.monotonicMs() + patienceMs
+  for (;;) {
+    try {
+      return await look()
+    } catch (error) {
+      if (systemClock.monotonicMs() > endMs) throw error
+      await sleep(systemClock, settlePauseMs)
+    }
+  }
+}
+
+/** All replicas hold the same log to its end, know it to be committed and have applied it. No load may run. */
+export async function waitEqualCommit(session: Session): Promise<void> {
+  await until(session, 'all know the same commit and have applied it', async () => {
+    const view = await session.cluster.view()
+    const [first] = view
+    return view.every(
+      ({ status }) =>
+        status !== null &&
+        status.commitIndex === first?.status?.commitIndex &&
+        status.appliedIndex === status.commitIndex &&
+        status.lastIndex === status.commitIndex,
+    )
+  })
+}
+
+/** A connection whose streams wait for a server that gets no time to accept them; ours to close. */
+export function channelTo(port: number, purpose: 'client' | 'control' = 'client'): Channel {
+  const limits = { openTimeoutMs: patienceMs }
+  const transport = createGrpcTransport({ clock: systemClock, logger: silentLogger, limits })
+  return transport.connect(`127.0.0.1:${port}`, purpose)
 }
 
 /** Names of all broker processes. */
@@ -99,10 +142,37 @@ export async function expectIntact({ client }: Session, load: Load, topic: strin
   expect(result.acknowledged).toBeGreaterThan(0)
 }
 
+/** So long a command of `ledgermq raft` looks for the leader, which it otherwise gives up after 10 s. */
+const raftTimeoutMs = 60_000
+const lookingVerbs: readonly string[] = ['members', 'transfer-leader']
+
+/** Words of `ledgermq raft` for a machine that may be slow; a limit of their own stays. */
+export function patiently(words: readonly string[]): readonly string[] {
+  const isBounded = words.includes('--timeout') || !lookingVerbs.includes(words[0] ?? '')
+  return isBounded ? words : [...words, '--timeout', String(raftTimeoutMs)]
+}
+
 export interface CliResult {
   readonly code: number | null
   readonly stdout: string
   readonly stderr: string
+}
+
+/** Refusals of a change that had not begun, for reasons that a busy machine makes up and that pass. */
+const passing = /^(NOT_CAUGHT_UP|WOULD_LOSE_QUORUM|NODE_UNREACHABLE|NO_QUORUM|UNAVAILABLE|DEADLINE_EXCEEDED): /m
+
+function refusalOf({ stdout, stderr }: CliResult): string {
+  const code = /^\{"error":\{"code":"(\w+)"/.exec(stdout)?.[1]
+  return code === undefined ? stderr : `${code}: `
+}
+
+/** What the command comes to that the group should accept, asked again while it is refused for such a reason. */
+export async function accepted(run: () => Promise<CliResult>): Promise<CliResult> {
+  const endMs = systemClock.monotonicMs() + patienceMs
+  for (;;) {
+    const result = await run()
+    if (result.code === 0 || !passing.test(refusalOf(result)) || systemClock.monotonicMs() > endMs) return result
+  }
 }
 
 /** Runs the compiled command line as a process of its own, to its end. */
