@@ -155,7 +155,16 @@ export class GrpcChannel implements Channel {
     this.#closed = true
     this.#cancelConnect?.()
     for (const stop of [...this.#running]) stop(closedError(this.address))
-    this.#client.close()
+    this.#end(this.#client)
+  }
+
+  /**
+   * Twice: the library tells in a later turn which address it has found, and connects to it, although it was closed
+   * before that turn came. Such a connection would stay for ever, with nobody behind it.
+   */
+  #end(client: Client): void {
+    client.close()
+    this.#options.clock.defer(() => client.close())
   }
 
   #newClient(): Client {
@@ -184,7 +193,7 @@ export class GrpcChannel implements Channel {
       // Calls that still wait for the connection end with UNAVAILABLE; the next call begins another one.
       const hung = this.#client
       this.#client = this.#newClient()
-      hung.close()
+      this.#end(hung)
     }
     this.#cancelConnect = clock.after(timeoutMs, onTimeout, { background: true })
   }

@@ -1,8 +1,9 @@
 /** What a channel leaves behind at the other side when it gives a connection up: nothing, and no call that is answered. */
-import { createServer, type Server as NetServer } from 'node:net'
+import { connect as connectTcp, createServer, type Server as NetServer } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
 import { LedgerError } from '../../../src/common/errors.ts'
 import { brokerMethods } from '../../../src/rpc/methods.ts'
+import { settle } from '../../support/manual-clock.ts'
 import { bench, patienceMs, until } from './harness.ts'
 
 const probe = { group: 'a', node: 'n0', leader: true }
@@ -40,6 +41,47 @@ test('connections to a process that stands still do not add up', async () => {
   await until(() => accepted - ended <= 1)
   channel.close()
   await until(() => accepted === ended)
+})
+
+/** Holds up this process, as a machine does that gives it no time. */
+function standStill(ms: number): void {
+  const untilMs = performance.now() + ms
+  while (performance.now() < untilMs);
+}
+
+/** Whatever was begun before is taken by the listener when this returns; nothing of it may be left. */
+async function expectNoConnection(port: number): Promise<void> {
+  await settle()
+  const before = accepted
+  const marker = connectTcp(port, '127.0.0.1')
+  await until(() => accepted > before && marker.readyState === 'open')
+  await until(() => accepted - ended === 1)
+  marker.destroy()
+  await until(() => accepted === ended)
+}
+
+test('a channel that is closed in the turn of its first call leaves no connection', async () => {
+  const port = await listenMute(0)
+  const channel = bench().connect(`127.0.0.1:${port}`)
+  const call = channel.call(brokerMethods.probe, {}, { timeoutMs: patienceMs })
+  channel.close()
+  await expect(call).rejects.toMatchObject({ code: 'CLOSED' })
+  await expectNoConnection(port)
+})
+
+test('a connection that is given up before it began, as this process stood still, leaves none either', async () => {
+  const port = await listenMute(0)
+  const channel = bench({ limits }).connect(`127.0.0.1:${port}`)
+  const call = await new Promise<Promise<unknown>[]>((resolve) => {
+    setImmediate(() => {
+      resolve([channel.call(brokerMethods.probe, {}, { timeoutMs: patienceMs })])
+      // Timers come first after this, and the limit of the connection is one of them.
+      standStill(limits.connectTimeoutMs * 1.2)
+    })
+  })
+  await expect(Promise.all(call)).rejects.toThrow('no connection in time')
+  channel.close()
+  await expectNoConnection(port)
 })
 
 test('a channel that was closed while its server was down does not connect to it later', async () => {
