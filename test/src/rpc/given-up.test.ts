@@ -1,6 +1,7 @@
 /** What a channel leaves behind at the other side when it gives a connection up: nothing, and no call that is answered. */
 import { connect as connectTcp, createServer, type Server as NetServer } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
+import { type Clock, systemClock } from '../../../src/common/clock.ts'
 import { LedgerError } from '../../../src/common/errors.ts'
 import { brokerMethods } from '../../../src/rpc/methods.ts'
 import { settle } from '../../support/manual-clock.ts'
@@ -43,12 +44,6 @@ test('connections to a process that stands still do not add up', async () => {
   await until(() => accepted === ended)
 })
 
-/** Holds up this process, as a machine does that gives it no time. */
-function standStill(ms: number): void {
-  const untilMs = performance.now() + ms
-  while (performance.now() < untilMs);
-}
-
 /** Whatever was begun before is taken by the listener when this returns; nothing of it may be left. */
 async function expectNoConnection(port: number): Promise<void> {
   await settle()
@@ -71,15 +66,16 @@ test('a channel that is closed in the turn of its first call leaves no connectio
 
 test('a connection that is given up before it began, as this process stood still, leaves none either', async () => {
   const port = await listenMute(0)
-  const channel = bench({ limits }).connect(`127.0.0.1:${port}`)
-  const call = await new Promise<Promise<unknown>[]>((resolve) => {
-    setImmediate(() => {
-      resolve([channel.call(brokerMethods.probe, {}, { timeoutMs: patienceMs })])
-      // Timers come first after this, and the limit of the connection is one of them.
-      standStill(limits.connectTimeoutMs * 1.2)
-    })
-  })
-  await expect(Promise.all(call)).rejects.toThrow('no connection in time')
+  const timers: (() => void)[] = []
+  const after: Clock['after'] = (_ms, callback) => {
+    timers.push(callback)
+    return () => {}
+  }
+  const channel = bench({ limits, clock: { ...systemClock, after } }).connect(`127.0.0.1:${port}`)
+  const call = channel.call(brokerMethods.probe, {}, { timeoutMs: patienceMs })
+  // Timers come before what is left for the next turn.
+  for (const fire of timers) fire()
+  await expect(call).rejects.toThrow('no connection in time')
   channel.close()
   await expectNoConnection(port)
 })
