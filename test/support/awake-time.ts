@@ -2,23 +2,30 @@
  * Time as this process lived it, for what must be done soon after a deadline: while the process gets no time to run, it
  * cannot do anything soon. Never for a lower bound.
  */
-const stepMs = 10
+import type { Cancel } from '../../src/common/clock.ts'
+import { AwakeClock } from './awake-clock.ts'
+
+const lookMs = 10
 
 export class AwakeTime implements Disposable {
-  readonly #timer: NodeJS.Timeout
-  #lastMs = performance.now()
-  /** Since it was made: of every pause one step counts. */
-  ms = 0
+  readonly #clock = new AwakeClock()
+  #cancel: Cancel = () => {}
 
   constructor() {
-    this.#timer = setInterval(() => {
-      const nowMs = performance.now()
-      this.ms += Math.min(nowMs - this.#lastMs, stepMs * 2)
-      this.#lastMs = nowMs
-    }, stepMs)
+    this.#look()
+  }
+
+  /** Since it was made. */
+  get ms(): number {
+    return this.#clock.monotonicMs()
   }
 
   [Symbol.dispose](): void {
-    clearInterval(this.#timer)
+    this.#cancel()
+  }
+
+  /** That clock goes on only while somebody waits for it. */
+  #look(): void {
+    this.#cancel = this.#clock.after(lookMs, () => this.#look())
   }
 }

@@ -4,7 +4,6 @@ import type { Client } from '../../../src/client/client.ts'
 import type { ConsumedMessage } from '../../../src/client/consumer/consumed-batch.ts'
 import type { SendResult } from '../../../src/client/types.ts'
 import { LedgerError } from '../../../src/common/errors.ts'
-import { AwakeTime } from '../../support/awake-time.ts'
 import { eventually } from '../../support/eventually.ts'
 import { ClientCluster } from './client-cluster.ts'
 
@@ -149,12 +148,11 @@ test('a graceful stop of the leader costs no error and is over quickly', async (
   const leader = await cluster.brokers.leader()
   let longestGapMs = 0
   let running = true
-  using awake = new AwakeTime()
   const load = (async () => {
     while (running) {
-      const startedMs = awake.ms
+      const startedMs = cluster.brokers.clock.monotonicMs()
       await producer.send({ topic: 'Orders', body: 'during' })
-      longestGapMs = Math.max(longestGapMs, awake.ms - startedMs)
+      longestGapMs = Math.max(longestGapMs, cluster.brokers.clock.monotonicMs() - startedMs)
     }
   })()
   await cluster.brokers.stop(leader)
