@@ -35,6 +35,8 @@ export interface PoolOptions {
 }
 
 const sliceSeeds = 25
+/** As many children as cores: what collects garbage beside one only takes its turns from another. A tenth is saved. */
+const childFlags = ['--single-threaded-gc', '--max-semi-space-size=16']
 /** No seed takes a tenth of that, also where four processes share a core. */
 const seedMsMaxDefault = 300_000
 /** For a process to start and to load everything. */
@@ -55,7 +57,9 @@ async function runJob(options: PoolOptions, take: () => readonly string[]): Prom
   let child: ChildProcess | null = null
   let seeds = take()
   while (seeds.length > 0) {
-    child ??= fork(options.program ?? fileURLToPath(new URL('./child.js', import.meta.url)))
+    child ??= fork(options.program ?? fileURLToPath(new URL('./child.js', import.meta.url)), {
+      execArgv: [...process.execArgv, ...childFlags],
+    })
     const done = await runSlice(child, seeds, options)
     let rest: readonly string[] = []
     if (done.lost !== null) {
