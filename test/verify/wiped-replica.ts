@@ -36,6 +36,8 @@ export interface WipedOptions {
   /** Time that the goodput before is taken from, milliseconds. */
   readonly beforeMs: number
   readonly timeoutMs: number
+  /** Until a send counts as failed, milliseconds; that of every producer when absent. */
+  readonly sendTimeoutMs?: number
   readonly say: (line: string) => void
 }
 
@@ -53,7 +55,8 @@ export async function measureWipedReplica(options: WipedOptions): Promise<WipedR
   const cluster = { dataDirectory: undefined, nodesPerGroup: 3, groups: 1, namesrvs: 1, anyPorts: true }
   return withSession(cluster, systemClock, async (session) => {
     await session.client.admin().createTopic({ topic, queues })
-    const producer = session.client.producer()
+    const { sendTimeoutMs } = options
+    const producer = session.client.producer(sendTimeoutMs === undefined ? {} : { sendTimeoutMs })
     try {
       return await measure(session, producer, options)
     } finally {
@@ -82,7 +85,7 @@ async function measureUnder(load: ClosedLoad, session: Session, options: WipedOp
   say(`${Math.round(before)} messages a second before`)
   const victim = await follower(session)
   session.cluster.processes.signal(victim.name, 'SIGKILL')
-  await session.cluster.processes.waitGone(victim.name, 10_000)
+  await session.cluster.processes.waitGone(victim.name, 60_000)
   rmSync(nodeDirectory(session.plan, victim), { recursive: true, force: true })
   const startedMs = systemClock.monotonicMs()
   let copied = false
@@ -119,9 +122,13 @@ async function fill(session: Session, producer: Producer, logMib: number): Promi
 
 async function follower(session: Session): Promise<NodePlan> {
   const group = session.plan.nodes[0]?.group ?? ''
-  const leader = await session.cluster.leader(group)
-  const found = session.plan.nodes.find(({ name }) => name !== leader?.plan.name)
-  if (!leader || !found) throw new Error('the group has no leader')
+  let leader = ''
+  await session.cluster.waitFor('the group has a leader', 60_000, async () => {
+    leader = (await session.cluster.leader(group))?.plan.name ?? ''
+    return leader !== ''
+  })
+  const found = session.plan.nodes.find(({ name }) => name !== leader)
+  if (!found) throw new Error('the group has one replica')
   return found
 }
 
