@@ -11,7 +11,7 @@ import { expectIntact, kill, leaderName, patienceMs, start, startLoad, until, wi
 const topic = 'Grouped'
 const group = 'Workers'
 const queues = 8
-const perPhase = 1500
+const perPhase = 600
 const rounds = 2
 /** Every so many messages, a listener fails at its first call. */
 const failsEvery = 97

@@ -14,7 +14,7 @@ const queues = 8
 /** The longest there is: whoever is complete sooner was not told by the clock. */
 const registerIntervalMs = 60_000
 const registerIntervalMsMin = 1_000
-const stepMessages = 1_000
+const stepMessages = 400
 const routeTimeoutMs = 5_000
 const askPauseMs = 10
 /** Enough to see what a late registration would have changed. */

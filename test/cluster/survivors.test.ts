@@ -19,7 +19,7 @@ import {
 } from './support.ts'
 
 const topic = 'Survivors'
-const loadedMessages = 1500
+const loadedMessages = 600
 const deadlineMs = 2_000
 /** A busy machine fires timers late. */
 const lateMsMax = 500
