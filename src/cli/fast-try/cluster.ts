@@ -36,7 +36,8 @@ export class LocalCluster {
     this.#clock = clock
   }
 
-  async view(): Promise<readonly NodeView[]> {
+  /** A process that has not answered within `timeoutMs` is shown without a status. */
+  async view(timeoutMs: number = statusTimeoutMs): Promise<readonly NodeView[]> {
     return Promise.all(
       this.plan.nodes.map(async (node) => {
         const process = this.processes.state(node.name)
@@ -44,7 +45,7 @@ export class LocalCluster {
           process === 'running'
             ? await this.client
                 .admin()
-                .replicaStatus(`127.0.0.1:${node.clientPort}`, { timeoutMs: statusTimeoutMs })
+                .replicaStatus(`127.0.0.1:${node.clientPort}`, { timeoutMs })
                 .catch(() => null)
             : null
         const pid = this.processes.pid(node.name)

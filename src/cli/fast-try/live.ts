@@ -10,6 +10,8 @@ import type { LocalCluster, NodeView } from './cluster.ts'
 import type { Load } from './load.ts'
 
 const redrawMs = 200
+/** One that hangs must not hold up what is seen of the others. */
+const lookTimeoutMs = 500
 const eventsShown = 10
 /** Colour means term, so that a change of leader is seen at a glance; the glyph means role. */
 const termColours = ['cyan', 'yellow', 'magenta', 'green', 'blue', 'white'] as const
@@ -49,7 +51,7 @@ class Live {
     stdout.write('\x1b[?1049h\x1b[?25l')
     try {
       while (!this.#stop.signal.aborted) {
-        this.#view = await this.#cluster.view()
+        this.#view = await this.#cluster.view(lookTimeoutMs)
         stdout.write(`\x1b[H\x1b[2J${this.#draw()}`)
         await sleep(this.#clock, redrawMs, this.#stop.signal).catch(() => {})
       }
