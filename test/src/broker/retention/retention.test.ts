@@ -66,6 +66,8 @@ test('messages past their time go on every replica: log, rows, minimums; equal s
   await startCluster({ reservedMs: 200 })
   await sendMany(40)
   const replica = cluster.replica(await cluster.leader())
+  const isLast = (node: string): boolean => cluster.replica(node).log.segments().length === 1
+  await eventually('only the segment in use is left', () => cluster.nodes.every(isLast))
   const first = await trimmedEverywhere(33)
   await cluster.settled()
   const hashes = new Set(cluster.nodes.map((node) => cluster.replica(node).machine.hash))
