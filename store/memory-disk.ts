@@ -220,9 +220,12 @@ export class MemoryDisk implements Disk {
     return entry !== undefined && entry !== 'directory' && entry.isDurable(position, bytes)
   }
 
-  /** Rot: flips one stored bit, unnoticed. */
+  /** Rot: flips one stored bit, unnoticed; also in a file whose removal a power cut would undo. */
   flipBit(path: string, offset: number, bit: number): void {
-    this.#file(normal(path)).flipBit(offset, bit)
+    const name = normal(path)
+    const stored = this.#entries.get(name) ?? this.#durableEntries.get(name)
+    if (stored === undefined || stored === 'directory') throw missing(path)
+    stored.flipBit(offset, bit)
   }
 
   /** Waits for the schedule, then throws the planted fault if there is one. Not for callers of the port. */

@@ -31,6 +31,16 @@ describe('a power cut of the memory disk', () => {
     expect(disk.kill().contentOf('a').toString()).toBe('UNSYNCED')
   })
 
+  test('rot also reaches a file whose removal it would undo', async () => {
+    const disk = new MemoryDisk()
+    await durableFile(disk, 'a', Buffer.from('synced'))
+    await disk.unlink('a')
+    disk.flipBit('a', 0, 0)
+    expect(disk.clone().crash(loseAllUnsynced).contentOf('a').toString()).toBe('rynced')
+    await disk.syncDirectory('.')
+    expect(() => disk.flipBit('a', 0, 0)).toThrow('does not exist')
+  })
+
   test('keeps or loses each page by itself, and tears at 512 bytes', async () => {
     const disk = new MemoryDisk()
     const file = await durableFile(disk, 'a', Buffer.alloc(12_288, 1))
