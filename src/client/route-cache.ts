@@ -7,6 +7,7 @@
 import type { Cancel, Clock, Random } from '../common/clock.ts'
 import { LedgerError, toLedgerError } from '../common/errors.ts'
 import type { Logger } from '../common/logger.ts'
+import { topicsPerRequestMax } from '../message/limits.ts'
 import { type BrokerNode, namesrvMethods, type RouteReply, type RouteRequest, type TopicInfo } from '../rpc/methods.ts'
 import type { Channel, StreamSink, Transport } from '../rpc/transport.ts'
 import { failureAt } from './attempt-line.ts'
@@ -20,9 +21,6 @@ export const routePollMs = 30_000
 export const namesrvBackoffMs = { min: 50, max: 1_000 } as const
 /** A poll that was asked for by a failed request runs at most this often. */
 export const refreshIntervalMsMin = 50
-
-/** A namesrv refuses requests that name more topics. */
-const topicsPerRequestMax = 1_000
 
 export interface RouteCacheOptions {
   readonly transport: Transport

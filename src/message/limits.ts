@@ -21,3 +21,5 @@ export const queuesPerTopicMax: number = 1024
 export const queuesPerRequestMax: number = 4096
 export const topicNameLengthMax: number = 127
 export const groupNameLengthMax: number = 120
+/** Topics that one request to a namesrv may name. */
+export const topicsPerRequestMax: number = 1000

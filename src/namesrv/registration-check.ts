@@ -3,11 +3,10 @@
  * message that comes in; throws LedgerErrors, keeps nothing.
  */
 import { LedgerError } from '../common/errors.ts'
-import { queuesPerTopicMax } from '../message/limits.ts'
+import { queuesPerTopicMax, topicsPerRequestMax } from '../message/limits.ts'
 import type { Registration, TopicInfo } from '../rpc/methods.ts'
 
 export const topicsPerGroupMax = 50_000
-export const topicsPerRequestMax = 1000
 const identifier = /^[a-zA-Z0-9._-]{1,120}$/
 const address = /^[^\s:/@]{1,253}:\d{1,5}$|^\[[0-9a-fA-F:.%]{2,64}\]:\d{1,5}$/
 /** Brokers also register topics of the system, whose names clients may not use for their own. */

@@ -8,7 +8,7 @@ import { errorTable, LedgerError } from '../../../src/common/errors.ts'
 import { encodeBatch } from '../../../src/message/batch.ts'
 import { buildRecord } from '../../../src/message/build-record.ts'
 import { ManualClock, settle } from '../../support/manual-clock.ts'
-import { addBrokers, type Pulled, routeOf, ScriptedTransport } from './scripted-transport.ts'
+import { addBrokers, type Pulled, routeOf, type ScriptedBroker, ScriptedTransport } from './scripted-transport.ts'
 
 let clock: ManualClock
 let transport: ScriptedTransport
@@ -427,14 +427,20 @@ test('a queue that becomes known later goes on behind what the group has committ
   expect(consumer.assignment()).toHaveLength(2)
 })
 
-test('B5: the offset committed last in a deleted topic is committed in the one created again, too', async () => {
+/** Nothing is committed yet; what is from now on is noted. */
+function noteCommits(broker: ScriptedBroker): readonly unknown[] {
   const commits: unknown[] = []
-  const broker = transport.brokers.get('a-n0:1')!
   broker.calls.set('FetchOffsets', () => ({ offsets: [{ topic: 'T', queue: 0 }] }))
   broker.calls.set('CommitOffsets', (request) => {
     commits.push((request as { readonly offsets: unknown }).offsets)
     return { offsets: [] }
   })
+  return commits
+}
+
+test('B5: the offset committed last in a deleted topic is committed in the one created again, too', async () => {
+  const broker = transport.brokers.get('a-n0:1')!
+  const commits = noteCommits(broker)
   serve('a-n0:1', 20)
   const consumer = await consumerOf({ group: 'G' })
   await read(consumer, 20)
@@ -450,13 +456,7 @@ test('B5: the offset committed last in a deleted topic is committed in the one c
 })
 
 test('B5: what was read ahead of a deleted topic is not committed in the one created again', async () => {
-  const commits: unknown[] = []
-  const broker = transport.brokers.get('a-n0:1')!
-  broker.calls.set('FetchOffsets', () => ({ offsets: [{ topic: 'T', queue: 0 }] }))
-  broker.calls.set('CommitOffsets', (request) => {
-    commits.push((request as { readonly offsets: unknown }).offsets)
-    return { offsets: [] }
-  })
+  const commits = noteCommits(transport.brokers.get('a-n0:1')!)
   serve('a-n0:1', 30)
   // With one batch in hand it asks for no more.
   const consumer = await consumerOf({ group: 'G', prefetchBytesPerQueue: 1 })
