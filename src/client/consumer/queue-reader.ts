@@ -21,13 +21,12 @@ import type { MessageQueue, ReadFrom } from '../types.ts'
 import { backoffMs } from '../wait.ts'
 import { ConsumedBatch, StoredBatch } from './consumed-batch.ts'
 import { chooseReplica } from './read-policy.ts'
+import { ReplicaFailures } from './replica-failures.ts'
 
 /** On top of the time a broker may park a pull. */
 export const pullSilenceMs = 5_000
 /** While reading from a replica that the policy does not want, pulls park no longer than this. */
 export const fallbackWaitMs = 1_000
-/** How long a failed replica is passed over, growing with each failure in a row. */
-export const passOverMs = { min: 500, max: 15_000 } as const
 const searchBackoffMs = { min: 20, max: 500 } as const
 /** A queue that nothing came from, not even an empty answer, is reported after this long. */
 export const readStallMs = 2_000
@@ -68,7 +67,7 @@ export class QueueReader {
   readonly #ports: ReaderPorts
   readonly #options: ReaderOptions
   readonly #buffer: StoredBatch[] = []
-  readonly #failures = new Map<string, { readonly count: number; readonly untilMs: number }>()
+  readonly #failures = new ReplicaFailures()
   /** Addresses of the replicas that have lost the message at `#fetchOffset`. */
   readonly #lostBy = new Set<string>()
   #topicId: number
@@ -184,7 +183,7 @@ export class QueueReader {
 
   onLeaderChanged(change: LeaderChange): void {
     if (change.group !== this.queue.group || this.#closed) return
-    this.#failures.clear()
+    this.#failures.onLeaderChanged(change.to?.address ?? null)
     this.#rounds = 0
     const { readFrom } = this.#options
     const follows = readFrom === 'leader' || (readFrom === 'suggested' && this.#suggested === '')
@@ -243,8 +242,8 @@ export class QueueReader {
   #choiceState(): Parameters<typeof chooseReplica>[2] {
     const nowMs = this.#ports.clock.monotonicMs()
     return {
-      usable: (node) => (this.#failures.get(node.address)?.untilMs ?? 0) <= nowMs,
-      doubtful: (node) => (this.#failures.get(node.address)?.untilMs ?? -passOverMs.max) + passOverMs.max > nowMs,
+      usable: (node) => this.#failures.usable(node.address, nowMs),
+      doubtful: (node) => this.#failures.doubtful(node.address, nowMs),
       suggested: this.#suggested,
       spread: this.queue.queue,
     }
@@ -256,7 +255,7 @@ export class QueueReader {
     this.#ports.routes.refresh()
     const pauseMs = backoffMs(this.#rounds++, searchBackoffMs, this.#ports.random.next())
     this.#cancelTimer = this.#ports.clock.after(pauseMs, () => {
-      this.#failures.clear()
+      this.#failures.forgetAll()
       this.#pump()
     })
   }
@@ -451,10 +450,7 @@ export class QueueReader {
   }
 
   #nextReplica(target: BrokerNode, error: LedgerError): void {
-    const count = (this.#failures.get(target.address)?.count ?? 0) + 1
-    const untilMs =
-      this.#ports.clock.monotonicMs() + Math.min(passOverMs.max, passOverMs.min * 2 ** Math.min(count, 10))
-    this.#failures.set(target.address, { count, untilMs })
+    this.#failures.note(target.address, error.code, this.#ports.clock.monotonicMs())
     this.#ports.logger.debug('pull failed', { ...this.queue, address: target.address, error: error.message })
     this.#reportStall(error)
     this.#pump()
@@ -463,7 +459,7 @@ export class QueueReader {
   #heard(target: BrokerNode): void {
     this.#lastAnswerMs = this.#ports.clock.monotonicMs()
     this.#rounds = 0
-    this.#failures.delete(target.address)
+    this.#failures.forget(target.address)
     if (!this.#stalled) return
     this.#stalled = false
     this.#ports.status.emit({ kind: 'resumed', what: 'consumer', where: this.#where() })

@@ -2,7 +2,7 @@
  * Which replica to read from: a pure choice, made anew for every pull. Used by the queue reader.
  *
  * Reading never needs a leader: whatever the policy, a replica that failed is passed over for another one, and taken
- * back after a while or when the group gets a leader. Only a named node is never replaced.
+ * back after a while (`replica-failures.ts`). Only a named node is never replaced.
  */
 import type { BrokerNode } from '../../rpc/methods.ts'
 import type { GroupRoute } from '../route-table.ts'
