@@ -157,6 +157,9 @@ class PullStream {
     if (!pull) return
     this.#pending.delete(requestId)
     pull.withdraw?.()
+    // While the client does not read, nobody else takes it out, and the next ones would pile up behind it.
+    const at = this.#queue.indexOf(pull)
+    if (at >= 0) this.#queue.splice(at, 1)
   }
 
   #enqueue(pull: PendingPull): void {
