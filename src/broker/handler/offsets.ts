@@ -44,8 +44,9 @@ async function commitOffsets(
   const generation = checkCount(request.generation, 'generation')
   checkQueues(request.offsets)
   for (const { offset } of request.offsets) checkCount(offset, 'offset')
-  // The names are translated by the newest state; what happens to the topics after that is for apply to judge.
-  if (!replica.leading || request.offsets.some(({ topic }) => !replica.machine.topic(topic)))
+  // The names are translated by the newest state; what happens to the topics after that is for apply to judge. One that
+  // only believes it leads may know neither a topic nor the queues it has got since.
+  if (!replica.leading || !request.offsets.every((one) => hasQueue(replica, one)))
     await becomeCurrent(replica, waitOptions(context))
   const offsets = request.offsets.map((one) => ({
     topicId: topicOf(replica, one).topicId,
@@ -109,10 +110,20 @@ function checkQueues(queues: readonly QueueOffset[]): void {
   }
 }
 
+interface Queue {
+  readonly topic: string
+  readonly queue: number
+}
+
+function hasQueue({ machine }: ReplicaApi, at: Queue): boolean {
+  const topic = machine.topic(at.topic)
+  return topic !== undefined && machine.queueRange(topic.topicId, at.queue) !== undefined
+}
+
 /** The topic, if it exists and has this queue. */
-function topicOf(replica: ReplicaApi, at: { readonly topic: string; readonly queue: number }): TopicInfo {
+function topicOf(replica: ReplicaApi, at: Queue): TopicInfo {
   const topic = topicNamed(replica, at.topic)
-  if (!replica.machine.queueRange(topic.topicId, at.queue))
+  if (!hasQueue(replica, at))
     throw new LedgerError(
       'INVALID_PARAMETER',
       `queue ${at.queue} of ${at.topic} does not exist; it has ${topic.config.readQueues} queues, counted from 0`,

@@ -286,6 +286,16 @@ test('a leader that was deposed without knowing answers no read that must be cur
   )
 })
 
+test('P8: a leader that was deposed without knowing does not tell that a queue does not exist', async () => {
+  const bench = await openBench()
+  bench.topic('t', 1)
+  bench.replica.quorum = false
+  const late = (topic: string, queue: number): Promise<unknown> => {
+    return commit(bench, 0, { offsets: [{ topic, queue, offset: 0 }] })
+  }
+  await refuseAll([late('t', 2), late('u', 0)], { code: 'NO_QUORUM' })
+})
+
 test('status and probe answer whatever the role', async () => {
   const bench = await openBench()
   expect(await bench.call(brokerMethods.probe, {})).toEqual({ group: 'g', node: 'n0', leader: true })
