@@ -97,7 +97,10 @@ function expireProducers(tables: Tables, command: ExpireProducers, logTime: numb
   return nothing
 }
 
-/** All or nothing: every minimum is judged before the first one moves. Queues that are gone have nothing to trim. */
+/**
+ * All or nothing: every minimum is judged before the first one moves. Queues that are gone have nothing to trim. Where as
+ * much was given up already, nothing moves: its leader looked the minimums up in a state that is long gone.
+ */
 function trim(tables: Tables, command: Trim, index: number): ApplyResult {
   if (command.firstIndex > index) {
     return refusal('INVALID_PARAMETER', `entry ${index} cannot trim the log up to ${command.firstIndex}`)
@@ -109,6 +112,8 @@ function trim(tables: Tables, command: Trim, index: number): ApplyResult {
     }
   }
   let moved = 0
+  const { firstIndex } = tables.trim.current
+  if (command.firstIndex !== 0 && command.firstIndex <= firstIndex) return { kind: 'trimmed', firstIndex, moved }
   for (const { topicId, queue, minOffset } of command.queues) {
     const state = tables.queues.find(topicId, queue)
     if (!state || minOffset <= state.min) continue

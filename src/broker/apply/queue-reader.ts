@@ -48,7 +48,8 @@ export class QueueReader {
     if (!state) return 0
     // Mostly nothing or everything is behind the index: two looks instead of a search.
     const [first] = await this.findRows(topicId, queue, state.min, 1)
-    if (!first || first.index >= index) return first?.baseOffset ?? state.max
+    // None: the queue is empty, or its first rows were trimmed while the store was read. That is no end of the queue.
+    if (first && first.index >= index) return first.baseOffset
     const [last] = await this.findRows(topicId, queue, state.max - 1, 1)
     if (last && last.index < index) return last.baseOffset + last.recordCount
     return this.#firstOffset(state, 0, (row) => row.index >= index)

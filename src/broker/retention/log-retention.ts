@@ -127,6 +127,8 @@ export class LogRetention {
     this.#ports.chosen(choice)
     for (const command of await planTrim(machine, firstIndex)) {
       if (this.#stopped || !this.#ports.leading()) return
+      // On a slow disk the plan takes so long that others led meanwhile, and gave up more.
+      if (firstIndex <= machine.trimmed.firstIndex) return
       await propose([encodeCommand(command)], { timeoutMs: proposeTimeoutMs })
     }
     if (leftBehind.length > 0) this.#ports.leftBehind(leftBehind)

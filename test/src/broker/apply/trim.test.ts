@@ -86,6 +86,16 @@ describe('trim', () => {
     expect(bench.machine.queueRange(topicId, 0)?.min).toBe(10)
   })
 
+  test('P1: what an older trim says of minimums is not believed', async () => {
+    const { bench, topicId } = await filled()
+    await trim(bench, 11)
+    for (const firstIndex of [5, 11]) {
+      const late = bench.command({ kind: 'trim', firstIndex, queues: [{ topicId, queue: 0, minOffset: 20 }] })
+      expect(late).toEqual({ kind: 'trimmed', firstIndex: 11, moved: 0 })
+    }
+    expect(bench.machine.queueRange(topicId, 0)?.min).toBe(10)
+  })
+
   test('a trim of itself, or of messages that do not exist, is refused as a whole; a deleted topic is none', async () => {
     const { bench, topicId } = await filled()
     const good = { topicId, queue: 0, minOffset: 2 }
@@ -156,6 +166,16 @@ describe('rows below the minimum', () => {
     await bench.restart()
     expect(await clean(bench)).toBe(1)
     expect(await bench.store.range({ from: Buffer.of(9), to: Buffer.of(10), limit: 10 })).toEqual([])
+  })
+
+  test('P1: are no end of the queue to a plan that was on its way to them', async () => {
+    const { bench, topicId } = await filled()
+    await bench.restart()
+    const late = planTrim(bench.machine, 5)
+    bench.command({ kind: 'trim', firstIndex: 11, queues: [{ topicId, queue: 0, minOffset: 10 }] })
+    const [command] = await late
+    expect(command?.queues.find(({ queue }) => queue === 0)?.minOffset ?? 0).toBeLessThanOrEqual(10)
+    expect(bench.machine.queueRange(topicId, 0)).toEqual({ min: 10, max: 20 })
   })
 
   test('are not missed by a read that was on its way to them', async () => {
