@@ -110,13 +110,18 @@ export class TokenReader {
       }
       if (batch.queue.queue === queue.queue) {
         judge.check(
-          batch.firstOffset === at,
+          batch.firstOffset === at || this.#isTrimmedUpTo(batch, at),
           () => `B2: the reader got ${queue.queue}/${batch.firstOffset} after ${at}`,
         )
       }
       this.#ports.onBatch(batch)
     }
     this.seen++
+  }
+
+  /** A queue that came while it was reading is read from its oldest message on, and trims may have been first. */
+  #isTrimmedUpTo({ queue, firstOffset }: ConsumedBatch, at: number): boolean {
+    return at === 0 && firstOffset <= this.#ports.judge.messages.minOffset(queue.queue)
   }
 
   #onError(error: LedgerError, { queue }: MessageQueue, token: Acknowledged): void {
