@@ -15,7 +15,15 @@ import { allowManyListeners } from '../wait.ts'
 import type { ConsumedMessage } from './consumed-batch.ts'
 import { type Assignment, GroupMember } from './group-member.ts'
 import { HeldQueue } from './held-queue.ts'
-import { commitOffsets, fetchOffsets, fetchTopicIds, type OffsetOfQueue, queueKey, resolveStart } from './offsets.ts'
+import {
+  type Committer,
+  commitOffsets,
+  fetchOffsets,
+  fetchTopicIds,
+  type OffsetOfQueue,
+  queueKey,
+  resolveStart,
+} from './offsets.ts'
 import type { Delivery, FlowLimits } from './process-queue.ts'
 import type { ReadBudget, ReaderPorts } from './queue-reader.ts'
 
@@ -498,11 +506,13 @@ export class PushConsumer {
    * deleted just now, does not hold back the others.
    */
   async #commitEntries(state: BrokerGroupState, entries: readonly Progress[]): Promise<void> {
+    // Of the generation that what was consumed belongs to: a later one may own queues of the same names in a new topic.
+    const committer = { group: this.group, member: this.member, generation: state.generation }
     const parts = entries.length > 0 ? [entries] : []
     for (let calls = 0; calls < commitCallsMax && !this.#stop.signal.aborted; calls++) {
       const part = parts.shift()
       if (!part) return
-      const error = await this.#tryCommit(state, part)
+      const error = await this.#tryCommit(state, committer, part)
       // The next commit comes soon; what is refused now for all would only be refused again.
       if (error?.retryable) return
       if (!error || part.length === 1) continue
@@ -511,8 +521,11 @@ export class PushConsumer {
     }
   }
 
-  async #tryCommit(state: BrokerGroupState, entries: readonly Progress[]): Promise<LedgerError | null> {
-    const committer = { group: this.group, member: this.member, generation: state.generation }
+  async #tryCommit(
+    state: BrokerGroupState,
+    committer: Committer,
+    entries: readonly Progress[],
+  ): Promise<LedgerError | null> {
     const call = { timeoutMs: this.#ports.requestTimeoutMs, signal: this.#stop.signal, seek: false }
     try {
       await commitOffsets(this.#ports, committer, entries, call)

@@ -74,6 +74,40 @@ test('a queue whose commit is refused does not hold back the commits of the othe
   expect([...committed].sort()).toEqual([0, 1, 2, 4])
 })
 
+test('what is tried again in parts is committed in the generation that it was consumed in', async () => {
+  await startWith(2)
+  const leader = transport.brokers.get('a-n0:1')!
+  const commits: { readonly generation: number; readonly queues: readonly number[] }[] = []
+  let answer = (): void => {}
+  leader.calls.set('CommitOffsets', async ({ generation, offsets }: Commit & { readonly generation: number }) => {
+    commits.push({ generation, queues: offsets.map(({ queue }) => queue) })
+    if (commits.length === 2) await new Promise<void>((resolve) => (answer = resolve))
+    throw new LedgerError('INVALID_PARAMETER', 'the topic is gone')
+  })
+  const consumer = client.pushConsumer({ group: 'G', subscribe: ['T'] })
+  void consumer.run(() => {})
+  for (let turn = 0; turn < 100 && commits.length < 2; turn++) await clock.advance(100)
+  // Meanwhile the topic is created again, and the new one has messages at the old offsets.
+  const queues = [0, 1].map((queue) => ({ topic: 'T', queue }))
+  let isTaken = false
+  leader.calls.set('QueryOffsets', () => {
+    isTaken = true
+    return { minOffset: 0, maxOffset: 9, topicId: 6 }
+  })
+  leader.onPull = () => {}
+  leader.calls.set('GroupHeartbeat', () => ({ generation: 2, queues, intervalMs: 3_000 }))
+  for (let turn = 0; turn < 100 && !isTaken; turn++) await clock.advance(100)
+  await clock.advance(100)
+  answer()
+  for (let turn = 0; turn < 20; turn++) await clock.advance(100)
+  expect(commits.slice(0, 3)).toEqual([
+    { generation: 1, queues: [0, 1] },
+    { generation: 1, queues: [0] },
+    { generation: 1, queues: [1] },
+  ])
+  expect(commits.filter(({ generation }) => generation === 2)).toEqual([])
+})
+
 test('a member of more queues than a request may name takes all of them over and commits', async () => {
   await startWith(5_000)
   const committed = new Set<number>()
