@@ -13,7 +13,7 @@ import type { MessageQueue, PollOptions, PullConsumerOptions, ReadFrom, StartFro
 import { aborted, allowManyListeners } from '../wait.ts'
 import type { ConsumedBatch } from './consumed-batch.ts'
 import { byBrokerGroup, commitOffsets, fetchOffsets, type OffsetOfQueue, queueKey, resolveStart } from './offsets.ts'
-import { QueueReader, type ReadBudget, type ReaderPorts } from './queue-reader.ts'
+import { QueueReader, type ReadBudget, type ReaderOptions, type ReaderPorts } from './queue-reader.ts'
 
 export interface PullConsumerPorts extends ReaderPorts {
   readonly requestTimeoutMs: number
@@ -25,6 +25,8 @@ export interface AssignOptions {
   readonly from?: StartFrom
   readonly signal?: AbortSignal
 }
+
+type Start = Pick<ReaderOptions, 'start' | 'topicId'>
 
 /** Before the committed offset of a queue that came later is asked for again. */
 const troubleRetryMs = 1_000
@@ -113,7 +115,7 @@ export class PullConsumer {
     for (const entry of given) if (typeof entry === 'string') this.#topics.add(entry)
     for (const [key, queue] of queues) {
       if (options.from !== undefined) this.#sought.add(key)
-      this.#add(queue, starts.get(key) ?? 'first')
+      this.#add(queue, starts.get(key) ?? { start: 'first' })
     }
     return this.assignment()
   }
@@ -229,21 +231,29 @@ export class PullConsumer {
     for (const { queue, offset } of entries) this.#committed.set(queueKey(queue), offset)
   }
 
-  async #starts(queues: readonly MessageQueue[], options: AssignOptions): Promise<Map<string, number | 'first'>> {
+  async #starts(queues: readonly MessageQueue[], options: AssignOptions): Promise<ReadonlyMap<string, Start>> {
     const call = this.#call(options.signal)
+    const topicIds = this.#topicIds(queues)
     const useCommitted = this.#group !== '' && options.from === undefined && queues.length > 0
     const committed = useCommitted ? await fetchOffsets(this.#ports, this.#group, queues, call) : new Map()
-    const starts = new Map<string, number | 'first'>()
+    const starts = new Map<string, Start>()
     await Promise.all(
       queues.map(async (queue) => {
         const key = queueKey(queue)
         const known = committed.get(key)
         if (known !== undefined) this.#committed.set(key, known)
         else if (useCommitted) this.#committed.delete(key)
-        starts.set(key, known ?? (await resolveStart(this.#ports, queue, options.from ?? this.#from, call)))
+        const start = known ?? (await resolveStart(this.#ports, queue, options.from ?? this.#from, call))
+        starts.set(key, { start, topicId: topicIds.get(key) ?? 0 })
       }),
     )
     return starts
+  }
+
+  /** Taken before offsets are asked for: a topic may be created again before they are used. */
+  #topicIds(queues: readonly MessageQueue[]): ReadonlyMap<string, number> {
+    const { table } = this.#ports.routes
+    return new Map(queues.map((queue) => [queueKey(queue), table.topicId(queue)]))
   }
 
   async #queuesOf(topic: string, signal?: AbortSignal): Promise<readonly MessageQueue[]> {
@@ -259,7 +269,7 @@ export class PullConsumer {
     const found = [...this.#topics].flatMap((topic) => table.queues(topic, 'read'))
     const fresh = found.filter((queue) => !this.#readers.has(queueKey(queue)) && !this.#joining.has(queueKey(queue)))
     // A queue that is new is read from its first message on, whatever `from` says: nobody has seen any of it.
-    if (this.#group === '' || this.#isReplay) for (const queue of fresh) this.#add(queue, 'first')
+    if (this.#group === '' || this.#isReplay) for (const queue of fresh) this.#add(queue, { start: 'first' })
     else for (const queues of byBrokerGroup(fresh, (queue) => queue).values()) void this.#join(queues)
     for (const reader of this.#turns) reader.resume()
   }
@@ -273,10 +283,14 @@ export class PullConsumer {
     for (const queue of queues) joining.add(queueKey(queue))
     const { clock, logger } = this.#ports
     while (joining === this.#joining && !this.#closed) {
+      const topicIds = this.#topicIds(queues)
       try {
         const committed = await fetchOffsets(this.#ports, this.#group, queues, this.#call(this.#stop.signal))
         if (joining !== this.#joining || this.#closed) return
-        for (const queue of queues) this.#joinAt(queue, committed.get(queueKey(queue)))
+        for (const queue of queues) {
+          const key = queueKey(queue)
+          this.#joinAt(queue, committed.get(key), topicIds.get(key) ?? 0)
+        }
         return
       } catch (cause) {
         if (this.#closed) return
@@ -286,18 +300,18 @@ export class PullConsumer {
     }
   }
 
-  #joinAt(queue: MessageQueue, committed: number | undefined): void {
+  #joinAt(queue: MessageQueue, committed: number | undefined, topicId: number): void {
     const key = queueKey(queue)
     this.#joining.delete(key)
     if (committed !== undefined) this.#committed.set(key, committed)
-    this.#add(queue, committed ?? 'first')
+    this.#add(queue, { start: committed ?? 'first', topicId })
   }
 
-  #add(queue: MessageQueue, start: number | 'first'): void {
+  #add(queue: MessageQueue, start: Start): void {
     const reader: QueueReader = new QueueReader(this.#ports, {
       ...this.#limits,
       queue,
-      start,
+      ...start,
       consumerGroup: this.#group,
       readFrom: this.#readFrom,
       budget: this.#budget,
@@ -309,7 +323,7 @@ export class PullConsumer {
       },
     })
     // Nothing read yet and no offset asked for: nothing to commit.
-    if (start === 'first' && !this.#committed.has(queueKey(queue))) this.#committed.set(queueKey(queue), 0)
+    if (start.start === 'first' && !this.#committed.has(queueKey(queue))) this.#committed.set(queueKey(queue), 0)
     this.#readers.set(queueKey(queue), reader)
     this.#turns.push(reader)
     reader.start()

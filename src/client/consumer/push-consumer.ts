@@ -25,7 +25,7 @@ import {
   resolveStart,
 } from './offsets.ts'
 import type { Delivery, FlowLimits } from './process-queue.ts'
-import type { ReadBudget, ReaderPorts } from './queue-reader.ts'
+import type { ReadBudget, ReaderOptions, ReaderPorts } from './queue-reader.ts'
 
 export interface PushConsumerPorts extends ReaderPorts {
   readonly requestTimeoutMs: number
@@ -283,6 +283,8 @@ export class PushConsumer {
 
   async #takeOver(state: BrokerGroupState, added: readonly MessageQueue[]): Promise<void> {
     const call = { timeoutMs: this.#ports.requestTimeoutMs, signal: this.#stop.signal }
+    // Before the offsets are asked for: the topic may be created again before they are used.
+    const topicIds = added.map((queue) => this.#ports.routes.table.topicId(queue))
     const committed = await fetchOffsets(this.#ports, this.group, added, call)
     const starts = await Promise.all(
       added.map(
@@ -294,7 +296,8 @@ export class PushConsumer {
     if (this.#closing) return
     for (const [position, queue] of added.entries()) {
       const key = queueKey(queue)
-      this.#hold(queue, starts[position] ?? 'first', committed.get(key) ?? begun.get(key))
+      const start = { start: starts[position] ?? 'first', topicId: topicIds[position] ?? 0 }
+      this.#hold(queue, start, committed.get(key) ?? begun.get(key))
     }
   }
 
@@ -323,7 +326,7 @@ export class PushConsumer {
     return new Map(begun.map(({ queue, offset }) => [queueKey(queue), offset]))
   }
 
-  #hold(queue: MessageQueue, start: number | 'first', committed: number | undefined): void {
+  #hold(queue: MessageQueue, start: Pick<ReaderOptions, 'start' | 'topicId'>, committed: number | undefined): void {
     const held: HeldQueue = new HeldQueue(this.#ports, {
       queue,
       consumerGroup: this.group,
@@ -333,7 +336,7 @@ export class PushConsumer {
       longPollMs,
       budget: this.#budget,
       limits: this.#settings.limits,
-      start,
+      ...start,
       committed,
       onReady: () => this.#planDispatch(),
       onTopicChanged: () => {
@@ -430,7 +433,7 @@ export class PushConsumer {
   /** Begins the queue anew at its first message. */
   #replace(held: HeldQueue, committed: number | undefined): void {
     this.#letGo(held)
-    this.#hold(held.queue, 'first', committed)
+    this.#hold(held.queue, { start: 'first' }, committed)
   }
 
   async #deliver(held: HeldQueue, delivery: Delivery): Promise<void> {

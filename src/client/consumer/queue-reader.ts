@@ -56,6 +56,11 @@ export interface ReaderOptions {
   readonly budget: ReadBudget
   /** Where to begin; 'first': at the oldest message there is, wherever that may be. */
   readonly start: number | 'first'
+  /**
+   * Of the topic that `start` was asked for, as the route told it before: when the topic is another one by now, `start`
+   * is no offset of it. 0 or absent: as the route says now.
+   */
+  readonly topicId?: number
   /** Something to take, or an error to throw. */
   readonly onReady: () => void
   /** The topic was created again, so offsets are counted anew: the owner begins again. */
@@ -98,7 +103,7 @@ export class QueueReader {
     this.#fromOldest = options.start === 'first'
     this.#fetchOffset = options.start === 'first' ? 0 : options.start
     this.#position = this.#fetchOffset
-    this.#topicId = ports.routes.table.topicId(options.queue)
+    this.#topicId = options.topicId || ports.routes.table.topicId(options.queue)
     this.#lastAnswerMs = ports.clock.monotonicMs()
   }
 

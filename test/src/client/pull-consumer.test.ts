@@ -469,3 +469,20 @@ test('B5: what was read ahead of a deleted topic is not committed in the one cre
   expect(commits).toEqual([[{ topic: 'T', queue: 0, offset: 10 }]])
   expect(await read(consumer, 30)).toEqual(Array.from({ length: 30 }, (_, offset) => offset))
 })
+
+test('an offset that was committed in a topic before it was created again is no start in the new one', async () => {
+  const broker = transport.brokers.get('a-n0:1')!
+  broker.calls.set('FetchOffsets', () => {
+    // The answer is on its way when the topic goes and comes back.
+    transport.pushRoute(routeOf({ a: {} }, { T: { a: 1 } }, 6))
+    return { offsets: [{ topic: 'T', queue: 0, offset: 10 }] }
+  })
+  serve('a-n0:1', 20)
+  const serveNew = broker.onPull
+  broker.onPull = (pulled) => {
+    if (pulled.request.topicId === 6) serveNew(pulled)
+    else pulled.reply(new LedgerError('TOPIC_ID_CHANGED', 'it has id 6'))
+  }
+  const consumer = await consumerOf({ group: 'G' })
+  expect(await read(consumer, 20)).toEqual(Array.from({ length: 20 }, (_, index) => index))
+})

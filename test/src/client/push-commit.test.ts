@@ -146,3 +146,28 @@ test('a queue that ends before what was consumed is read on from what the group 
   for (let turn = 0; turn < 200 && seen.length < 2; turn++) await clock.advance(100)
   expect(seen).toEqual([0, 0])
 })
+
+test('an offset that was committed in a topic before it was created again is no start in the new one', async () => {
+  await startWith(1)
+  const leader = transport.brokers.get('a-n0:1')!
+  leader.calls.set('CommitOffsets', () => ({ offsets: [] }))
+  leader.calls.set('FetchOffsets', () => {
+    // The answer is on its way when the topic goes and comes back.
+    transport.pushRoute(routeOf({ a: {} }, { T: { a: 1 } }, 6))
+    return { offsets: [{ topic: 'T', queue: 0, offset: 3 }] }
+  })
+  leader.onPull = ({ request: { topicId, offset }, reply }) => {
+    if (topicId !== 6) reply(new LedgerError('TOPIC_ID_CHANGED', 'it has id 6'))
+    else if (offset < 5) {
+      const pulled = { baseOffset: offset, index: 9 + offset, storeTime: 5, startRecord: 0, batch: batchOf(0) }
+      reply({ batches: [pulled], nextOffset: offset + 1, maxOffset: 5 })
+    }
+  }
+  const consumer = client.pushConsumer({ group: 'G', subscribe: ['T'] })
+  const seen: number[] = []
+  void consumer.run(({ offset }) => {
+    seen.push(offset)
+  })
+  for (let turn = 0; turn < 50 && !seen.includes(4); turn++) await clock.advance(100)
+  expect(seen).toEqual([0, 1, 2, 3, 4])
+})
