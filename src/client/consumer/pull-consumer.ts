@@ -266,11 +266,14 @@ export class PullConsumer {
   #addNewQueues(): void {
     if (this.#closed) return
     const { table } = this.#ports.routes
-    const found = [...this.#topics].flatMap((topic) => table.queues(topic, 'read'))
-    const fresh = found.filter((queue) => !this.#readers.has(queueKey(queue)) && !this.#joining.has(queueKey(queue)))
-    // A queue that is new is read from its first message on, whatever `from` says: nobody has seen any of it.
-    if (this.#group === '' || this.#isReplay) for (const queue of fresh) this.#add(queue, { start: 'first' })
-    else for (const queues of byBrokerGroup(fresh, (queue) => queue).values()) void this.#join(queues)
+    for (const topic of this.#topics) {
+      const queues = table.queues(topic, 'read')
+      const fresh = queues.filter((queue) => !this.#readers.has(queueKey(queue)) && !this.#joining.has(queueKey(queue)))
+      // A queue that is new is read from its first message on, whatever `from` says: nobody has seen any of it.
+      if (this.#group === '' || this.#isReplay) for (const queue of fresh) this.#add(queue, { start: 'first' })
+      // Topic by topic: one that was deleted just now is refused, and the others must not wait for it.
+      else for (const part of byBrokerGroup(fresh, (queue) => queue).values()) void this.#join(part)
+    }
     for (const reader of this.#turns) reader.resume()
   }
 
@@ -282,12 +285,13 @@ export class PullConsumer {
     const joining = this.#joining
     for (const queue of queues) joining.add(queueKey(queue))
     const { clock, logger } = this.#ports
-    while (joining === this.#joining && !this.#closed) {
-      const topicIds = this.#topicIds(queues)
+    let wanted = queues
+    while (wanted.length > 0 && joining === this.#joining && !this.#closed) {
+      const topicIds = this.#topicIds(wanted)
       try {
-        const committed = await fetchOffsets(this.#ports, this.#group, queues, this.#call(this.#stop.signal))
+        const committed = await fetchOffsets(this.#ports, this.#group, wanted, this.#call(this.#stop.signal))
         if (joining !== this.#joining || this.#closed) return
-        for (const queue of queues) {
+        for (const queue of wanted) {
           const key = queueKey(queue)
           this.#joinAt(queue, committed.get(key), topicIds.get(key) ?? 0)
         }
@@ -296,8 +300,18 @@ export class PullConsumer {
         if (this.#closed) return
         logger.warn('taking up queues failed', { group: this.#group, error: toLedgerError(cause).message })
         await sleep(clock, troubleRetryMs, this.#stop.signal).catch(() => {})
+        wanted = this.#stillTold(wanted, joining)
       }
     }
+  }
+
+  /** Those that the route still tells: one that is gone would be refused for ever, and the others with it. */
+  #stillTold(queues: readonly MessageQueue[], joining: Set<string>): readonly MessageQueue[] {
+    const { table } = this.#ports.routes
+    const topics = new Set(queues.map(({ topic }) => topic))
+    const told = new Set([...topics].flatMap((topic) => table.queues(topic, 'read')).map(queueKey))
+    for (const queue of queues) if (!told.has(queueKey(queue))) joining.delete(queueKey(queue))
+    return queues.filter((queue) => told.has(queueKey(queue)))
   }
 
   #joinAt(queue: MessageQueue, committed: number | undefined, topicId: number): void {

@@ -486,3 +486,37 @@ test('an offset that was committed in a topic before it was created again is no 
   const consumer = await consumerOf({ group: 'G' })
   expect(await read(consumer, 20)).toEqual(Array.from({ length: 20 }, (_, index) => index))
 })
+
+test('a topic that is gone when its queues become known does not hold back those of another one', async () => {
+  transport.pushRoute(routeOf({ a: {} }, { T: { a: 1 }, U: { a: 1 } }))
+  const offsetsOf = ({ queues }: { readonly queues: readonly { readonly topic: string }[] }): unknown => {
+    if (queues.some(({ topic }) => topic === 'U')) throw new LedgerError('TOPIC_NOT_EXIST', 'topic U does not exist')
+    return { offsets: [] }
+  }
+  transport.brokers.get('a-n0:1')!.calls.set('FetchOffsets', () => ({ offsets: [] }))
+  const consumer = client.pullConsumer({ group: 'G' })
+  await consumer.assign(['T', 'U'])
+  transport.route = routeOf({ a: {}, b: {} }, { T: { a: 1, b: 1 }, U: { a: 1, b: 1 } })
+  addBrokers(transport)
+  serve('b-n0:1', 10)
+  transport.brokers.get('b-n0:1')!.calls.set('FetchOffsets', offsetsOf)
+  transport.pushRoute(transport.route)
+  expect(await read(consumer, 10)).toHaveLength(10)
+})
+
+test('queues that are gone before they could be taken up do not hold back those that are left', async () => {
+  transport.brokers.get('a-n0:1')!.calls.set('FetchOffsets', () => ({ offsets: [] }))
+  const consumer = await consumerOf({ group: 'G' })
+  transport.route = routeOf({ a: {}, b: {} }, { T: { a: 1, b: 8 } })
+  addBrokers(transport)
+  serve('b-n0:1', 10)
+  transport.brokers.get('b-n0:1')!.calls.set('FetchOffsets', ({ queues }: { readonly queues: readonly unknown[] }) => {
+    if (queues.length > 1) throw new LedgerError('INVALID_PARAMETER', 'queue 7 does not exist')
+    return { offsets: [] }
+  })
+  transport.pushRoute(transport.route)
+  expect(await read(consumer, 1)).toEqual([])
+  // Deleted, and created again with fewer queues.
+  transport.pushRoute(routeOf({ a: {}, b: {} }, { T: { a: 1, b: 1 } }))
+  expect(await read(consumer, 10)).toHaveLength(10)
+})
