@@ -220,6 +220,7 @@ export class PullConsumer {
     if (entries.length === 0) return
     const committer = { group, member: '', generation: 0 }
     const keys = seek ? entries.map(({ queue }) => queueKey(queue)) : []
+    const topicIds = entries.map(({ queue }) => this.#readers.get(queueKey(queue))?.topicId)
     // Taken before the call: a seek while it is under way is one for the next commit.
     for (const key of keys) this.#sought.delete(key)
     try {
@@ -228,7 +229,11 @@ export class PullConsumer {
       for (const key of keys) this.#sought.add(key)
       throw error
     }
-    for (const { queue, offset } of entries) this.#committed.set(queueKey(queue), offset)
+    for (const [position, { queue, offset }] of entries.entries()) {
+      const key = queueKey(queue)
+      // In a topic that was created again meanwhile nothing is committed.
+      if (this.#readers.get(key)?.topicId === topicIds[position]) this.#committed.set(key, offset)
+    }
   }
 
   async #starts(queues: readonly MessageQueue[], options: AssignOptions): Promise<ReadonlyMap<string, Start>> {
@@ -317,7 +322,8 @@ export class PullConsumer {
   #joinAt(queue: MessageQueue, committed: number | undefined, topicId: number): void {
     const key = queueKey(queue)
     this.#joining.delete(key)
-    if (committed !== undefined) this.#committed.set(key, committed)
+    // Without an offset of the group, what was committed last was an offset of a topic that is gone.
+    this.#committed.set(key, committed ?? 0)
     this.#add(queue, { start: committed ?? 'first', topicId })
   }
 

@@ -520,3 +520,72 @@ test('queues that are gone before they could be taken up do not hold back those 
   transport.pushRoute(routeOf({ a: {}, b: {} }, { T: { a: 1, b: 1 } }))
   expect(await read(consumer, 10)).toHaveLength(10)
 })
+
+/** Keeps what is committed on this broker, and answers nothing before `wait` is over. */
+function keepCommits(address: string, wait: () => Promise<void> = async () => {}): readonly object[] {
+  const kept: object[] = []
+  transport.brokers.get(address)!.calls.set('CommitOffsets', async ({ seek, offsets }: Committed) => {
+    kept.push(...offsets.map(({ offset }) => ({ offset, seek })))
+    await wait()
+    return { offsets: [] }
+  })
+  return kept
+}
+
+interface Committed {
+  readonly seek: boolean
+  readonly offsets: readonly { readonly offset: number }[]
+}
+
+test('a commit that is answered behind the end of its topic is none of the new one', async () => {
+  const broker = transport.brokers.get('a-n0:1')!
+  broker.calls.set('FetchOffsets', () => ({ offsets: [] }))
+  serve('a-n0:1', 10)
+  let answer = (): void => {}
+  const commits = keepCommits('a-n0:1', () => new Promise((resolve) => (answer = resolve)))
+  const consumer = await consumerOf({ group: 'G' })
+  expect(await read(consumer, 10)).toHaveLength(10)
+  const committing = consumer.commit()
+  await settle(30)
+  transport.pushRoute(routeOf({ a: {} }, { T: { a: 1 } }, 6))
+  answer()
+  await committing
+  expect(await read(consumer, 10)).toHaveLength(10)
+  const again = consumer.commit()
+  await settle(30)
+  answer()
+  await again
+  expect(commits).toEqual([
+    { offset: 10, seek: false },
+    { offset: 10, seek: false },
+  ])
+})
+
+test('what was committed in a queue before its topic was deleted is no commit when the queue comes back', async () => {
+  const broker = transport.brokers.get('a-n0:1')!
+  broker.calls.set('FetchOffsets', () => ({ offsets: [] }))
+  serve('a-n0:1', 10)
+  const commits = keepCommits('a-n0:1')
+  const consumer = await consumerOf({ group: 'G' })
+  expect(await read(consumer, 10)).toHaveLength(10)
+  await consumer.commit()
+  // While it reads something else, the topic is created again: on another group first.
+  const both = routeOf({ a: {}, b: {} }, { T: { b: 1 }, U: { b: 1 } }, 6)
+  transport.route = both
+  addBrokers(transport)
+  for (const address of ['a-n0:1', 'b-n0:1'])
+    transport.brokers.get(address)!.calls.set('FetchOffsets', () => ({ offsets: [] }))
+  transport.pushRoute(both)
+  await consumer.assign(['U'])
+  await consumer.assign(['T'])
+  serve('a-n0:1', 10)
+  const later = keepCommits('a-n0:1')
+  transport.pushRoute(routeOf({ a: {}, b: {} }, { T: { a: 1, b: 1 }, U: { b: 1 } }, 6))
+  expect(await read(consumer, 10)).toHaveLength(10)
+  await consumer.commit()
+  await clock.advance(100)
+  expect([...commits, ...later]).toEqual([
+    { offset: 10, seek: false },
+    { offset: 10, seek: false },
+  ])
+})
