@@ -28,6 +28,8 @@ export class SpaceWatch {
   readonly #ports: SpaceWatchPorts
   #isFull = false
   #stopped = false
+  /** Somebody lacked space and took the reserve since it was to be made again. */
+  #wasGiven = false
   #running: Promise<unknown> = Promise.resolve()
   #removeListener = (): void => {}
 
@@ -37,7 +39,10 @@ export class SpaceWatch {
 
   /** Makes the reserve; a disk that has no space for it counts as full from the beginning. */
   start(): void {
-    this.#removeListener = this.#ports.reserve.onGiven(() => this.notice())
+    this.#removeListener = this.#ports.reserve.onGiven(() => {
+      this.#wasGiven = true
+      this.notice()
+    })
     this.#guard(async () => {
       // The log may have been opened without leave to grow, or found no space; without a reserve only it can tell.
       if ((await this.#takeReserve()) && !this.#ports.log.diskFull) this.#ports.hasSpace()
@@ -101,6 +106,7 @@ export class SpaceWatch {
 
   async #retry(): Promise<void> {
     if (this.#stopped) return
+    this.#wasGiven = false
     const isBack = (await this.#takeReserve()) && (await this.#grows())
     if (this.#stopped) return
     if (!isBack) {
@@ -126,7 +132,8 @@ export class SpaceWatch {
     if (this.#stopped) return false
     log.limitGrowth(null)
     await log.grow()
-    if (!log.diskFull) return true
+    // On a disk that counts as full nobody else sees that the reserve has gone again while the log grew.
+    if (!log.diskFull && !this.#wasGiven) return true
     await this.#end()
     return false
   }

@@ -14,7 +14,7 @@ let watch: SpaceWatch
 let changes: boolean[]
 let failures: unknown[]
 let spaceCount: number
-let log: { diskFull: boolean; limits: (number | null)[]; grown: number }
+let log: { diskFull: boolean; limits: (number | null)[]; grown: number; onGrow: () => Promise<void> }
 
 beforeEach(async () => {
   clock = new ManualClock()
@@ -23,7 +23,7 @@ beforeEach(async () => {
   changes = []
   failures = []
   spaceCount = 0
-  log = { diskFull: false, limits: [], grown: 0 }
+  log = { diskFull: false, limits: [], grown: 0, onGrow: async () => {} }
   watch = makeWatch()
 })
 
@@ -37,6 +37,7 @@ function makeWatch(): SpaceWatch {
       limitGrowth: (bytes) => log.limits.push(bytes),
       grow: async () => {
         log.grown++
+        await log.onGrow()
       },
     },
     reserve,
@@ -93,6 +94,21 @@ test('the log that finds the disk full again at once gives the reserve back', as
   await clock.advance(1000)
   expect(changes).toEqual([true, false])
   expect(failures).toEqual([])
+})
+
+test('a reserve that the state store takes while the log grows again leaves the disk full', async () => {
+  watch.start()
+  await clock.advance(100)
+  watch.notice()
+  log.onGrow = () => reserve.give()
+  await clock.advance(600)
+  expect(log.grown).toBe(1)
+  expect(changes).toEqual([true])
+  expect(log.limits.at(-1)).toBe(reserveBytes / 4)
+  log.onGrow = async () => {}
+  await clock.advance(1000)
+  expect(changes).toEqual([true, false])
+  expect(reserve.isHeld).toBe(true)
 })
 
 test('somebody else who fills the disk is noticed before a write fails', async () => {
