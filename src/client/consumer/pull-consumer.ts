@@ -275,11 +275,17 @@ export class PullConsumer {
       const queues = table.queues(topic, 'read')
       const fresh = queues.filter((queue) => !this.#readers.has(queueKey(queue)) && !this.#joining.has(queueKey(queue)))
       // A queue that is new is read from its first message on, whatever `from` says: nobody has seen any of it.
-      if (this.#group === '' || this.#isReplay) for (const queue of fresh) this.#add(queue, { start: 'first' })
+      if (this.#group === '' || this.#isReplay) for (const queue of fresh) this.#addReplayed(queue)
       // Topic by topic: one that was deleted just now is refused, and the others must not wait for it.
       else for (const part of byBrokerGroup(fresh, (queue) => queue).values()) void this.#join(part)
     }
     for (const reader of this.#turns) reader.resume()
+  }
+
+  /** As of any other queue of a replay, its next commit may move the group's offset back. */
+  #addReplayed(queue: MessageQueue): void {
+    this.#sought.add(queueKey(queue))
+    this.#add(queue, { start: 'first' })
   }
 
   /**

@@ -589,3 +589,17 @@ test('what was committed in a queue before its topic was deleted is no commit wh
     { offset: 10, seek: false },
   ])
 })
+
+test('B5: a queue that becomes known during a replay may be moved back by it, too', async () => {
+  transport.brokers.get('a-n0:1')!.calls.set('FetchOffsets', () => ({ offsets: [] }))
+  const consumer = client.pullConsumer({ group: 'G' })
+  await consumer.assign('T', { from: 'first' })
+  transport.route = routeOf({ a: {}, b: {} }, { T: { a: 1, b: 1 } })
+  addBrokers(transport)
+  serve('b-n0:1', 10)
+  const commits = keepCommits('b-n0:1')
+  transport.pushRoute(transport.route)
+  expect(await read(consumer, 10)).toHaveLength(10)
+  await consumer.commit()
+  expect(commits).toEqual([{ offset: 10, seek: true }])
+})
