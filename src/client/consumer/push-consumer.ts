@@ -277,7 +277,7 @@ export class PushConsumer {
     )
     for (const held of kept) {
       const isSame = held.reader.topicId === 0 || held.reader.topicId === ids.get(held.queue.topic)
-      if (!isSame && !held.revoked) this.#replace(held, undefined)
+      if (!isSame) this.#startOver(held)
     }
   }
 
@@ -339,9 +339,7 @@ export class PushConsumer {
       ...start,
       committed,
       onReady: () => this.#planDispatch(),
-      onTopicChanged: () => {
-        if (!held.revoked) this.#replace(held, undefined)
-      },
+      onTopicChanged: () => this.#startOver(held),
     })
     this.#held.set(queueKey(queue), held)
     this.#turns.push(held)
@@ -426,8 +424,18 @@ export class PushConsumer {
 
   #letGo(held: HeldQueue): void {
     held.drop()
-    this.#held.delete(queueKey(held.queue))
+    const key = queueKey(held.queue)
+    if (this.#held.get(key) === held) this.#held.delete(key)
     this.#turns = this.#turns.filter((other) => other !== held)
+  }
+
+  /**
+   * Its topic is another one. In a queue that is being given up nothing is begun anew, and what it holds must not be
+   * committed on the way out: by then that may be done in the generation that owns the new topic.
+   */
+  #startOver(held: HeldQueue): void {
+    if (held.revoked) this.#letGo(held)
+    else this.#replace(held, undefined)
   }
 
   /** Begins the queue anew at its first message. */

@@ -171,3 +171,45 @@ test('an offset that was committed in a topic before it was created again is no 
   for (let turn = 0; turn < 50 && !seen.includes(4); turn++) await clock.advance(100)
   expect(seen).toEqual([0, 1, 2, 3, 4])
 })
+
+test('a member that closes while its topic is created again commits nothing of the old one in the new one', async () => {
+  await startWith(1)
+  const leader = transport.brokers.get('a-n0:1')!
+  const commits: number[] = []
+  leader.calls.set('CommitOffsets', ({ generation }: { readonly generation: number }) => {
+    commits.push(generation)
+    return { offsets: [] }
+  })
+  leader.onPull = ({ request: { offset }, reply }) => {
+    if (offset > 1) return
+    const pulled = { baseOffset: offset, index: 1 + offset, storeTime: 5, startRecord: 0, batch: batchOf(0) }
+    reply({ batches: [pulled], nextOffset: offset + 1, maxOffset: 2 })
+  }
+  const consumer = client.pushConsumer({ group: 'G', subscribe: ['T'], commitIntervalMs: 600_000 })
+  let finish = (): void => {}
+  const seen: number[] = []
+  const ended = consumer.run(({ offset }) => {
+    seen.push(offset)
+    return offset === 0 ? undefined : new Promise<void>((resolve) => (finish = resolve))
+  })
+  for (let turn = 0; turn < 50 && seen.length < 2; turn++) await clock.advance(100)
+  let tell = (): void => {}
+  let isAsked = false
+  leader.calls.set('QueryOffsets', async () => {
+    isAsked = true
+    await new Promise<void>((resolve) => (tell = resolve))
+    return { minOffset: 0, maxOffset: 9, topicId: 6 }
+  })
+  const queues = [{ topic: 'T', queue: 0 }]
+  leader.calls.set('GroupHeartbeat', () => ({ generation: 2, queues, intervalMs: 3_000 }))
+  for (let turn = 0; turn < 50 && !isAsked; turn++) await clock.advance(100)
+  const closing = consumer.close()
+  tell()
+  await clock.advance(100)
+  finish()
+  await clock.advance(100)
+  await closing
+  await ended
+  expect(seen).toEqual([0, 1])
+  expect(commits).toEqual([])
+})
