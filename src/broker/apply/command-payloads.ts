@@ -3,7 +3,7 @@
  * by the tables. Field numbers are for ever. Readers refuse unknown fields: a new field needs a new command version.
  */
 import type { TopicConfig } from '../contract.ts'
-import type { AssignedMember, AssignGroup, CommitOffsets, ExpireProducers, Trim } from './command.ts'
+import type { AssignedMember, AssignGroup, CommitOffsets, DeleteTopic, ExpireProducers, Trim } from './command.ts'
 import type { Limits } from './limits.ts'
 import { ProtobufReader, type ProtobufWriter } from './protobuf.ts'
 
@@ -29,13 +29,20 @@ export function readTopicConfig(reader: ProtobufReader): TopicConfig {
   return { topic, readQueues, writeQueues, permission }
 }
 
-export function readTopicName(reader: ProtobufReader): string {
+export function writeDeleteTopic(writer: ProtobufWriter, { topic, topicId }: DeleteTopic): void {
+  writer.text(1, topic)
+  if (topicId !== undefined) writer.presentUint(2, topicId)
+}
+
+export function readDeleteTopic(reader: ProtobufReader): DeleteTopic {
   let topic = ''
+  let topicId: number | undefined
   for (let field = reader.next(); field !== 0; field = reader.next()) {
     if (field === 1) topic = reader.text()
+    else if (field === 2) topicId = reader.uint()
     else reader.unknown()
   }
-  return topic
+  return { kind: 'delete_topic', topic, ...(topicId === undefined ? {} : { topicId }) }
 }
 
 export function writeCommitOffsets(writer: ProtobufWriter, command: CommitOffsets): void {

@@ -54,10 +54,17 @@ export interface Trim {
   readonly queues: readonly { readonly topicId: number; readonly queue: number; readonly minOffset: number }[]
 }
 
+export interface DeleteTopic {
+  readonly kind: 'delete_topic'
+  readonly topic: string
+  /** Only this one: a topic of the same name that was created since stays. */
+  readonly topicId?: number
+}
+
 export type Command =
   | { readonly kind: 'create_topic'; readonly config: TopicConfig }
   | { readonly kind: 'update_topic'; readonly config: TopicConfig }
-  | { readonly kind: 'delete_topic'; readonly topic: string }
+  | DeleteTopic
   | CommitOffsets
   | AssignGroup
   | ExpireProducers
@@ -69,7 +76,7 @@ export type Command =
 const wireIds: { readonly [Kind in Command['kind']]: { readonly id: number; readonly version: number } } = {
   create_topic: { id: 1, version: 1 },
   update_topic: { id: 2, version: 1 },
-  delete_topic: { id: 3, version: 1 },
+  delete_topic: { id: 3, version: 2 },
   commit_offsets: { id: 4, version: 1 },
   assign_group: { id: 5, version: 1 },
   expire_producers: { id: 6, version: 1 },
@@ -133,7 +140,7 @@ function writePayload(writer: ProtobufWriter, command: Command): void {
       payloads.writeTopicConfig(writer, command.config)
       break
     case 'delete_topic':
-      writer.text(1, command.topic)
+      payloads.writeDeleteTopic(writer, command)
       break
     case 'commit_offsets':
       payloads.writeCommitOffsets(writer, command)
@@ -161,7 +168,7 @@ function readPayload(kind: Command['kind'], reader: ProtobufReader): Command {
     case 'update_topic':
       return { kind, config: payloads.readTopicConfig(reader) }
     case 'delete_topic':
-      return { kind, topic: payloads.readTopicName(reader) }
+      return payloads.readDeleteTopic(reader)
     case 'commit_offsets':
       return payloads.readCommitOffsets(reader)
     case 'assign_group':

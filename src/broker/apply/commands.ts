@@ -1,7 +1,7 @@
 /** Applying a command: judges it against the state, then changes the state or refuses with nothing changed. */
 import { unreachable } from '../../common/assert.ts'
 import type { ApplyResult, CommittedEntry, TopicInfo } from '../contract.ts'
-import type { AssignGroup, Command, CommitOffsets, ExpireProducers, Trim } from './command.ts'
+import type { AssignGroup, Command, CommitOffsets, DeleteTopic, ExpireProducers, Trim } from './command.ts'
 import { nothing, type Refusal, refusal } from './result.ts'
 import type { Tables } from './tables.ts'
 
@@ -15,7 +15,7 @@ export function applyCommand(tables: Tables, command: Command, entry: CommittedE
     case 'update_topic':
       return keepTopic(tables, tables.topics.update(command.config, limits))
     case 'delete_topic':
-      return deleteTopic(tables, command.topic, entry.index)
+      return deleteTopic(tables, command, entry.index)
     case 'commit_offsets':
       return commitOffsets(tables, command)
     case 'assign_group':
@@ -37,8 +37,8 @@ function keepTopic(tables: Tables, topic: TopicInfo | Refusal): ApplyResult {
   return { kind: 'topic', topic }
 }
 
-function deleteTopic(tables: Tables, name: string, index: number): ApplyResult {
-  const topic = tables.topics.delete(name, index)
+function deleteTopic(tables: Tables, command: DeleteTopic, index: number): ApplyResult {
+  const topic = tables.topics.delete(command, index)
   if ('code' in topic) return topic
   tables.queues.drop(topic.topicId)
   tables.garbage.addTopic(topic.topicId, index)

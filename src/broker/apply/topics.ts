@@ -7,6 +7,7 @@
  */
 import type { StateOperation, StateStoreApi } from '../../../store/index.ts'
 import type { TopicConfig, TopicInfo } from '../contract.ts'
+import type { DeleteTopic } from './command.ts'
 import { readTopicConfig, writeTopicConfig } from './command-payloads.ts'
 import { deadTopicKey, readUint64, rowKinds, topicKey, writeUint64 } from './keys.ts'
 import type { Limits } from './limits.ts'
@@ -76,9 +77,12 @@ export class TopicTable implements StateTable {
    * Forgets the topic at once. The rows of its queues stay behind under the dead id, where nothing finds them; the
    * `dead topic` row tells a cleaner, which may delete them at any time and in any slices.
    */
-  delete(name: string, index: number): TopicInfo | Refusal {
+  delete({ topic: name, topicId }: Omit<DeleteTopic, 'kind'>, index: number): TopicInfo | Refusal {
     const topic = this.#byName.get(name)
     if (!topic) return refusal('TOPIC_NOT_EXIST', `topic ${name} does not exist`)
+    if (topicId !== undefined && topicId !== topic.topicId) {
+      return refusal('TOPIC_NOT_EXIST', `topic ${name} was deleted and created again`)
+    }
     this.#byName.delete(name)
     this.#byId.delete(topic.topicId)
     this.#dirty.delete(topic.topicId)

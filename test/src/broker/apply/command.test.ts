@@ -31,6 +31,8 @@ const examples: Readonly<Record<string, Command>> = {
     config: { topic: 'orders', readQueues: 300, writeQueues: 300, permission: 0 },
   },
   delete_topic: { kind: 'delete_topic', topic: '__proto__' },
+  delete_one_topic: { kind: 'delete_topic', topic: 'orders', topicId: 17 },
+  delete_no_topic: { kind: 'delete_topic', topic: 'orders', topicId: 0 },
   commit_offsets: {
     kind: 'commit_offsets',
     group: 'shop',

@@ -108,6 +108,16 @@ describe('topics', () => {
     expect(bench.machine.committedOffset('g', first, 0)).toBeUndefined()
   })
 
+  test('P4: a delete that names an id is refused when another topic has taken the name before it', async () => {
+    const bench = await Bench.open()
+    const first = bench.topic('orders')
+    bench.command({ kind: 'delete_topic', topic: 'orders', topicId: first })
+    const second = bench.topic('orders')
+    const late = bench.command({ kind: 'delete_topic', topic: 'orders', topicId: first })
+    expect(late).toMatchObject({ code: 'TOPIC_NOT_EXIST' })
+    expect(bench.machine.topics().map((topic) => topic.topicId)).toEqual([second])
+  })
+
   test('deleting a topic leaves a row for the cleaner and no range of its queues', async () => {
     const bench = await Bench.open()
     const topicId = bench.topic('orders', 8)
