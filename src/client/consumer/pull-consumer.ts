@@ -127,12 +127,15 @@ export class PullConsumer {
   /** Reads on from there. The next commit of this queue may move the group's offset back. */
   async seek(queue: MessageQueue, to: number | 'start' | 'end' | { readonly time: number }): Promise<void> {
     const reader = this.#reader(queue)
+    const { topicId } = reader
     if (typeof to !== 'number' && to !== 'start' && to !== 'end') checkStart('INVALID_PARAMETER', to)
     const offset =
       typeof to === 'number'
         ? checkArgument('offset', to, 0, Number.MAX_SAFE_INTEGER)
         : await resolveStart(this.#ports, queue, to === 'start' ? 'first' : to === 'end' ? 'last' : to, this.#call())
-    reader.seek(offset)
+    // Created again while it was asked for: it may be an offset of the old topic, and the new one begins at its first.
+    const isOfOldTopic = topicId !== 0 && reader.topicId !== topicId
+    if (!isOfOldTopic) reader.seek(offset)
     this.#sought.add(queueKey(queue))
   }
 

@@ -165,3 +165,22 @@ test('B5: a queue that becomes known during a replay may be moved back by it, to
   await consumer.commit()
   expect(commits).toEqual([{ offset: 10, seek: true }])
 })
+
+test('an offset that was asked for before the topic was created again is no place to seek to in the new one', async () => {
+  serve('a-n0:1', 30)
+  let answer = (): void => {}
+  const broker = transport.brokers.get('a-n0:1')!
+  const consumer = await consumerOf()
+  expect(await read(consumer, 10)).toHaveLength(10)
+  broker.calls.set('QueryOffsets', async () => {
+    await new Promise<void>((resolve) => (answer = resolve))
+    return { minOffset: 0, maxOffset: 30, offset: 30 }
+  })
+  const seeking = consumer.seek(consumer.assignment()[0]!, 'end')
+  await settle(30)
+  transport.pushRoute(routeOf({ a: {} }, { T: { a: 1 } }, 6))
+  await settle(30)
+  answer()
+  await seeking
+  expect((await read(consumer, 10)).slice(0, 1)).toEqual([0])
+})
