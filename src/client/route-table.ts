@@ -45,6 +45,11 @@ export class RouteTable {
     return [...this.#groups.values()]
   }
 
+  /** Empty when the group is not known. A group that was recovered by force has another one than before. */
+  incarnation(name: string): string {
+    return this.#groups.get(name)?.incarnation ?? ''
+  }
+
   topic(name: string): TopicState | undefined {
     return this.#topics.get(name)
   }

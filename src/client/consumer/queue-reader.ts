@@ -76,6 +76,8 @@ export class QueueReader {
   /** Addresses of the replicas that have lost the message at `#fetchOffset`. */
   readonly #lostBy = new Set<string>()
   #topicId: number
+  /** Of the broker group in which the topic has that id. */
+  #incarnation: string
   #fetchOffset: number
   #position: number
   /** Start at the oldest message; ends with the first answer. */
@@ -104,6 +106,7 @@ export class QueueReader {
     this.#fetchOffset = options.start === 'first' ? 0 : options.start
     this.#position = this.#fetchOffset
     this.#topicId = options.topicId || ports.routes.table.topicId(options.queue)
+    this.#incarnation = ports.routes.table.incarnation(options.queue.group)
     this.#lastAnswerMs = ports.clock.monotonicMs()
   }
 
@@ -165,9 +168,8 @@ export class QueueReader {
   /** There may be room in the budget again, or news of the route. */
   resume(): void {
     this.#paused = false
-    const current = this.#ports.routes.table.topicId(this.queue)
     // A reader that has no room asks nobody, and who consumes what it holds would commit offsets of a topic that is gone.
-    if (this.#topicId !== 0 && current > this.#topicId && !this.#closed) this.#startOver(current)
+    if (this.#topicId !== 0 && this.#isCreatedAgain() && !this.#closed) this.#startOver()
     else this.#pump()
   }
 
@@ -434,19 +436,31 @@ export class QueueReader {
 
   /** Deleted and created again: every message of the new topic is new, so reading starts at its beginning. */
   #onTopicChanged(error: LedgerError): void {
-    const current = this.#ports.routes.table.topicId(this.queue)
-    if (current <= this.#topicId) {
+    if (!this.#isCreatedAgain()) {
       this.#ports.routes.refresh()
       this.#reportStall(error)
       this.#cancelTimer = this.#ports.clock.after(searchBackoffMs.max, () => this.#pump())
       return
     }
-    this.#startOver(current)
+    this.#startOver()
   }
 
-  #startOver(topicId: number): void {
+  /**
+   * The route tells another topic than the one that is read. A smaller id is one of before, from a namesrv that is
+   * late, unless the group was recovered by force: that cuts the log, and ids are indexes of its entries.
+   */
+  #isCreatedAgain(): boolean {
+    const { table } = this.#ports.routes
+    const current = table.topicId(this.queue)
+    if (current > this.#topicId) return true
+    return current !== 0 && current !== this.#topicId && table.incarnation(this.queue.group) !== this.#incarnation
+  }
+
+  #startOver(): void {
+    const { table } = this.#ports.routes
     this.#ports.logger.warn('topic was created again, reading starts over', { ...this.queue })
-    this.#topicId = topicId
+    this.#topicId = table.topicId(this.queue)
+    this.#incarnation = table.incarnation(this.queue.group)
     this.#options.onTopicChanged()
   }
 

@@ -336,6 +336,23 @@ test('a topic that was deleted and created again is read from its beginning', as
   expect(await read(consumer, 20)).toEqual(Array.from({ length: 20 }, (_, offset) => offset))
 })
 
+test('a topic that was created again under a smaller id, behind a recovery by force, is read from its beginning', async () => {
+  serve('a-n0:1', 20)
+  const consumer = await consumerOf()
+  await read(consumer, 20)
+  const broker = transport.brokers.get('a-n0:1')!
+  const serveNew = broker.onPull
+  broker.onPull = (pulled) =>
+    pulled.request.topicId === 5 ? pulled.reply(new LedgerError('TOPIC_ID_CHANGED', 'it is 4 now')) : serveNew(pulled)
+  broker.breakStreams()
+  // Told late by a namesrv, a smaller id of the same incarnation is that of a topic before.
+  transport.pushRoute(routeOf({ a: {} }, { T: { a: 1 } }, 4))
+  expect(await consumer.poll({ waitMs: 0 })).toBe(null)
+  const { topics, groups } = routeOf({ a: {} }, { T: { a: 1 } }, 4)
+  transport.pushRoute({ version: 2, topics, groups: groups.map((group) => ({ ...group, incarnation: 'recovered' })) })
+  expect(await read(consumer, 20)).toEqual(Array.from({ length: 20 }, (_, offset) => offset))
+})
+
 /** A replica that has applied `appliedIndex` and has `total` messages. Counts nothing else. */
 function replicaAt(address: string, state: { appliedIndex: number; total: number }): void {
   const broker = transport.brokers.get(address)
