@@ -66,6 +66,8 @@ interface Settings {
 
 interface BrokerGroupState {
   readonly member: GroupMember
+  /** Of the broker group: another one after a recovery by force. */
+  incarnation: string
   generation: number
   wanted: Assignment | null
   applying: boolean
@@ -178,6 +180,7 @@ export class PushConsumer {
   /** One membership per broker group that has a subscribed topic. */
   #joinBrokerGroups(): void {
     const { table } = this.#ports.routes
+    for (const [group, state] of this.#brokerGroups) this.#followIncarnation(group, state)
     for (const reader of this.#turns) reader.reader.resume()
     for (const topic of this.#topics) {
       for (const { group } of table.queues(topic, 'read')) {
@@ -192,10 +195,26 @@ export class PushConsumer {
           onAssignment: (assignment) => this.#onAssignment(group, assignment),
           onTrouble: (error) => this.#onTrouble(group, error),
         })
-        this.#brokerGroups.set(group, { member, generation: 0, wanted: null, applying: false, committing: null })
+        const incarnation = table.incarnation(group)
+        const joined = { member, incarnation, generation: 0, wanted: null, applying: false, committing: null }
+        this.#brokerGroups.set(group, joined)
         member.beat()
       }
     }
+  }
+
+  /**
+   * A broker group that was recovered by force counts on from less. Where its queues have grown again meanwhile, beyond
+   * what was read here, no offset shows it: all of them are begun anew where the group is.
+   */
+  #followIncarnation(brokerGroup: string, state: BrokerGroupState): void {
+    const incarnation = this.#ports.routes.table.incarnation(brokerGroup)
+    if (incarnation === state.incarnation) return
+    const isRecovered = state.incarnation !== ''
+    state.incarnation = incarnation
+    if (!isRecovered) return
+    for (const held of this.#turns) if (held.queue.group === brokerGroup) this.#letGo(held)
+    state.member.beat()
   }
 
   #onTrouble(brokerGroup: string, error: LedgerError | null): void {
@@ -283,6 +302,7 @@ export class PushConsumer {
 
   async #takeOver(state: BrokerGroupState, added: readonly MessageQueue[]): Promise<void> {
     const call = { timeoutMs: this.#ports.requestTimeoutMs, signal: this.#stop.signal }
+    const { incarnation } = state
     // Before the offsets are asked for: the topic may be created again before they are used.
     const topicIds = added.map((queue) => this.#ports.routes.table.topicId(queue))
     const committed = await fetchOffsets(this.#ports, this.group, added, call)
@@ -293,7 +313,8 @@ export class PushConsumer {
     )
     if (this.#closing) return
     const begun = await this.#fixStarts(state, added, { starts, committed })
-    if (this.#closing) return
+    // Offsets of the incarnation before are none of this one; the next assignment is on its way.
+    if (this.#closing || state.incarnation !== incarnation) return
     for (const [position, queue] of added.entries()) {
       const key = queueKey(queue)
       const start = { start: starts[position] ?? 'first', topicId: topicIds[position] ?? 0 }
@@ -519,10 +540,11 @@ export class PushConsumer {
   async #commitEntries(state: BrokerGroupState, entries: readonly Progress[]): Promise<void> {
     // Of the generation that what was consumed belongs to: a later one may own queues of the same names in a new topic.
     const committer = { group: this.group, member: this.member, generation: state.generation }
+    const { incarnation } = state
     const parts = entries.length > 0 ? [entries] : []
     for (let calls = 0; calls < commitCallsMax && !this.#stop.signal.aborted; calls++) {
       const part = parts.shift()
-      if (!part) return
+      if (!part || state.incarnation !== incarnation) return
       const error = await this.#tryCommit(state, committer, part)
       // The next commit comes soon; what is refused now for all would only be refused again.
       if (error?.retryable) return

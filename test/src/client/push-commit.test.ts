@@ -147,6 +147,31 @@ test('a queue that ends before what was consumed is read on from what the group 
   expect(seen).toEqual([0, 0])
 })
 
+test('a queue that has grown again behind a recovery by force is read on from what the group has committed', async () => {
+  await startWith(1)
+  const leader = transport.brokers.get('a-n0:1')!
+  leader.calls.set('CommitOffsets', () => {
+    throw new LedgerError('NO_QUORUM', 'not now')
+  })
+  const consumer = client.pushConsumer({ group: 'G', subscribe: ['T'] })
+  const seen: number[] = []
+  void consumer.run(({ offset }) => {
+    seen.push(offset)
+  })
+  for (let turn = 0; turn < 20 && seen.length < 1; turn++) await clock.advance(100)
+  // The message is lost, and others are stored at its offset and behind it before this member asks again.
+  leader.onPull = ({ request: { offset }, reply }) => {
+    if (offset > 1) return
+    const pulled = { baseOffset: offset, index: 5 + offset, storeTime: 5, startRecord: 0, batch: batchOf(0) }
+    reply({ batches: [pulled], nextOffset: offset + 1, maxOffset: 2 })
+  }
+  leader.breakStreams()
+  const { groups, ...route } = transport.route
+  transport.pushRoute({ ...route, groups: groups.map((group) => ({ ...group, incarnation: 'recovered', term: 2 })) })
+  for (let turn = 0; turn < 50 && seen.length < 3; turn++) await clock.advance(100)
+  expect(seen).toEqual([0, 0, 1])
+})
+
 test('an offset that was committed in a topic before it was created again is no start in the new one', async () => {
   await startWith(1)
   const leader = transport.brokers.get('a-n0:1')!
