@@ -348,6 +348,8 @@ export class PullConsumer {
       onTopicChanged: () => {
         // What was committed was an offset of the old topic: the same one of the new topic is news.
         this.#committed.set(queueKey(queue), 0)
+        // A commit that names an offset of the old topic may have counted in the new one: the next one moves it back.
+        this.#sought.add(queueKey(queue))
         reader.seek('first')
       },
     })

@@ -119,7 +119,24 @@ test('a commit that is answered behind the end of its topic is none of the new o
   await again
   expect(commits).toEqual([
     { offset: 10, seek: false },
-    { offset: 10, seek: false },
+    { offset: 10, seek: true },
+  ])
+})
+
+test('B5: a commit that came too late for its topic, and counted in the new one, is taken back by the next', async () => {
+  transport.brokers.get('a-n0:1')!.calls.set('FetchOffsets', () => ({ offsets: [] }))
+  serve('a-n0:1', 30)
+  const commits = keepCommits('a-n0:1')
+  const consumer = await consumerOf({ group: 'G' })
+  expect(await read(consumer, 20)).toHaveLength(20)
+  // The topic is another one by now, with as many messages, and nobody has told this consumer.
+  await consumer.commit()
+  transport.pushRoute(routeOf({ a: {} }, { T: { a: 1 } }, 6))
+  expect(await read(consumer, 10)).toHaveLength(10)
+  await consumer.commit()
+  expect(commits).toEqual([
+    { offset: 20, seek: false },
+    { offset: 10, seek: true },
   ])
 })
 
