@@ -259,7 +259,8 @@ class PullStream {
     const { machine, running } = this.#context.replica
     if (!running) return true
     const range = machine.queueRange(topicId, request.queue)
-    return range !== undefined && request.offset < range.max
+    // Without a range the topic was deleted meanwhile, and what is parked for it is woken no more.
+    return range === undefined || request.offset < range.max
   }
 
   #waitForApply(pull: PendingPull, verdict: Extract<PullVerdict, { readonly kind: 'behind' }>): void {

@@ -526,6 +526,19 @@ test('P8: a replica that ends while a quorum is asked about a pull does not keep
   expect(await pull.reply(id)).toMatchObject({ code: errorTable.SERVICE_NOT_AVAILABLE.number })
 })
 
+test('P8: a topic that is created again while a quorum is asked about a pull does not keep it', async () => {
+  const bench = await openBench()
+  const topicId = bench.topic('t')
+  const pull = bench.pull()
+  bench.replica.readCurrent = async () => {
+    bench.replica.commit(frameTypes.command, encodeCommand({ kind: 'delete_topic', topic: 't' }))
+    bench.topic('t')
+    throw new LedgerError('NO_QUORUM', 'no majority answers')
+  }
+  const id = pull.start({ topicId, offset: 7, waitMs: 30_000 })
+  expect(await pull.reply(id)).toMatchObject({ code: errorTable.TOPIC_ID_CHANGED.number })
+})
+
 test('a replica that stays behind says so after its wait, and never answers with less', async () => {
   const bench = await openBench()
   bench.topic('t')
