@@ -37,7 +37,7 @@ interface Group {
   proposing: boolean
   /** Something changed while a proposal was under way. */
   changedMeanwhile: boolean
-  /** Why the state machine refuses the assignment; told to the members instead of leaving them without queues. */
+  /** Why the state machine refuses the assignment; told to the members that it leaves without queues. */
   refusal: LedgerError | null
 }
 
@@ -84,7 +84,7 @@ export class GroupCoordinator {
     const change = group.membership.hear(request.member, heard, this.#clock.monotonicMs())
     if (change === 'joined') this.#tell('client_joined', request.group, { member: request.member })
     if (change !== 'known') this.#plan(group)
-    if (group.refusal) throw group.refusal
+    if (group.refusal && !this.#isAssigned(request.group, request.member, heard.topics)) throw group.refusal
     return this.#replyTo(group, request.member, heard.sessionTimeoutMs)
   }
 
@@ -130,6 +130,12 @@ export class GroupCoordinator {
     }
     this.#groups.set(name, group)
     return group
+  }
+
+  /** Has what it asks for. Whom a newcomer leaves no room goes on with the queues it has. */
+  #isAssigned(group: string, member: string, topics: readonly string[]): boolean {
+    const mine = this.#replica.machine.assignment(group).members.find((one) => one.member === member)
+    return mine !== undefined && sameTopics(mine.topics, topics)
   }
 
   #replyTo(group: Group, member: string, sessionTimeoutMs: number): GroupHeartbeatReply {
@@ -269,4 +275,8 @@ export class GroupCoordinator {
   ): void {
     this.#events.emit(kind, this.#replica.term, { consumerGroup, ...details })
   }
+}
+
+function sameTopics(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && new Set([...a, ...b]).size === a.length
 }

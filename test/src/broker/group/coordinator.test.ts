@@ -230,7 +230,18 @@ test('what the state machine refuses for good is told to the members', async () 
   await beat('a')
   await beat('b')
   await clock.advance(200)
-  await expect(beat('a')).rejects.toThrow(/at most 1 members/)
+  for (const member of ['a', 'b']) await expect(beat(member)).rejects.toThrow(/at most 1 members/)
+})
+
+test('a member that there is no room for is refused alone: the others keep their queues', async () => {
+  const { replica, clock, beat } = await open()
+  replica.commit(frameTypes.command, encodeCommand({ kind: 'set_limits', limits: { membersPerGroupMax: 1 } }))
+  await beat('a')
+  await clock.advance(200)
+  await beat('b')
+  await clock.advance(200)
+  await expect(beat('b')).rejects.toThrow(/at most 1 members/)
+  expect((await beat('a')).queues).toHaveLength(8)
 })
 
 test('an assignment too large for one entry is refused with the reason, until it fits again', async () => {
