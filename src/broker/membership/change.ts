@@ -83,8 +83,8 @@ export function nextStep(
 function stepFrom(membership: Membership, facts: Pick<ChangeFacts, 'isCaughtUp' | 'isReachable'>): Membership | null {
   if (isJoint(membership)) return onlyMembers({ ...membership, outgoing: [] })
   if (membership.returning.length > 0) {
-    const back = membership.returning.map((member) => ({ ...member, promote: true }))
-    return { ...membership, learners: [...membership.learners, ...back].sort(byName), returning: [] }
+    const learners = [...membership.learners, ...membership.returning].sort(byName)
+    return { ...membership, learners, returning: [] }
   }
   const ready = membership.learners.find((learner) => learner.promote && facts.isCaughtUp(learner.node))
   if (!ready) return null
@@ -114,7 +114,7 @@ function targetOf(change: Change, facts: ChangeFacts): Membership | Extract<Judg
       const { node } = change.member
       if (!memberNamed(membership, node)) return notAMember(node, membership)
       if (isLast(membership, node)) return lastVoter(node)
-      return { ...without(membership, node), returning: [change.member] }
+      return replaced(membership, change.member)
     }
     case 'priority': {
       if (!memberNamed(membership, change.node)) return notAMember(change.node, membership)
@@ -159,6 +159,13 @@ function without(membership: Membership, node: string): Membership {
   if (!named(membership.voters, node)) return onlyMembers({ ...membership, learners })
   const voters = membership.voters.filter((voter) => voter.node !== node)
   return { ...membership, voters, outgoing: membership.voters, learners }
+}
+
+/** Takes out the old self first. A learner that was to stay one comes back as one, and nobody loses a priority. */
+function replaced(membership: Membership, member: Member): Membership {
+  const promote = named(membership.learners, member.node)?.promote ?? true
+  const { priorities } = membership
+  return { ...without(membership, member.node), returning: [{ ...member, promote }], priorities }
 }
 
 /** Priorities of nodes that left go with them. */

@@ -53,7 +53,7 @@ function writeMembership(writer: ProtobufWriter, membership: Membership): void {
   writer.bool(7, membership.isForced ?? false)
 }
 
-/** Fields of a member: 1 node, 2 disk, 3 raft address, 4 promote (learners only). */
+/** Fields of a member: 1 node, 2 disk, 3 raft address, 4 promote (learners and returning). */
 function writeMembers(writer: ProtobufWriter, field: number, members: readonly (Member | Learner)[]): void {
   for (const member of [...members].sort(byName)) {
     writer.message(field, (inner) => {
@@ -72,14 +72,14 @@ function readMembership(reader: ProtobufReader): Membership {
   const voters: Member[] = []
   const outgoing: Member[] = []
   const learners: Learner[] = []
-  const returning: Member[] = []
+  const returning: Learner[] = []
   const priorities: (readonly [string, number])[] = []
   let isForced = false
   for (let field = reader.next(); field !== 0; field = reader.next()) {
     if (field === 2) voters.push(plain(readMember(reader.bytes())))
     else if (field === 3) outgoing.push(plain(readMember(reader.bytes())))
     else if (field === 4) learners.push(readMember(reader.bytes()))
-    else if (field === 5) returning.push(plain(readMember(reader.bytes())))
+    else if (field === 5) returning.push(readMember(reader.bytes()))
     else if (field === 6) priorities.push(readPriority(reader.bytes()))
     else if (field === 7) isForced = reader.bool()
     else reader.unknown()

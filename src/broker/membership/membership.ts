@@ -18,8 +18,8 @@ export interface Membership {
   /** Voters of the configuration that is being left (Raft section 6); empty outside a joint configuration. */
   readonly outgoing: readonly Member[]
   readonly learners: readonly Learner[]
-  /** Nodes that come back with another disk: learners as soon as their old selves are out. */
-  readonly returning: readonly Member[]
+  /** Nodes that come back with another disk: learners as soon as their old selves are out, to become what those were. */
+  readonly returning: readonly Learner[]
   /** Absent is 0. */
   readonly priorities: readonly (readonly [node: string, priority: number])[]
   /** Made by force from one survivor, after the majority was lost for good (`forced-recovery.ts`). */

@@ -54,6 +54,13 @@ test('a replaced node leaves completely before its new disk comes in, so that no
   expect(taken.at(-1)?.priorities).toEqual([['n2', 5]])
 })
 
+test('a learner that was to stay one is one again with its new disk, and keeps its priority', () => {
+  const before = group('n0 n1', { learners: [learner('n2', false)], priorities: [['n2', 5]] })
+  const taken = steps(replaceN2, before)
+  expect(taken.map(shown)).toEqual(['n0 n1 ~n2', 'n0 n1 +n2'])
+  expect(taken.at(-1)).toMatchObject({ learners: [{ disk: 'new', promote: false }], priorities: [['n2', 5]] })
+})
+
 test('a removed voter leaves through a joint configuration, a removed learner at once, priorities with them', () => {
   const ranked = group('n0 n1 n2', {
     learners: [learner('n3', false)],
@@ -95,7 +102,7 @@ test.each([
 test('one change at a time: what is under way is named, and only a learner that does not catch up can be taken out', () => {
   const catching = group('n0 n1 n2', { learners: [learner('n3')] })
   const joint = group('n0 n1', { outgoing: three.voters })
-  const returning = group('n0 n1', { returning: [member('n2', 'new')] })
+  const returning = group('n0 n1', { returning: [{ ...member('n2', 'new'), promote: true }] })
   expect(underWay(catching, true)).toBe('n3 is catching up to become a voter')
   expect(underWay(joint, true)).toBe('n2 leaves')
   expect(underWay(returning, true)).toBe('n2 comes back as a learner')

@@ -13,7 +13,7 @@ import { group, learner, member } from './support.ts'
 const full: Membership = group('n0 n1 n4', {
   outgoing: [member('n0'), member('n1'), member('n2')],
   learners: [learner('n3'), learner('n5', false)],
-  returning: [member('n2', 'new')],
+  returning: [{ ...member('n2', 'new'), promote: true }],
   priorities: [
     ['n0', 3],
     ['n1', 2],
