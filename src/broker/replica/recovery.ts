@@ -89,12 +89,13 @@ export async function recover(
     configuration: toConfiguration(membership, identity),
   }))
   const lacksState = store.appliedIndex < log.firstIndex - 1
+  // Before anyone asks for holes: an entry that rots while it is read for its time is one.
+  const lastStoreTime = Math.max(await storeTimeOfLast(log), machine.appliedTime)
   const isBlind = log.holes.some(({ termsKnown, toIndex }) => !termsKnown || toIndex > machine.appliedIndex)
   // Between the state and what can be read of the log there may have been memberships that nobody here knows of.
   const mayLackConfigurations = lacksState || log.holes.some(({ toIndex }) => toIndex > machine.appliedIndex)
   const state = { applied: store.appliedIndex, quarantine }
   const boot = { ...bootOf(log, saved, state), configurations, mayLackConfigurations }
-  const lastStoreTime = Math.max(await storeTimeOfLast(log), machine.appliedTime)
   return {
     store,
     log,
