@@ -1,7 +1,7 @@
 /** Who should lead: nodes that are not well enough, and those with a lower priority, stand back, but never for good. */
 import { describe, expect, test } from 'vitest'
 import { defaultRaftConfig } from '../../raft/config.ts'
-import type { PeerMessage } from '../../raft/index.ts'
+import { enterJoint, type PeerMessage } from '../../raft/index.ts'
 import { acknowledge, Cluster, electByHand, ManualNode } from './support.ts'
 
 const heartbeat = (term = 1): PeerMessage => ({
@@ -139,6 +139,14 @@ describe('a handover', () => {
     for (const to of ['l0', 'nx']) {
       expect(node.step({ kind: 'transfer', to })).toMatchObject({ refusal: { kind: 'unknown_peer', peer: to } })
     }
+  })
+
+  test('to a voter on its way out is refused', () => {
+    const node = new ManualNode()
+    electByHand(node, ['n1', 'n2'])
+    node.change(enterJoint(node.status.configuration, { voters: ['n0', 'n2'], learners: [] }))
+    expect(node.step({ kind: 'transfer', to: 'n1' })).toMatchObject({ refusal: { kind: 'unknown_peer', peer: 'n1' } })
+    expect(node.step({ kind: 'transfer', to: 'n2' })).toEqual({ kind: 'done' })
   })
 
   test('waits for a node that is not up to date', () => {

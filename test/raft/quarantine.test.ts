@@ -253,6 +253,16 @@ describe('the quarantine of a cut log ends', () => {
     expect(isQuarantined(node)).toBe(false)
   })
 
+  test('R3: not while there is a hole that was found when the others were filled already', () => {
+    const node = cutNode()
+    const session = sessionOf(node)
+    node.step({ kind: 'quarantine' })
+    node.receive(heartbeat({ lastIndex: 2, session }))
+    expect(node.status.quarantine).toEqual({ hasHoles: true, awaitsLeader: false, target: 2 })
+    node.step({ kind: 'healed' })
+    expect(isQuarantined(node)).toBe(false)
+  })
+
   test('two runs of a node tell different sessions', () => {
     const sessions = [0.1, 0.2].map((random) => {
       const node = new ManualNode({ random: () => random })

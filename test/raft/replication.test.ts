@@ -1,7 +1,7 @@
 /** Appends as messages: batching, windows, what was lost, what was compacted, limits of proposals. */
 import { describe, expect, test } from 'vitest'
 import type { Append, RaftConfig } from '../../raft/index.ts'
-import { acknowledge, Cluster, electByHand, ManualNode } from './support.ts'
+import { acknowledge, Cluster, electByHand, entriesOf, ManualNode } from './support.ts'
 
 function leaderOf3(config: Partial<RaftConfig> = {}): ManualNode {
   const node = new ManualNode({ config })
@@ -278,6 +278,20 @@ describe('limits of proposals', () => {
     acknowledge(node, 'n1')
     node.persist()
     expect(node.propose(100)).toMatchObject({ kind: 'accepted' })
+  })
+
+  test('what an earlier leader left uncommitted counts, too', () => {
+    const node = new ManualNode({ config: { uncommittedBytesMax: 100 } })
+    const entries = entriesOf(1, [1], 90)
+    node.receive({ kind: 'append', from: 'n1', to: 'n0', term: 1, prevIndex: 0, prevTerm: 0, entries, commit: 0 })
+    node.persist()
+    electByHand(node, ['n1', 'n2'], false)
+    expect(node.propose(11)).toEqual({ kind: 'refused', refusal: { kind: 'full', uncommittedBytes: 90 } })
+    node.persist()
+    acknowledge(node, 'n1')
+    expect(node.status).toMatchObject({ commit: 2, lastIndex: 2 })
+    expect(node.propose(100)).toMatchObject({ kind: 'accepted' })
+    expect(node.propose(1)).toEqual({ kind: 'refused', refusal: { kind: 'full', uncommittedBytes: 100 } })
   })
 
   test('one proposal beyond the limit is accepted when nothing is uncommitted', () => {
