@@ -18,7 +18,7 @@ import { failureOf, throwBug } from '../handler/failure.ts'
 import { becomeCurrent, notLeader } from '../handler/leadership.ts'
 import { desiredMembers, findTooLarge, sameMembers } from './desired.ts'
 import { checkHeartbeat, checkMember, sessionTimeoutMsDefault } from './heartbeat-check.ts'
-import { Membership } from './membership.ts'
+import { Membership, sameTopics } from './membership.ts'
 
 /** How long changes of members are collected before one rebalance. */
 export const rebalanceDelayMs = 150
@@ -135,7 +135,7 @@ export class GroupCoordinator {
   /** Has what it asks for. Whom a newcomer leaves no room goes on with the queues it has. */
   #isAssigned(group: string, member: string, topics: readonly string[]): boolean {
     const mine = this.#replica.machine.assignment(group).members.find((one) => one.member === member)
-    return mine !== undefined && sameTopics(mine.topics, topics)
+    return mine !== undefined && sameTopics([...mine.topics].sort(), topics)
   }
 
   #replyTo(group: Group, member: string, sessionTimeoutMs: number): GroupHeartbeatReply {
@@ -275,8 +275,4 @@ export class GroupCoordinator {
   ): void {
     this.#events.emit(kind, this.#replica.term, { consumerGroup, ...details })
   }
-}
-
-function sameTopics(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && new Set([...a, ...b]).size === a.length
 }

@@ -84,6 +84,6 @@ export class Membership {
   }
 }
 
-function sameTopics(a: readonly string[], b: readonly string[]): boolean {
+export function sameTopics(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((topic, index) => topic === b[index])
 }
