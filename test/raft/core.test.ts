@@ -2,7 +2,16 @@
 import { describe, expect, test } from 'vitest'
 import { positionMax, termJumpMax } from '../../raft/gateway.ts'
 import type { PeerMessage } from '../../raft/index.ts'
-import { acknowledge, Cluster, electByHand, entriesOf, ManualNode, makeBoot } from './support.ts'
+import {
+  acknowledge,
+  Cluster,
+  changeEntry,
+  configurationOf,
+  electByHand,
+  entriesOf,
+  ManualNode,
+  makeBoot,
+} from './support.ts'
 
 function leaderOf3(): ManualNode {
   const node = new ManualNode()
@@ -88,6 +97,8 @@ describe('Readies', () => {
 
 describe('implausible input changes nothing', () => {
   const base = { from: 'n1', to: 'n0' }
+  const members = configurationOf()
+  const membersNamedTwice = configurationOf({ voters: ['n0', 'n1', 'n1'] })
   const messages: [string, PeerMessage][] = [
     [
       'a term beyond the maximum',
@@ -106,6 +117,9 @@ describe('implausible input changes nothing', () => {
     ['entries of falling terms', append({ entries: entriesOf(1, [2, 1]) })],
     ['entries beyond the term', append({ entries: entriesOf(1, [3]) })],
     ['entries of negative size', append({ entries: entriesOf(1, [1], -5) })],
+    ['members of whom one is named twice', append({ entries: [changeEntry(1, 2, membersNamedTwice)] })],
+    ['members in an entry of another kind', append({ entries: [{ ...changeEntry(1, 2, members), kind: 'normal' }] })],
+    ['a change of members that names none', append({ entries: [{ ...entriesOf(1, [2])[0], kind: 'configuration' }] })],
   ]
 
   function vote(change: object): PeerMessage {

@@ -109,6 +109,10 @@ describe('a broken connection to the leader', () => {
     refuse(node, 'n1', 'leader_seen')
     expect(node.status.role).toBe('follower')
     expect(node.core.deadline()).toBe(node.now + 750)
+    // Until then it takes its leader back on any sign of life: of the broken connection nothing is left.
+    const { commit } = node.status
+    node.receive({ ...heartbeat(), kind: 'append', prevIndex: 0, prevTerm: 0, entries: [], commit })
+    expect(node.status).toMatchObject({ role: 'follower', leader: 'n1' })
   })
 
   test('elects a new leader of three within 60 ms when the leader dies', () => {

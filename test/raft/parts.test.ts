@@ -165,6 +165,19 @@ describe('the progress of a follower', () => {
     expect([peer.state, peer.next, peer.inflights.messages]).toEqual(['probe', 11, 0])
   })
 
+  test('a commit that was told with appends that are lost counts as told only as far as the logs match', () => {
+    const peer = progress()
+    peer.accepted(10)
+    peer.sent(20, 10, 0)
+    peer.sentCommit = 20
+    peer.rejected(20, 3)
+    expect(peer.sentCommit).toBe(10)
+    peer.accepted(20)
+    peer.sentCommit = 20
+    peer.forget(5)
+    expect(peer.sentCommit).toBe(5)
+  })
+
   test('refusals that are out of date change nothing', () => {
     const peer = progress()
     peer.rejected(8, 3)

@@ -55,6 +55,18 @@ describe('a stalled leader', () => {
     expect(node.eventsOf('transfer_ended')).toMatchObject([{ outcome: 'timed_out' }])
   })
 
+  test('is noticed once, too, when calls wake it and no tick: the overdue transfer ends with the pause', () => {
+    const node = leaderOf3()
+    node.propose(1)
+    node.step({ kind: 'transfer', to: 'n1' })
+    node.now += 5_000
+    for (let i = 0; i < 3; i++) {
+      expect(node.propose(1)).toEqual({ kind: 'refused', refusal: { kind: 'unconfirmed' } })
+    }
+    expect(node.eventsOf('stalled')).toHaveLength(1)
+    expect(node.eventsOf('transfer_ended')).toMatchObject([{ outcome: 'timed_out' }])
+  })
+
   test('a small delay is no stall', () => {
     const node = leaderOf3()
     node.now = node.core.deadline() + 250
