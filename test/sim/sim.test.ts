@@ -17,8 +17,8 @@ beforeAll(() => {
 test(`R1 R2 R3 R4 R5 S1 S2 S4 B1 B2 B3 B4 B5: ${seeds} seeds of faults break nothing`, {
   // A minute or two, on a quiet machine; a seed that hangs is given up by the pool.
   timeout: 3_600_000,
-}, async () => {
-  const output = await runMain('--seeds', String(seeds), '--json')
+}, async ({ signal }) => {
+  const output = await runMain(signal, '--seeds', String(seeds), '--json')
   const lines = output.trim().split('\n')
   const total = JSON.parse(lines.pop() ?? '') as Record<string, number>
   expect(lines).toEqual([])
@@ -46,17 +46,19 @@ test('P1: with an fsync that lies and a power loss the run is red', async () => 
   }
 })
 
-test('a failing seed prints the command that replays it, and the run ends red', async () => {
-  const output = await runMain('--seeds', '3', '--json', '--lying-fsync')
+test('a failing seed prints the command that replays it, and the run ends red', async ({ signal }) => {
+  const output = await runMain(signal, '--seeds', '3', '--json', '--lying-fsync')
   expect(output).toMatch(/^FAIL seed \d+: /m)
   expect(output).toMatch(/replay: npm run sim -- --seed \d+ --verbose --commit \S+ --lying-fsync$/m)
   expect(JSON.parse(output.trim().split('\n').at(-1) ?? '')).toMatchObject({ seeds: 3, failed: 3 })
 })
 
-function runMain(...words: readonly string[]): Promise<string> {
+/** Its process ends with the test, also when that takes too long. */
+function runMain(signal: AbortSignal, ...words: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [`${root}dist/test/sim/main.js`, ...words], {
       stdio: ['ignore', 'pipe', 'inherit'],
+      signal,
     })
     let output = ''
     child.stdout.on('data', (part: Buffer) => {
