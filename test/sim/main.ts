@@ -8,6 +8,7 @@
  *   --shrink X     the smallest scenario in which seed X still fails, written to --out (default: a name of its own)
  *   --scenario F   runs a scenario             --minutes M  for --shrink (default 5)
  *   --commit C     says so if the sources are of another commit    --lying-fsync  the negative control: must fail
+ *   --eager-trim   every seed trims at once: many copies
  *
  * A failing seed prints its configuration and the command that replays it exactly. Exits 1 when a seed failed.
  */
@@ -38,9 +39,10 @@ const { values: given } = parseArgs({
     out: { type: 'string' },
     minutes: { type: 'string', default: '5' },
     'lying-fsync': { type: 'boolean', default: false },
+    'eager-trim': { type: 'boolean', default: false },
   },
 })
-const control = given['lying-fsync'] ? 'lying-fsync' : null
+const control = given['lying-fsync'] ? 'lying-fsync' : given['eager-trim'] ? 'eager-trim' : null
 
 const out = (text: string): void => void process.stdout.write(`${text}\n`)
 

@@ -32,7 +32,7 @@ export async function tryMutant(copy: string, mutant: Mutant, seedsMax: number):
   const whole: (readonly [path: string, text: string])[] = []
   try {
     for (const edit of [mutant, ...(mutant.also ?? [])]) whole.push(await plant(copy, mutant.name, edit))
-    const output = await runSimulator(copy, seedsMax)
+    const output = await runSimulator(copy, seedsMax, mutant.under)
     const total = JSON.parse(output.trim().split('\n').at(-1) ?? '{}') as { seeds?: number; failed?: number }
     const how = /^FAIL seed \S+: (.*)$/m.exec(output)?.[1] ?? ''
     return { name: mutant.name, caught: (total.failed ?? 0) > 0, seeds: total.seeds ?? 0, how }
@@ -58,12 +58,12 @@ async function plant(
   return [path, text]
 }
 
-function runSimulator(copy: string, seedsMax: number): Promise<string> {
+function runSimulator(copy: string, seedsMax: number, under: Mutant['under']): Promise<string> {
   return new Promise((resolve, reject) => {
     const main = join(copy, 'dist/test/sim/main.js')
-    const child = spawn(process.execPath, [main, '--seeds', String(seedsMax), '--stop', '--jobs', '1', '--json'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
+    const leaning = under === undefined ? [] : [`--${under}`]
+    const options = ['--seeds', String(seedsMax), '--stop', '--jobs', '1', '--json', ...leaning]
+    const child = spawn(process.execPath, [main, ...options], { stdio: ['ignore', 'pipe', 'inherit'] })
     let output = ''
     child.stdout.on('data', (part: Buffer) => {
       output += part.toString()
