@@ -279,6 +279,7 @@ export const mutants: readonly Mutant[] = [
     file: 'src/broker/replica/catch-up/planner.js',
     find: 'if (!giving && sources.some(',
     replace: 'if (!giving && sources.every(',
+    under: 'eager-trim',
   },
   {
     name: 'a configuration is begun before an entry of the own term is committed',
