@@ -42,8 +42,9 @@ export async function openHardState(disk: Disk, path: string): Promise<HardState
     const hardState = new HardStateFile(file, newest)
     if (newest === null) await prepare(disk, file, path)
     else {
-      // Into both slots: the platter may lack either of them.
-      await hardState.save(newest.state)
+      // Into both slots: the platter may lack either of them. Its own first: a failed sync may have left the very first
+      // record in the page cache alone, and a slot that is blank beside a later record counts as lost.
+      await hardState.saveAgain(newest)
       await hardState.save(newest.state)
     }
     return hardState
@@ -79,6 +80,11 @@ class HardStateFile implements HardStateApi {
       () => this.#write(record),
     )
     return this.#saving
+  }
+
+  /** Of what is in its slot already: a write that is torn leaves the same bytes. */
+  saveAgain(record: SlotRecord): Promise<void> {
+    return this.#write(record)
   }
 
   async close(): Promise<void> {

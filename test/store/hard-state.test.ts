@@ -149,6 +149,29 @@ describe('the hard state', () => {
     expect(await currentOf(restarted.crash(loseAllUnsynced))).toEqual(two)
   })
 
+  test('R1: what a failed sync has left of the first save is never half of the file', async () => {
+    const disk = new MemoryDisk()
+    const file = await openHardState(disk, 'hard-state')
+    disk.fail('sync', { code: 'EIO' })
+    await expect(file.save(one)).rejects.toMatchObject({ code: 'STORAGE_FAILED' })
+    await file.close()
+    const again = async (tried: MemoryDisk): Promise<void> => {
+      const opened = await openHardState(tried, 'hard-state')
+      await opened.save(two)
+      await opened.close()
+    }
+    let crashes = 0
+    for await (const { disk: stopped } of crashEverywhere(disk, again)) {
+      crashes++
+      const random = seededNumbers(crashes)
+      for (let round = 0; round < 20; round++) {
+        const left = await currentOf(stopped.clone().crash(randomCrash(random)))
+        expect([null, one, two]).toContainEqual(left)
+      }
+    }
+    expect(crashes).toBeGreaterThan(5)
+  })
+
   test('R1: a term that goes back is a bug of the caller', async () => {
     const file = await openHardState(new MemoryDisk(), 'hard-state')
     await file.save(two)

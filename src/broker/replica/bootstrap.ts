@@ -123,26 +123,28 @@ export class Bootstrap {
     const disks = new Map<string, string>([[identity.node, identity.disk]])
     const missing: string[] = []
     let problem: string | null = null
+    let isMade = false
     await Promise.all(
       others.map(async ({ node }) => {
-        try {
-          const reply = await this.#ask(channels.get(node) as Channel)
-          disks.set(node, reply.disk)
-          if (reply.configuration) await this.#adopt(reply.configuration)
-        } catch (error) {
+        const reply = await this.#ask(channels.get(node) as Channel).catch((error: unknown) => {
           const { code, message } = toLedgerError(error)
           if (code === 'CONFIG_INVALID' || code === 'WRONG_CLUSTER') problem = `${code}: ${node} says: ${message}`
           missing.push(node)
-        }
+        })
+        if (!reply) return
+        disks.set(node, reply.disk)
+        if (!reply.configuration) return
+        isMade = true
+        await this.#adoptOrTell(reply.configuration)
       }),
     )
-    if (this.#outcome || !options.bootstrap) return
+    if (this.#outcome || isMade || !options.bootstrap) return
     if (missing.length > 0) {
       this.#reason = problem ?? `NOT_BOOTSTRAPPED: waiting for ${missing.sort().join(', ')}`
       return
     }
     if (decider(options) !== identity.node) return
-    await this.#adopt(makeConfiguration(options, disks, uuid(random)))
+    if (!(await this.#adoptOrTell(makeConfiguration(options, disks, uuid(random))))) return
     this.#ports.logger.info('first configuration made', { members: [...disks.keys()].join(' ') })
     // A push spares the others a round; whoever misses it asks.
     for (const channel of channels.values()) void this.#ask(channel).catch(() => {})
@@ -153,6 +155,19 @@ export class Bootstrap {
     const request: BootstrapRequest = { cluster, group, fromNode: node, fromDisk: disk, ...this.#settings }
     const full = this.#stored ? { ...request, configuration: this.#stored } : request
     return channel.call(raftMethods.bootstrap, full, { timeoutMs: bootstrapCallMs, signal: this.#stop.signal })
+  }
+
+  /** False: the own disk did not take it; the next round tries again. */
+  async #adoptOrTell(configuration: FirstConfiguration): Promise<boolean> {
+    try {
+      await this.#adopt(configuration)
+      return true
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error)
+      this.#reason = `STORAGE_FAILED: this node cannot store the first configuration of its group: ${text}`
+      this.#ports.logger.warn('the first configuration could not be stored', { error: text })
+      return false
+    }
   }
 
   /** Stores the configuration if this node and disk belong to it. The first one wins; one at a time. */

@@ -215,8 +215,11 @@ async function cutFrom(log: CommitLogApi, index: number): Promise<void> {
  */
 export async function prepareHardState(disk: Disk, directory: string): Promise<void> {
   const hardState = await openHardState(disk, hardStatePath(directory))
-  if (hardState.current === null) await hardState.save({ term: 0, vote: null, commit: 0 })
-  await hardState.close()
+  try {
+    if (hardState.current === null) await hardState.save({ term: 0, vote: null, commit: 0 })
+  } finally {
+    await hardState.close()
+  }
 }
 
 function hardStatePath(directory: string): string {

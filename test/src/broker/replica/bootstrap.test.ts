@@ -36,6 +36,18 @@ test('a node that missed the first configuration asks for it', async () => {
   await eventually('n2 is a member again', () => cluster.broker('n2').replica)
 })
 
+test('a node whose own disk does not take the first configuration says so, and joins when it does', async () => {
+  cluster = new MemoryCluster()
+  await cluster.start('n0', 'n1')
+  const { disk } = cluster.machine('n2')
+  disk.fail('sync', { code: 'EIO', times: Number.POSITIVE_INFINITY, path: 'hard-state' })
+  await cluster.start('n2')
+  await eventually('n2 tells of its disk', () => reason('n2').startsWith('STORAGE_FAILED: this node cannot store'))
+  expect(cluster.broker('n2').replica).toBeNull()
+  disk.heal()
+  await eventually('n2 joined', () => cluster.broker('n2').replica)
+})
+
 test('a wiped replica does not vote, whether told to bootstrap or not, and says why', async () => {
   cluster = new MemoryCluster()
   await cluster.start()
