@@ -72,6 +72,9 @@ const uncommittedSeenMax = 64
 /** Share of the runs whose log is trimmed. */
 const retentionShare = 0.35
 
+/** Share of those that are trimmed at once. */
+const eagerTrimShare = 0.3
+
 /** Share of the runs whose disks rot. */
 const rotShare = 0.3
 
@@ -89,8 +92,10 @@ export function drawConfiguration(random: SimRandom): SimConfiguration {
   }
   const retention = random.fork('retention')
   const kept = retention.chance(retentionShare) ? withRetention(configuration, retention) : configuration
+  const isEager = kept.retention !== undefined && random.fork('eager trim').chance(eagerTrimShare)
+  const trimmed = isEager ? eagerTrim(kept) : kept
   const members = random.fork('members')
-  const operated = members.chance(membersShare) ? withOperator(kept, members) : kept
+  const operated = members.chance(membersShare) ? withOperator(trimmed, members) : trimmed
   const rot = random.fork('rot')
   const rotten = rot.chance(rotShare) ? withRot(operated, rot) : operated
   return withGrain(rotten, random.fork('grain'))
@@ -169,6 +174,28 @@ function withRetention(configuration: SimConfiguration, random: SimRandom): SimC
       retentionRoundMs: Math.round(random.spread(20, 400)),
       copyBytesMax: random.pick([512, 8 * kibibyte, 1024 * kibibyte]),
       catchUpBytesPerSecond: random.pick([64, 1024, 65_536]) * kibibyte,
+    },
+  }
+}
+
+const eagerSegmentBytes = 12 * kibibyte
+
+/**
+ * The log is given up as soon as it is applied, whoever is away: each short absence ends with a copy from a peer, while
+ * another leader may still have what is missing and send it.
+ */
+export function eagerTrim(configuration: SimConfiguration): SimConfiguration {
+  return {
+    ...configuration,
+    brokenForEver: null,
+    segmentBytes: eagerSegmentBytes,
+    bodyBytesMax: Math.min(configuration.bodyBytesMax, eagerSegmentBytes / 12),
+    retention: { ...configuration.retention, logBytesMax: eagerSegmentBytes, followerLagBytesMax: 1 },
+    limits: {
+      ...configuration.limits,
+      retentionRoundMs: 20,
+      copyBytesMax: 512,
+      catchUpBytesPerSecond: 256 * kibibyte,
     },
   }
 }

@@ -2,7 +2,7 @@
  * Changes of what seeds draw, by name: the negative control, under which a run must fail or the checks are worth
  * nothing, and leanings, under which something that is rare with plain seeds happens all the time.
  */
-import type { SimConfiguration } from './configuration.ts'
+import { eagerTrim, type SimConfiguration } from './configuration.ts'
 
 /** Syncs fulfil and make nothing durable, and the power goes. The damage itself must be noticed, not the lie. */
 export function lyingFsync(configuration: SimConfiguration): SimConfiguration {
@@ -12,28 +12,6 @@ export function lyingFsync(configuration: SimConfiguration): SimConfiguration {
     faults: { power_loss_all: 1 },
     finalPowerLoss: true,
     looksAtDisks: false,
-  }
-}
-
-const segmentBytes = 12 * 1024
-
-/**
- * The log is given up as soon as it is applied, whoever is away: each short absence ends with a copy from a peer, while
- * another leader may still have what is missing and send it.
- */
-export function eagerTrim(configuration: SimConfiguration): SimConfiguration {
-  return {
-    ...configuration,
-    brokenForEver: null,
-    segmentBytes,
-    bodyBytesMax: Math.min(configuration.bodyBytesMax, segmentBytes / 12),
-    retention: { ...configuration.retention, logBytesMax: segmentBytes, followerLagBytesMax: 1 },
-    limits: {
-      ...configuration.limits,
-      retentionRoundMs: 20,
-      copyBytesMax: 512,
-      catchUpBytesPerSecond: 256 * 1024,
-    },
   }
 }
 
