@@ -6,18 +6,16 @@
  */
 import { LedgerError } from '../../common/errors.ts'
 import { queuesPerRequestMax } from '../../message/limits.ts'
-import { checkGroupName, checkTopicName } from '../../message/names.ts'
-import {
-  brokerMethods,
-  type CommitOffsetsReply,
-  type CommitOffsetsRequest,
-  type FetchOffsetsReply,
-  type FetchOffsetsRequest,
-  type QueryOffsetsReply,
-  type QueryOffsetsRequest,
-  type QueueOffset,
-  type TopicInfo,
-} from '../../rpc/methods.ts'
+import { checkGroupName, checkReadableTopicName } from '../../message/names.ts'
+import type {
+  CommitOffsetsReply,
+  CommitOffsetsRequest,
+  FetchOffsetsReply,
+  FetchOffsetsRequest,
+  QueryOffsetsReply,
+  QueryOffsetsRequest,
+} from '../../rpc/group-messages.ts'
+import { brokerMethods, type TopicInfo } from '../../rpc/methods.ts'
 import type { CallContext, ServerRoutes } from '../../rpc/transport.ts'
 import type { ReplicaApi } from '../contract.ts'
 import { becomeCurrent, waitOptions } from './leadership.ts'
@@ -37,7 +35,7 @@ async function commitOffsets(
   request: CommitOffsetsRequest,
   context: CallContext,
 ): Promise<CommitOffsetsReply> {
-  const { group, member, seek } = request
+  const { group, member, seek, leased = false } = request
   checkGroupName(group)
   if (member.length > memberLengthMax)
     throw new LedgerError('INVALID_PARAMETER', `member has ${member.length} characters, at most ${memberLengthMax}`)
@@ -53,7 +51,8 @@ async function commitOffsets(
     queue: one.queue,
     offset: one.offset,
   }))
-  const result = await change(replica, { kind: 'commit_offsets', group, member, generation, seek, offsets }, context)
+  const committer = { group, member, generation, seek, leased }
+  const result = await change(replica, { kind: 'commit_offsets', ...committer, offsets }, context)
   if (result.kind !== 'offsets') throw new LedgerError('SYSTEM_ERROR', `commit_offsets gave ${result.kind}`)
   return {
     offsets: request.offsets.map(({ topic, queue }, index) => ({ topic, queue, offset: result.offsets[index] ?? 0 })),
@@ -83,7 +82,7 @@ async function queryOffsets(
   request: QueryOffsetsRequest,
   context: CallContext,
 ): Promise<QueryOffsetsReply> {
-  checkTopicName(request.topic)
+  checkReadableTopicName(request.topic)
   checkCount(request.queue, 'queue')
   const time = request.time === undefined ? undefined : checkCount(request.time, 'time')
   await becomeCurrent(replica, waitOptions(context))
@@ -100,28 +99,28 @@ async function queryOffsets(
   }
 }
 
-function checkQueues(queues: readonly QueueOffset[]): void {
+export function checkQueues(queues: readonly Queue[]): void {
   if (queues.length === 0) throw new LedgerError('INVALID_REQUEST', 'the request names no queue')
   if (queues.length > queuesPerRequestMax)
     throw new LedgerError('INVALID_PARAMETER', `${queues.length} queues, at most ${queuesPerRequestMax} in a request`)
   for (const { topic, queue } of queues) {
-    checkTopicName(topic)
+    checkReadableTopicName(topic)
     checkCount(queue, 'queue')
   }
 }
 
-interface Queue {
+export interface Queue {
   readonly topic: string
   readonly queue: number
 }
 
-function hasQueue({ machine }: ReplicaApi, at: Queue): boolean {
+export function hasQueue({ machine }: ReplicaApi, at: Queue): boolean {
   const topic = machine.topic(at.topic)
   return topic !== undefined && machine.queueRange(topic.topicId, at.queue) !== undefined
 }
 
 /** The topic, if it exists and has this queue. */
-function topicOf(replica: ReplicaApi, at: Queue): TopicInfo {
+export function topicOf(replica: ReplicaApi, at: Queue): TopicInfo {
   const topic = topicNamed(replica, at.topic)
   if (!hasQueue(replica, at))
     throw new LedgerError(

@@ -8,7 +8,7 @@
 import { type CommitLogApi, frameBody, frameTypes, StoreError } from '../../../store/index.ts'
 import { invariant } from '../../common/assert.ts'
 import { LedgerError } from '../../common/errors.ts'
-import { checkTopicName } from '../../message/names.ts'
+import { checkReadableTopicName } from '../../message/names.ts'
 import { type PulledBatch, type PullReply, type PullRequest, pullEnvelopeBytes } from '../../rpc/envelopes.ts'
 import type { TopicInfo } from '../../rpc/methods.ts'
 import type { QueueRow, ReplicaApi } from '../contract.ts'
@@ -114,10 +114,11 @@ export async function readPull(
   return { ...reply, suggestedNode: advice.suggest({ bytesBehind, cold, index: last.index, key }) }
 }
 
-async function readBatches(
+/** Batches of these rows, at least one, while they fit. Errors are returned: what they mean depends on what was trimmed. */
+export async function readBatches(
   replica: Pick<ReplicaApi, 'machine' | 'log'>,
   rows: readonly QueueRow[],
-  request: PullRequest,
+  request: Pick<PullRequest, 'offset' | 'bytesMax'>,
 ): Promise<{ readonly batches: readonly PulledBatch[]; readonly cold: boolean } | StoreError | LedgerError> {
   const bytesMax = Math.min(request.bytesMax, pullBytesMax)
   const batches: PulledBatch[] = []
@@ -203,7 +204,7 @@ function findMalformed(request: PullRequest): LedgerError | null {
     if (!isCount(request[field]))
       return new LedgerError('INVALID_PARAMETER', `${field} must be a whole number from 0 on, not ${request[field]}`)
   try {
-    checkTopicName(request.topic)
+    checkReadableTopicName(request.topic)
   } catch (error) {
     if (error instanceof LedgerError) return error
     throw error

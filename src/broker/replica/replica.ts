@@ -117,6 +117,10 @@ export class Replica implements ReplicaApi {
     return this.#loop.term
   }
 
+  get logTime(): number {
+    return this.members.stamp(this.machine.appliedTime)
+  }
+
   get running(): boolean {
     return this.#stopped === null
   }
@@ -339,9 +343,10 @@ export class Replica implements ReplicaApi {
     return new ReplicaSpace(this.#parts, {
       term: () => this.term,
       leading: () => this.leading,
-      logTime: () => this.members.stamp(this.machine.appliedTime),
+      logTime: () => this.logTime,
       reachablePeers: () => this.leadership.reachablePeers(),
       propose: (body, how) => this.propose(frameTypes.command, body, { ...how, makesSpace: true }),
+      store: (body, how) => this.propose(frameTypes.batch, body, { ...how, makesSpace: true }),
       changed: (isFull) => (isFull ? this.leadership.unfit('disk_full') : this.leadership.fitAgain('disk_full')),
       trimmed: (first) => this.#loop.step({ kind: 'compacted', first, previousTerm: this.log.previousTerm }),
       failed: (error) => this.#loop.storageFailed(error),
