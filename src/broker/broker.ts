@@ -38,9 +38,6 @@ import { strangerStatus } from './replica/status.ts'
 import { Stranger } from './replica/stranger.ts'
 import { upkeepReason } from './replica/upkeep-status.ts'
 import { startError } from './start-error.ts'
-import { copyLimitsFor } from './timers/copied-batch.ts'
-import { TimerService } from './timers/timer-service.ts'
-import { defaultTransactions } from './transactions/settings.ts'
 
 /** Time for the last messages to leave after storage failed, before the process is stopped. */
 const fatalDelayMs = 200
@@ -101,7 +98,6 @@ class BrokerNode implements Broker {
   #handlers: BrokerHandlers[] = []
   #registrar: Registrar | null = null
   #housekeeper: Housekeeper | null = null
-  #timers: TimerService | null = null
   #serves = false
   /** Why this node cannot go on. */
   #failure: string | null = null
@@ -246,13 +242,6 @@ class BrokerNode implements Broker {
     replica.onRoleChanged(() => this.#register(replica))
     this.#register(replica)
     this.#housekeeper.start()
-    this.#timers = this.#makeTimers(replica)
-    this.#timers.start()
-  }
-
-  #makeTimers(replica: ReplicaApi): TimerService {
-    const limits = copyLimitsFor(this.#options.segmentBytes)
-    return new TimerService({ replica, clock: this.#ports.clock, logger: this.#logger, limits })
   }
 
   #administer(api: ReplicaApi): void {
@@ -390,11 +379,7 @@ class BrokerNode implements Broker {
 
   #context(replica: ReplicaApi): HandlerContext {
     const { clock, random } = this.#ports
-    const settings = {
-      ...defaultHandlerSettings,
-      tailCacheBytes: limitsOf(this.#options).tailCacheBytes,
-      transactions: { ...defaultTransactions, ...this.#options.transactions },
-    }
+    const settings = { ...defaultHandlerSettings, tailCacheBytes: limitsOf(this.#options).tailCacheBytes }
     return { replica, events: this.events, clock, random, logger: this.#logger, settings, status: () => this.status() }
   }
 
@@ -435,7 +420,6 @@ class BrokerNode implements Broker {
     const { transferMsMax } = limitsOf(this.#options)
     if (this.replica) await handOver(this.replica, this.#ports.clock, transferMsMax, this.#hurry.signal)
     this.#housekeeper?.close()
-    this.#timers?.close()
     this.#registrar?.close()
     for (const handlers of this.#handlers) handlers.close()
     const graceMs = this.#hurry.signal.aborted ? 0 : closeGraceMs

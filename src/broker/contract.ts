@@ -5,13 +5,6 @@
 import type { CommitLogApi, FrameType, Position, StateBatch } from '../../store/index.ts'
 import type { ErrorCode } from '../common/errors.ts'
 import type { TopicConfig, TopicInfo } from '../rpc/methods.ts'
-import type { GivenBack } from './apply/given-back.ts'
-import type { GroupSettingsTable } from './apply/group-settings.ts'
-import type { HalfTable } from './apply/halves.ts'
-import type { KeyIndex } from './apply/key-index.ts'
-import type { LockTable } from './apply/locks.ts'
-import type { ReceivedTable } from './apply/received.ts'
-import type { TimerTable } from './apply/timers.ts'
 import type { Membership, PlacedMembership } from './membership/membership.ts'
 
 /** A committed entry that is also on this node's own disk, as `apply` gets it. Nothing else may decide anything. */
@@ -42,35 +35,6 @@ export type ApplyResult =
       /** True: the same batch was stored before; baseOffset, index and storeTime are the original ones. */
       readonly duplicate: boolean
     }
-  /** Stored, and to be delivered to the queue later: a timer or a half message. */
-  | {
-      readonly kind: 'pending'
-      readonly topicId: number
-      readonly queue: number
-      readonly recordCount: number
-      /** As for `stored`. */
-      readonly index: number
-      readonly storeTime: number
-      readonly duplicate: boolean
-    }
-  /** Bytes lie there from now on; how many of the messages were still pending does not matter. */
-  | { readonly kind: 'carried'; readonly recordCount: number }
-  /** When the lease of each queue ends by log time, in the order asked; 0: another member has it. */
-  | { readonly kind: 'locks'; readonly until: readonly number[] }
-  /** What was given out, in the order of the command: those received again first. */
-  | {
-      readonly kind: 'received'
-      readonly receipt: number
-      readonly visibleAt: number
-      readonly messages: readonly { readonly offset: number; readonly attempt: number }[]
-    }
-  /** In the order asked; false: the receipt was stale. A receipt is valid under `receipt` from now on. */
-  | { readonly kind: 'settled'; readonly done: readonly boolean[]; readonly receipt: number }
-  /** What became of each transaction, in the order asked; null: it is not known. */
-  | { readonly kind: 'resolved'; readonly outcomes: readonly ('committed' | 'rolled_back' | null)[] }
-  /** How often the producers were asked, this time included, in the order asked; 0: not pending, or asked too lately. */
-  | { readonly kind: 'checked'; readonly checks: readonly number[] }
-  | { readonly kind: 'recalled'; readonly done: boolean }
   | { readonly kind: 'topic'; readonly topic: TopicInfo }
   | { readonly kind: 'topic_deleted'; readonly topicId: number }
   /** Committed offsets after the command, in the order asked. */
@@ -153,24 +117,8 @@ export interface StateMachineApi {
   takeGarbage(): { readonly from: Buffer; readonly to: Buffer } | undefined
   committedOffset(group: string, topicId: number, queue: number): number | undefined
   assignment(group: string): GroupAssignment
-  committedOffsets(
-    group: string,
-  ): readonly { readonly topicId: number; readonly queue: number; readonly offset: number }[]
-  /** Groups that have an assignment, offsets or settings, by name. */
-  groupNames(): readonly string[]
   /** Groups that have an assignment with members. */
   groupsWithMembers(): readonly string[]
-  /** Messages that wait for their delivery time. */
-  readonly timers: Pick<TimerTable, 'rows' | 'takenAt' | 'isPending' | 'isLeft' | 'pending' | 'carriedUpTo'>
-  /** Messages that wait for the end of their transaction. */
-  readonly halves: Pick<HalfTable, 'pending' | 'find' | 'outcome' | 'pendingCount' | 'firstIndex'>
-  /** Messages that were received one by one. */
-  readonly received: Pick<ReceivedTable, 'find' | 'ofGroup'>
-  readonly givenBack: Pick<GivenBack, 'has'>
-  readonly locks: Pick<LockTable, 'holder'>
-  /** Which messages carry a key. */
-  readonly keys: Pick<KeyIndex, 'find'>
-  readonly groupSettings: Pick<GroupSettingsTable, 'get' | 'has' | 'all'>
 }
 
 export interface Applied {
@@ -205,8 +153,6 @@ export interface ReplicaApi {
   readonly commitIndex: number
   readonly appliedIndex: number
   readonly term: number
-  /** Log time that an entry proposed now would get, as far as this replica knows. */
-  readonly logTime: number
   /** False once the replica has ended, until the next one begins: nothing new comes to log and machine. */
   readonly running: boolean
   /** True only after the no-op of the own term was applied: current reads and new work are possible. */

@@ -52,7 +52,6 @@ export type EventKind =
   | 'rot_repaired'
   | 'rot_cut'
   | 'data_loss'
-  | 'transactions_given_up'
 
 export interface EventSink {
   emit(kind: EventKind, term: number, details: Readonly<Record<string, string | number | null>>): void

@@ -13,7 +13,6 @@ import type { Transport } from '../rpc/transport.ts'
 import { tailRowsMax } from './apply/queues.ts'
 import type { HousekeepingSettings } from './housekeeper.ts'
 import { checkRetention, defaultRetention, type RetentionSettings } from './retention/settings.ts'
-import { checkTransactions, type TransactionSettings } from './transactions/settings.ts'
 
 /** An initial voter: its node id and where its peers reach it. */
 export interface MemberAddress {
@@ -54,8 +53,6 @@ export interface BrokerOptions {
   readonly registerIntervalMs?: number
   /** What the leader of the group sees to; give every replica the same. */
   readonly housekeeping?: HousekeepingSettings
-  /** When producers are asked about open transactions; give every replica the same. Defaults: `defaultTransactions`. */
-  readonly transactions?: Partial<TransactionSettings>
   /** How long messages are kept; defaults: `defaultRetention`. */
   readonly retention?: Partial<RetentionSettings>
   /** Numbers of the consensus core that differ from its defaults. */
@@ -212,7 +209,6 @@ export function checkBrokerOptions(options: BrokerOptions): void {
     throw invalid('segmentBytes', `must be a positive multiple of 4096, is ${segmentBytes}`)
   }
   checkRetention(options.retention ?? {})
-  checkTransactions(options.transactions ?? {})
 }
 
 function invalid(key: string, reason: string): LedgerError {

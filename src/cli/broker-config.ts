@@ -5,7 +5,6 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { BrokerOptions, MemberAddress } from '../broker/options.ts'
-import { defaultTransactions } from '../broker/transactions/settings.ts'
 import { type ConfigTable, key, readConfig } from '../common/config.ts'
 import {
   choiceKind,
@@ -67,18 +66,6 @@ const table = {
     doc: 'Most bytes of the log that are kept; 0 for no such limit',
     default: 0,
   }),
-  transactionTimeOut: key(durationKind({ min: 100, max: 24 * hourMs }), {
-    doc: 'Age of a half message before its producers are asked what became of its transaction',
-    default: defaultTransactions.timeOutMs,
-  }),
-  transactionCheckInterval: key(durationKind({ min: 100, max: 24 * hourMs }), {
-    doc: 'Time between two questions about one transaction',
-    default: defaultTransactions.checkIntervalMs,
-  }),
-  transactionCheckMax: key(integerKind({ min: 1, max: 1_000_000 }), {
-    doc: 'Questions about one transaction before it is rolled back',
-    default: defaultTransactions.checkMax,
-  }),
   bootstrap: key(flagKind, { doc: 'Take part in making the group when the data folder is empty', default: false }),
   insecure: key(flagKind, { doc: 'Allow listening beyond this machine without TLS', default: false }),
   logLevel: key(choiceKind(['debug', 'info', 'warn', 'error']), { doc: 'debug, info, warn or error', default: 'info' }),
@@ -130,11 +117,6 @@ export function brokerOptionsFrom(
       retention: {
         reservedMs: config.retentionHours * hourMs,
         logBytesMax: config.retentionBytes === 0 ? null : config.retentionBytes,
-      },
-      transactions: {
-        timeOutMs: config.transactionTimeOut,
-        checkIntervalMs: config.transactionCheckInterval,
-        checkMax: config.transactionCheckMax,
       },
       ...(config.autoCreateTopics === 'keep'
         ? {}

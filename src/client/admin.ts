@@ -5,7 +5,7 @@
 import type { Clock, Random } from '../common/clock.ts'
 import { LedgerError, toLedgerError } from '../common/errors.ts'
 import { queuesPerTopicMax } from '../message/limits.ts'
-import { checkReadableTopicName, checkTopicName } from '../message/names.ts'
+import { checkTopicName } from '../message/names.ts'
 import {
   adminMethods,
   brokerMethods,
@@ -19,7 +19,6 @@ import type { UnaryMethod } from '../rpc/transport.ts'
 import { checkList, checkOptions, checkQueue, checkText } from './arguments.ts'
 import type { ConnectionPool } from './connection.ts'
 import { watchEvents } from './event-stream.ts'
-import { GroupAdmin } from './group-admin.ts'
 import { callLeader } from './leader-call.ts'
 import { checkArgument } from './options.ts'
 import type { RouteCache } from './route-cache.ts'
@@ -96,7 +95,7 @@ export class Admin {
    */
   async deleteTopic(topic: string, options: AdminOptions = {}): Promise<void> {
     checkOptions(options)
-    checkReadableTopicName(topic)
+    checkTopicName(topic)
     const outcomes = await Promise.all(
       this.#groups(undefined).map((group) =>
         this.#deleteOn(group, topic, options).then(
@@ -114,7 +113,7 @@ export class Admin {
   /** Settings and queue ranges per broker group. Throws TOPIC_NOT_EXIST when no group has it. */
   async describeTopic(topic: string, options: AdminOptions = {}): Promise<readonly TopicDescription[]> {
     checkOptions(options)
-    checkReadableTopicName(topic)
+    checkTopicName(topic)
     const found = await Promise.all(
       this.#groups(undefined).map(async (group) => {
         try {
@@ -127,14 +126,6 @@ export class Admin {
     )
     if (found.flat().length === 0) throw noTopic(topic)
     return found.flat()
-  }
-
-  /** Consumer groups: settings, members, lag, positions. */
-  consumerGroups(): GroupAdmin {
-    return new GroupAdmin({
-      brokerGroups: () => this.#groups(undefined),
-      call: (group, method, request, options) => this.#call(group, method, request, options),
-    })
   }
 
   /** Topics of all broker groups, by name. */

@@ -3,7 +3,7 @@
  * so that a wrong argument is refused by name with a coded error, never by what breaks on it later.
  */
 import { type ErrorCode, LedgerError } from '../common/errors.ts'
-import { checkReadableTopicName } from '../message/names.ts'
+import { checkTopicName } from '../message/names.ts'
 import { checkArgument } from './options.ts'
 import type { MessageQueue, ReadFrom, StartFrom, WriteToken } from './types.ts'
 
@@ -42,7 +42,7 @@ export function checkList(code: ErrorCode, name: string, value: unknown): void {
 
 export function checkQueue(queue: MessageQueue): void {
   if (!isObject(queue)) throw wrong('INVALID_PARAMETER', 'queue', queue, 'an object { topic, group, queue }')
-  checkReadableTopicName(queue.topic)
+  checkTopicName(queue.topic)
   checkText('queue.group', queue.group)
   checkArgument('queue.queue', queue.queue, 0, Number.MAX_SAFE_INTEGER)
 }

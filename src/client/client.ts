@@ -13,11 +13,8 @@ import { checkLogger, checkOptions, checkSettings } from './arguments.ts'
 import { ConnectionPool } from './connection.ts'
 import { PullConsumer } from './consumer/pull-consumer.ts'
 import { PushConsumer } from './consumer/push-consumer.ts'
-import { SimpleConsumer } from './consumer/simple-consumer.ts'
 import { checkCount, parseAddresses } from './options.ts'
 import { Producer } from './producer/producer.ts'
-import { TransactionProducer } from './producer/transaction-producer.ts'
-import type { TransactionProducerOptions } from './producer/transaction-types.ts'
 import { RouteCache } from './route-cache.ts'
 import { StatusHub } from './status-hub.ts'
 import type {
@@ -26,7 +23,6 @@ import type {
   ProducerOptions,
   PullConsumerOptions,
   PushConsumerOptions,
-  SimpleConsumerOptions,
 } from './types.ts'
 
 export interface ClientPorts {
@@ -50,8 +46,6 @@ export async function openClient(ports: ClientPorts, options: ConnectOptions): P
   return client
 }
 
-type Part = Producer | TransactionProducer | PullConsumer | PushConsumer | SimpleConsumer
-
 export class Client {
   readonly #ports: ClientPorts & {
     readonly routes: RouteCache
@@ -60,7 +54,7 @@ export class Client {
     readonly status: StatusHub
     readonly requestTimeoutMs: number
   }
-  readonly #open = new Set<Part>()
+  readonly #open = new Set<Producer | PullConsumer | PushConsumer>()
   /** Streams open per broker address, to tell the first and the last. */
   readonly #streams = new Map<string, number>()
   #removeAbort = (): void => {}
@@ -91,17 +85,11 @@ export class Client {
   producer(options: ProducerOptions = {}): Producer {
     this.#checkOpen()
     checkSettings('options', options)
-    return this.#register(
-      new Producer({ ...this.#ports, createTopic: this.#createTopic, onClosed: this.#forget }, options),
-    )
-  }
-
-  /** For messages that become visible with a local transaction. */
-  transactionProducer(options: TransactionProducerOptions): TransactionProducer {
-    this.#checkOpen()
-    checkSettings('options', options)
-    const ports = { ...this.#ports, createTopic: this.#createTopic, onClosed: this.#forget }
-    return this.#register(new TransactionProducer(ports, options))
+    const createTopic = (topic: string, queues: number): Promise<void> =>
+      createTopicEverywhere(this.#ports, topic, queues, (group, error) => {
+        this.#ports.logger.warn('topic was not created on this group', { topic, group, error: error.message })
+      })
+    return this.#register(new Producer({ ...this.#ports, createTopic, onClosed: this.#forget }, options))
   }
 
   pullConsumer(options: PullConsumerOptions = {}): PullConsumer {
@@ -114,12 +102,6 @@ export class Client {
     this.#checkOpen()
     checkSettings('options', options)
     return this.#register(new PushConsumer({ ...this.#ports, onClosed: this.#forget }, options))
-  }
-
-  simpleConsumer(options: SimpleConsumerOptions): SimpleConsumer {
-    this.#checkOpen()
-    checkSettings('options', options)
-    return this.#register(new SimpleConsumer({ ...this.#ports, onClosed: this.#forget }, options))
   }
 
   admin(): Admin {
@@ -152,17 +134,12 @@ export class Client {
     this.#ports.status.close()
   }
 
-  #register<One extends Part>(part: One): One {
+  #register<Part extends Producer | PullConsumer | PushConsumer>(part: Part): Part {
     this.#open.add(part)
     return part
   }
 
-  readonly #createTopic = (topic: string, queues: number): Promise<void> =>
-    createTopicEverywhere(this.#ports, topic, queues, (group, error) => {
-      this.#ports.logger.warn('topic was not created on this group', { topic, group, error: error.message })
-    })
-
-  readonly #forget = (part: Part): void => {
+  readonly #forget = (part: Producer | PullConsumer | PushConsumer): void => {
     this.#open.delete(part)
   }
 

@@ -28,10 +28,6 @@ export interface LeaderCallPorts {
 export interface LeaderCallOptions {
   readonly timeoutMs: number
   readonly signal?: AbortSignal
-  /** Least time of one replica, for calls that wait there. */
-  readonly attemptMs?: number
-  /** One attempt failed, and may have been done all the same: the answer may be that of a repetition. */
-  readonly onRepeat?: () => void
 }
 
 /** Throws the leader's refusal, NO_ROUTE for an unknown group, NO_QUORUM or TIMEOUT when nobody led in time. */
@@ -56,15 +52,13 @@ export async function callLeader<Request, Response>(
       continue
     }
     try {
-      const timeoutMs = Math.min(remainingMs, Math.max(options.attemptMs ?? callAttemptMsMax, remainingMs / 3))
+      const timeoutMs = Math.min(remainingMs, Math.max(callAttemptMsMax, remainingMs / 3))
       const withSignal = options.signal ? { timeoutMs, signal: options.signal } : { timeoutMs }
       return await ports.pool.get(target.address).call(call.method, call.request, withSignal)
     } catch (cause) {
       last = toLedgerError(cause)
       if (options.signal?.aborted) throw aborted(`${call.method.name} of ${group}`, options.signal)
-      // What these say about the state another replica would say too; the caller has to do something else first.
-      if (!last.retryable || last.code === 'ILLEGAL_GENERATION' || last.code === 'LEASE_LOST') throw last
-      if (last.stored === 'unknown') options.onRepeat?.()
+      if (!last.retryable || last.code === 'ILLEGAL_GENERATION') throw last
       search.failed(target, last)
       ports.routes.refresh()
     }

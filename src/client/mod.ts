@@ -49,29 +49,8 @@ export type {
 export type { Client } from './client.ts'
 export type { ConsumedBatch, ConsumedMessage, ReplicaKnowledge } from './consumer/consumed-batch.ts'
 export type { AssignOptions, PullConsumer } from './consumer/pull-consumer.ts'
-export type { PushConsumer } from './consumer/push-consumer.ts'
-export type { Later, Listener, ListenerContext } from './consumer/push-settings.ts'
-export type { ReceivedMessage } from './consumer/received-message.ts'
-export type { SimpleConsumer } from './consumer/simple-consumer.ts'
-export type {
-  GroupAdmin,
-  GroupDescription,
-  GroupSettingsOptions,
-  ListedGroup,
-  SeekPlan,
-  SeekTarget,
-} from './group-admin.ts'
+export type { Listener, ListenerContext, PushConsumer } from './consumer/push-consumer.ts'
 export type { Producer } from './producer/producer.ts'
-export type { TransactionProducer } from './producer/transaction-producer.ts'
-export type {
-  CheckedMessage,
-  LocalTransaction,
-  OpenTransaction,
-  TransactionCheck,
-  TransactionDecision,
-  TransactionProducerOptions,
-  TransactionResult,
-} from './producer/transaction-types.ts'
 export { hashSelector, randomSelector } from './queue-selector.ts'
 export type {
   ClientStatus,
@@ -84,11 +63,8 @@ export type {
   PushConsumerOptions,
   QueueSelector,
   ReadFrom,
-  ReceiveOptions,
   SendOptions,
   SendResult,
-  SimpleConsumerOptions,
   StartFrom,
-  Subscription,
   WriteToken,
 } from './types.ts'

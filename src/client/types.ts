@@ -29,8 +29,6 @@ export interface SendResult {
   readonly attempts: number
   /** True: an earlier try had been stored already; it is still there once. */
   readonly duplicate: boolean
-  /** Of a half message, which has no place in its queue yet: `offset` says nothing. */
-  readonly transactionId?: string
 }
 
 /** RocketMQ's MessageQueueSelector: picks one of the writable queues. Such a send never fails over to another queue. */
@@ -50,7 +48,7 @@ export interface SendOptions {
 export type FaultTableName = '5.x' | '4.9'
 
 export interface ProducerOptions {
-  /** Producer group, for logs. Transactions have a producer of their own. */
+  /** Producer group, for logs and, later, transactions. */
   readonly group?: string
   /** Total time for one message over all its attempts, milliseconds. Default 10,000 (RocketMQ: 3,000). */
   readonly sendTimeoutMs?: number
@@ -142,10 +140,7 @@ export interface PushConsumerOptions {
   readonly bytesPerQueueMax?: number
   /** RocketMQ's consumeConcurrentlyMaxSpan: furthest distance from the first unfinished to the last held. Default 2000. */
   readonly spanMax?: number
-  /**
-   * Deliveries of one message in all, on top of what the group allows. Default Infinity: with `retry: 'local'` a message
-   * is retried until its listener returns.
-   */
+  /** Deliveries of one message in all. Default Infinity: a message is retried until its listener returns. */
   readonly attemptsMax?: number
   /** First delay before a local redelivery, doubled up to `retryDelayMsMax`. Default 1,000. */
   readonly retryDelayMs?: number
@@ -157,52 +152,6 @@ export interface PushConsumerOptions {
   readonly sessionTimeoutMs?: number
   /** How long revocation and `close` wait for running listeners, milliseconds. Default 10,000. */
   readonly drainTimeoutMs?: number
-  /**
-   * Where a message waits whose listener failed: 'broker' gives it back, so that it comes again through the retry topic
-   * of the group, to any member, and becomes a dead letter after the retries that the group allows. 'local' keeps it,
-   * and everything behind it is not committed. Default 'broker'; with `ordered` it is tried again in its place.
-   */
-  readonly retry?: 'broker' | 'local'
-  /** RocketMQ's consumeTimeout: a listener that runs longer is aborted and has failed. Default 900,000 ms. */
-  readonly consumeTimeoutMs?: number
-  /**
-   * RocketMQ's MessageListenerOrderly: one message of a queue at a time, in order, while this member holds the lock of
-   * the queue. A message that fails holds up its queue until it succeeds or becomes a dead letter. Default false.
-   */
-  readonly ordered?: boolean
-  /** RocketMQ's suspendCurrentQueueTimeMillis: pause before a failed message is tried again in order. Default 1,000. */
-  readonly suspendMs?: number
-  /** How long a lock lasts that is not renewed, milliseconds. Default 60,000. */
-  readonly lockLeaseMs?: number
-}
-
-/** A topic, with the tags that are wanted of it: `*`, or `a || b`. */
-export interface Subscription {
-  readonly topic: string
-  readonly tags?: string
-}
-
-export interface SimpleConsumerOptions {
-  /** Consumer group: each message is with one of its receivers at a time. */
-  readonly group: string
-  /** All receivers of a group subscribe to the same topics and tags. */
-  readonly subscribe: readonly (string | Subscription)[]
-  /** How long received messages are kept from others, milliseconds, 1 ms to 12 h. Default 60,000. */
-  readonly invisibleMs?: number
-  /** Start in a queue that the group has never consumed. Default: as the group is set. */
-  readonly from?: StartFrom
-  /** Most bytes of one answer of a broker. Default 1 MiB. */
-  readonly bytesMax?: number
-}
-
-export interface ReceiveOptions {
-  /** Default 32, at most 1024. */
-  readonly maxMessages?: number
-  /** How long to wait for the first message, milliseconds. Default 15,000; at most 20,000 are waited for at a broker. */
-  readonly waitMs?: number
-  /** Instead of the consumer's. */
-  readonly invisibleMs?: number
-  readonly signal?: AbortSignal
 }
 
 export interface ConnectOptions {
@@ -244,31 +193,12 @@ export type ClientStatus =
     }
   | { readonly kind: 'resumed'; readonly what: 'producer' | 'consumer'; readonly where: string }
   | {
-      /** A listener failed too often; the message is a dead letter, or with `retry: 'local'` will not come again. */
+      /** A listener failed `attemptsMax` times; the message was given up and will not come again. */
       readonly kind: 'messageGivenUp'
       readonly queue: MessageQueue
       readonly offset: number
       readonly messageId: string
       readonly reason: string
-    }
-  | {
-      /**
-       * `check` threw, hung, or its answer was refused. The broker group asks again, and rolls the transaction back after
-       * too many questions.
-       */
-      readonly kind: 'transactionCheckFailed'
-      readonly queue: MessageQueue
-      readonly messageId: string
-      readonly transactionId: string
-      readonly reason: LedgerError
-    }
-  | {
-      /** A listener ran longer than `consumeTimeoutMs`: its signal is aborted, and its message comes again. */
-      readonly kind: 'listenerTimedOut'
-      readonly queue: MessageQueue
-      readonly offset: number
-      readonly messageId: string
-      readonly afterMs: number
     }
   /** The reader of the status was too slow: this many were dropped in front of the next. */
   | { readonly kind: 'missed'; readonly count: number }

@@ -7,7 +7,6 @@
  */
 import { crc32, inflateSync } from 'node:zlib'
 import { LedgerError } from '../common/errors.ts'
-import { isKnownExtension } from './extensions.ts'
 import {
   attributesKnown,
   batchMagic,
@@ -18,7 +17,6 @@ import {
   extensionHeadBytes,
   extensionIdMax,
   firstOfProducerBit,
-  headAt,
   headerAt,
   headerFixedBytes,
   headFixedBytes,
@@ -31,7 +29,7 @@ import {
   viewOf,
 } from './layout.ts'
 import { batchBytesMax, extensionsCountMax, recordsPerBatchMax, topicNameLengthMax } from './limits.ts'
-import { bodyLengthAt, checkHead, headLengthAt, readHead, readKeys } from './record-decoder.ts'
+import { bodyLengthAt, checkHead, headLengthAt, readHead } from './record-decoder.ts'
 import { checkText, readText } from './text.ts'
 import { type BatchHeader, type BatchKind, batchKinds, type Codec, codecs, type RecordFields } from './types.ts'
 
@@ -113,58 +111,6 @@ export function longestBody(batch: Buffer): number {
   return longest
 }
 
-/** Delivery time of every record. Of a batch that `checkBatch` accepted. */
-export function deliveryTimes(batch: Buffer): readonly number[] {
-  const { header, view, headsFrom } = readLayout(batch)
-  const times: number[] = []
-  let at = headsFrom
-  for (let record = 0; record < header.recordCount; record++) {
-    times.push(readUint53(view, at + headAt.deliveryTime, 'delivery time'))
-    at += headLengthAt(view, at)
-  }
-  return times
-}
-
-/** Records that carry keys, each key once. Of a batch that `checkBatch` accepted. */
-export function keyedRecords(batch: Buffer): readonly { readonly record: number; readonly keys: readonly string[] }[] {
-  const { header, view, headsFrom } = readLayout(batch)
-  const found: { record: number; keys: readonly string[] }[] = []
-  let at = headsFrom
-  for (let record = 0; record < header.recordCount; record++) {
-    if (view.getUint8(at + headAt.keysCount) > 0) found.push({ record, keys: [...new Set(readKeys(batch, view, at))] })
-    at += headLengthAt(view, at)
-  }
-  return found
-}
-
-/** What messages are chosen by, without unpacking a body. */
-export interface RecordHead {
-  readonly tagHash: number
-  readonly messageGroup: string
-  /** Length of the body, unpacked. */
-  readonly bodyBytes: number
-  readTag(): string
-}
-
-/** Heads of all records. Of a batch that `checkBatch` accepted. */
-export function readRecordHeads(batch: Buffer): readonly RecordHead[] {
-  const { header, view, headsFrom } = readLayout(batch)
-  const heads: RecordHead[] = []
-  let at = headsFrom
-  for (let record = 0; record < header.recordCount; record++) {
-    const tagFrom = at + headFixedBytes + view.getUint8(at + headAt.messageIdLength)
-    const tagTo = tagFrom + view.getUint8(at + headAt.tagLength)
-    heads.push({
-      tagHash: view.getInt32(at + headAt.tagHash, true),
-      messageGroup: readText(batch, tagTo, tagTo + view.getUint8(at + headAt.messageGroupLength)),
-      bodyBytes: bodyLengthAt(view, at),
-      readTag: () => readText(batch, tagFrom, tagTo),
-    })
-    at += headLengthAt(view, at)
-  }
-  return heads
-}
-
 function checkRecord(batch: Buffer, view: DataView, at: number, end: number, record: number): number {
   try {
     return checkHead(batch, view, at, end)
@@ -180,7 +126,7 @@ function refuseUnreadable(header: BatchHeader): void {
     throw illegal(`codec ${header.codec} is not supported yet`)
   }
   for (const { id, critical } of header.extensions) {
-    if (critical && !isKnownExtension(id)) throw illegal(`header extension ${id} is critical and unknown`)
+    if (critical) throw illegal(`header extension ${id} is critical and unknown`)
   }
 }
 

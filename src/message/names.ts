@@ -4,7 +4,6 @@
  */
 import { LedgerError } from '../common/errors.ts'
 import { groupNameLengthMax, topicNameLengthMax } from './limits.ts'
-import { deadLetterPrefix, retryPrefix } from './system-topics.ts'
 
 const allowed = /^[a-zA-Z0-9_-]+$/
 /** Names that are properties of every object: refused so that a careless consumer of our JSON is not hurt. */
@@ -14,13 +13,6 @@ const systemPrefix = 'rmq_sys_'
 /** Throws INVALID_PARAMETER (29) unless clients may use this topic name. */
 export function checkTopicName(name: string): void {
   checkName(name, 'topic', topicNameLengthMax)
-}
-
-/** As `checkTopicName`; what broker groups make for consumer groups may be read, too. */
-export function checkReadableTopicName(name: string): void {
-  const prefix = [retryPrefix, deadLetterPrefix].find((one) => typeof name === 'string' && name.startsWith(one))
-  if (prefix === undefined) checkTopicName(name)
-  else checkGroupName(name.slice(prefix.length))
 }
 
 /** Throws INVALID_PARAMETER (29) unless clients may use this consumer group name. */

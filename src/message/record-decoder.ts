@@ -152,8 +152,8 @@ export function readHead(bytes: Buffer, view: DataView, from: number, body: Buff
   const tag = text(view.getUint8(from + headAt.tagLength))
   const messageGroup = text(view.getUint8(from + headAt.messageGroupLength))
   const traceParent = text(view.getUint8(from + headAt.traceParentLength))
-  const keys = readKeys(bytes, view, from)
-  for (const key of keys) at += 1 + Buffer.byteLength(key, 'utf8')
+  const keys: string[] = []
+  for (let left = view.getUint8(from + headAt.keysCount); left > 0; left--) keys.push(text(view.getUint8(at++)))
   const origin = readOrigin(bytes, view, at, view.getUint8(from + headAt.originTopicLength))
   const propertiesFrom = from + headLengthAt(view, from) - view.getUint16(from + headAt.propertiesLength, true)
   return {
@@ -170,20 +170,6 @@ export function readHead(bytes: Buffer, view: DataView, from: number, body: Buff
     properties: readProperties(bytes, view, propertiesFrom, view.getUint16(from + headAt.propertiesCount, true)),
     body,
   }
-}
-
-/** Keys of the record whose head `checkHead` has passed. */
-export function readKeys(bytes: Buffer, view: DataView, from: number): readonly string[] {
-  const keys: string[] = []
-  let at = from + headFixedBytes
-  for (const field of ['messageIdLength', 'tagLength', 'messageGroupLength', 'traceParentLength'] as const)
-    at += view.getUint8(from + headAt[field])
-  for (let left = view.getUint8(from + headAt.keysCount); left > 0; left--) {
-    const end = at + 1 + view.getUint8(at)
-    keys.push(readText(bytes, at + 1, end))
-    at = end
-  }
-  return keys
 }
 
 function readOrigin(bytes: Buffer, view: DataView, at: number, topicLength: number): Origin | null {

@@ -244,18 +244,6 @@ export function decodePullReply(bytes: Buffer): PullReply {
   return reply
 }
 
-/** The `batches` of replies that are not read by hand. */
-export function encodePulledBatches(batches: readonly PulledBatch[]): Buffer {
-  const bytes = Buffer.allocUnsafe(batches.reduce((sum, pulled) => sum + pullEnvelopeBytes + pulled.batch.length, 0))
-  writePulledBatches(batches, bytes, 0)
-  return bytes
-}
-
-/** Throws INVALID_REQUEST when malformed. The batches are views of the bytes. */
-export function decodePulledBatches(bytes: Buffer): readonly PulledBatch[] {
-  return readPulledBatches(bytes)
-}
-
 function writePulledBatches(batches: readonly PulledBatch[], target: Buffer, from: number): void {
   let at = from
   for (const { baseOffset, index, storeTime, startRecord, batch } of batches) {

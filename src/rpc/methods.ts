@@ -5,37 +5,6 @@
  * JavaScript numbers here and are checked to be safe integers when they come in. A reply's `status` never shows here:
  * the server sets it from a thrown LedgerError and the caller gets it thrown.
  */
-import type {
-  AssignedQueue,
-  CommitOffsetsReply,
-  CommitOffsetsRequest,
-  DescribeGroupReply,
-  FetchOffsetsReply,
-  FetchOffsetsRequest,
-  GiveBackReply,
-  GiveBackRequest,
-  GroupHeartbeatReply,
-  GroupHeartbeatRequest,
-  GroupName,
-  LeaveGroupRequest,
-  ListGroupsReply,
-  LockQueuesReply,
-  LockQueuesRequest,
-  QueryOffsetsReply,
-  QueryOffsetsRequest,
-  SeekGroupReply,
-  SeekGroupRequest,
-  SetGroupReply,
-  SetGroupRequest,
-  UnlockQueuesRequest,
-} from './group-messages.ts'
-import type { ReceiveReply, ReceiveRequest, SettleReply, SettleRequest } from './receive-messages.ts'
-import type {
-  EndTransactionReply,
-  EndTransactionRequest,
-  TransactionQuestion,
-  WatchTransactionsRequest,
-} from './transaction-messages.ts'
 import type { Permission, StreamMethod, UnaryMethod } from './transport.ts'
 
 export interface TopicConfig {
@@ -122,6 +91,77 @@ export interface RouteReply {
 }
 
 // broker.proto (Produce and Pull: see envelopes.ts)
+
+export interface QueueOffset {
+  readonly topic: string
+  readonly queue: number
+  readonly offset: number
+}
+
+export interface CommitOffsetsRequest {
+  readonly group: string
+  readonly member: string
+  readonly generation: number
+  readonly offsets: readonly QueueOffset[]
+  readonly seek: boolean
+}
+
+export interface CommitOffsetsReply {
+  readonly offsets: readonly QueueOffset[]
+}
+
+export interface FetchOffsetsRequest {
+  readonly group: string
+  readonly queues: readonly QueueOffset[]
+}
+
+export interface FetchedOffset {
+  readonly topic: string
+  readonly queue: number
+  /** Absent where the group never committed. */
+  readonly offset?: number
+}
+
+export interface FetchOffsetsReply {
+  readonly offsets: readonly FetchedOffset[]
+}
+
+export interface QueryOffsetsRequest {
+  readonly topic: string
+  readonly queue: number
+  readonly time?: number
+}
+
+export interface QueryOffsetsReply {
+  readonly minOffset: number
+  readonly maxOffset: number
+  readonly offsetByTime?: number
+  readonly topicId: number
+}
+
+export interface GroupHeartbeatRequest {
+  readonly group: string
+  readonly member: string
+  readonly topics: readonly string[]
+  readonly generation: number
+  readonly sessionTimeoutMs: number
+}
+
+export interface AssignedQueue {
+  readonly topic: string
+  readonly queue: number
+}
+
+export interface GroupHeartbeatReply {
+  readonly generation: number
+  readonly queues: readonly AssignedQueue[]
+  readonly intervalMs: number
+}
+
+export interface LeaveGroupRequest {
+  readonly group: string
+  readonly member: string
+}
 
 export interface ProbeReply {
   readonly group: string
@@ -492,15 +532,7 @@ export const brokerMethods: {
   readonly queryOffsets: UnaryMethod<QueryOffsetsRequest, QueryOffsetsReply>
   readonly groupHeartbeat: UnaryMethod<GroupHeartbeatRequest, GroupHeartbeatReply>
   readonly leaveGroup: UnaryMethod<LeaveGroupRequest, Empty>
-  readonly giveBack: UnaryMethod<GiveBackRequest, GiveBackReply>
-  readonly lockQueues: UnaryMethod<LockQueuesRequest, LockQueuesReply>
-  readonly unlockQueues: UnaryMethod<UnlockQueuesRequest, Empty>
-  readonly receive: UnaryMethod<ReceiveRequest, ReceiveReply>
-  readonly settle: UnaryMethod<SettleRequest, SettleReply>
-  readonly recallMessage: UnaryMethod<AssignedQueue & { readonly handle: string }, Empty>
   readonly probe: UnaryMethod<Empty, ProbeReply>
-  readonly endTransaction: UnaryMethod<EndTransactionRequest, EndTransactionReply>
-  readonly watchTransactions: StreamMethod<WatchTransactionsRequest, TransactionQuestion>
 } = {
   produce: stream('Broker', 'Produce', 'produce', 'bytes'),
   pull: stream('Broker', 'Pull', 'consume', 'bytes'),
@@ -509,15 +541,7 @@ export const brokerMethods: {
   queryOffsets: unary('Broker', 'QueryOffsets', 'consume'),
   groupHeartbeat: unary('Broker', 'GroupHeartbeat', 'consume'),
   leaveGroup: unary('Broker', 'LeaveGroup', 'consume'),
-  giveBack: unary('Broker', 'GiveBack', 'consume'),
-  lockQueues: unary('Broker', 'LockQueues', 'consume'),
-  unlockQueues: unary('Broker', 'UnlockQueues', 'consume'),
-  receive: unary('Broker', 'Receive', 'consume'),
-  settle: unary('Broker', 'Settle', 'consume'),
-  recallMessage: unary('Broker', 'RecallMessage', 'produce'),
   probe: unary('Broker', 'Probe', 'open'),
-  endTransaction: unary('Broker', 'EndTransaction', 'produce'),
-  watchTransactions: stream('Broker', 'WatchTransactions', 'produce', 'object'),
 }
 
 export const adminMethods: {
@@ -526,11 +550,6 @@ export const adminMethods: {
   readonly deleteTopic: UnaryMethod<DeleteTopicRequest, Empty>
   readonly describeTopic: UnaryMethod<TopicName, DescribeTopicReply>
   readonly listTopics: UnaryMethod<Empty, ListTopicsReply>
-  readonly setGroup: UnaryMethod<SetGroupRequest, SetGroupReply>
-  readonly describeGroup: UnaryMethod<GroupName, DescribeGroupReply>
-  readonly listGroups: UnaryMethod<Empty, ListGroupsReply>
-  readonly deleteGroup: UnaryMethod<GroupName, Empty>
-  readonly seekGroup: UnaryMethod<SeekGroupRequest, SeekGroupReply>
   readonly getReplicaStatus: UnaryMethod<Empty, ReplicaStatusReply>
   readonly getMembership: UnaryMethod<Empty, MembershipReply>
   readonly changeMembership: UnaryMethod<ChangeMembershipRequest, MembershipReply>
@@ -542,11 +561,6 @@ export const adminMethods: {
   deleteTopic: unary('Admin', 'DeleteTopic', 'admin'),
   describeTopic: unary('Admin', 'DescribeTopic', 'route'),
   listTopics: unary('Admin', 'ListTopics', 'route'),
-  setGroup: unary('Admin', 'SetGroup', 'admin'),
-  describeGroup: unary('Admin', 'DescribeGroup', 'route'),
-  listGroups: unary('Admin', 'ListGroups', 'route'),
-  deleteGroup: unary('Admin', 'DeleteGroup', 'admin'),
-  seekGroup: unary('Admin', 'SeekGroup', 'admin'),
   getReplicaStatus: unary('Admin', 'GetReplicaStatus', 'route'),
   getMembership: unary('Admin', 'GetMembership', 'route'),
   changeMembership: unary('Admin', 'ChangeMembership', 'admin'),

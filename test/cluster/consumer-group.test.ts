@@ -29,7 +29,7 @@ test(`B5, P4: a group of two members goes on after ${rounds} leader kills from i
     const deliveries = new Deliveries()
     const gate = new Gate()
     const clients = [await commits.connect(session), await commits.connect(session)]
-    const members = clients.map((client) => client.pushConsumer({ ...membership, retry: 'local', retryDelayMs: 50 }))
+    const members = clients.map((client) => client.pushConsumer({ ...membership, retryDelayMs: 50 }))
     const runs = members.map((member) =>
       member.run(async (message, { attempt }) => {
         deliveries.begin(message, commits.of(message.queue))

@@ -8,9 +8,8 @@ import { type Client, openClient } from '../../src/client/client.ts'
 import type { ConsumedMessage, MessageQueue, PullConsumer } from '../../src/client/mod.ts'
 import { sleep, systemClock, systemRandom } from '../../src/common/clock.ts'
 import { silentLogger } from '../../src/common/logger.ts'
-import type { CommitOffsetsReply } from '../../src/rpc/group-messages.ts'
 import { createGrpcTransport } from '../../src/rpc/grpc-transport.ts'
-import { brokerMethods } from '../../src/rpc/methods.ts'
+import { brokerMethods, type CommitOffsetsReply } from '../../src/rpc/methods.ts'
 import type { Channel, Transport } from '../../src/rpc/transport.ts'
 
 const sampleIntervalMs = 25

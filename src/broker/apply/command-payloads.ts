@@ -2,11 +2,10 @@
  * The payloads of commands, field by field; the rows of small state use the same shapes. Called by `command.ts` and
  * by the tables. Field numbers are for ever. Readers refuse unknown fields: a new field needs a new command version.
  */
-
-import { ProtobufReader, type ProtobufWriter } from '../../common/protobuf.ts'
 import type { TopicConfig } from '../contract.ts'
 import type { AssignedMember, AssignGroup, CommitOffsets, DeleteTopic, ExpireProducers, Trim } from './command.ts'
 import type { Limits } from './limits.ts'
+import { ProtobufReader, type ProtobufWriter } from './protobuf.ts'
 
 export function writeTopicConfig(writer: ProtobufWriter, config: TopicConfig): void {
   writer.text(1, config.topic)
@@ -58,7 +57,6 @@ export function writeCommitOffsets(writer: ProtobufWriter, command: CommitOffset
       entry.uint(3, offset)
     })
   }
-  writer.bool(6, command.leased ?? false)
 }
 
 export function readCommitOffsets(reader: ProtobufReader): CommitOffsets {
@@ -66,7 +64,6 @@ export function readCommitOffsets(reader: ProtobufReader): CommitOffsets {
   let member = ''
   let generation = 0
   let seek = false
-  let leased = false
   const offsets: CommitOffsets['offsets'][number][] = []
   for (let field = reader.next(); field !== 0; field = reader.next()) {
     if (field === 1) group = reader.text()
@@ -74,10 +71,9 @@ export function readCommitOffsets(reader: ProtobufReader): CommitOffsets {
     else if (field === 3) generation = reader.uint()
     else if (field === 4) seek = reader.bool()
     else if (field === 5) offsets.push(readQueueOffset(new ProtobufReader(reader.bytes())))
-    else if (field === 6) leased = reader.bool()
     else reader.unknown()
   }
-  return { kind: 'commit_offsets', group, member, generation, seek, offsets, ...(leased ? { leased } : {}) }
+  return { kind: 'commit_offsets', group, member, generation, seek, offsets }
 }
 
 function readQueueOffset(reader: ProtobufReader): CommitOffsets['offsets'][number] {
@@ -202,8 +198,6 @@ const limitFields = [
   [6, 'membersPerGroupMax'],
   [7, 'producersMax'],
   [8, 'producerIdleMs'],
-  [9, 'timersMax'],
-  [10, 'halvesMax'],
 ] as const
 
 /** A limit that is absent stays as it is; therefore zero and false are written. */

@@ -6,33 +6,10 @@
  * stops the replica before it changes anything: skipping it would make replicas differ.
  */
 import { unreachable } from '../../common/assert.ts'
-import { ProtobufError, ProtobufReader, ProtobufWriter } from '../../common/protobuf.ts'
 import type { TopicConfig } from '../contract.ts'
 import * as payloads from './command-payloads.ts'
-import {
-  type DeleteGroup,
-  deleteGroupSchema,
-  type LockQueues,
-  lockQueuesSchema,
-  type SeekGroup,
-  type SetGroup,
-  seekGroupSchema,
-  setGroupSchema,
-  type UnlockQueues,
-  unlockQueuesSchema,
-} from './group-commands.ts'
 import type { Limits } from './limits.ts'
-import {
-  type NoteChecks,
-  noteChecksSchema,
-  type RecallTimer,
-  type RollBack,
-  recallTimerSchema,
-  rollBackSchema,
-  type TimersCarried,
-  timersCarriedSchema,
-} from './pending-commands.ts'
-import { type Receive, receiveSchema, type Settle, settleSchema } from './receive-commands.ts'
+import { ProtobufError, ProtobufReader, ProtobufWriter } from './protobuf.ts'
 
 export interface CommitOffsets {
   readonly kind: 'commit_offsets'
@@ -42,8 +19,6 @@ export interface CommitOffsets {
   readonly generation: number
   /** True: may move back. */
   readonly seek: boolean
-  /** True: counts only while the member holds the lock of each queue. */
-  readonly leased?: boolean
   /** The order is the order of the answer. */
   readonly offsets: readonly { readonly topicId: number; readonly queue: number; readonly offset: number }[]
 }
@@ -96,39 +71,17 @@ export type Command =
   | Trim
   /** Only the limits named change. */
   | { readonly kind: 'set_limits'; readonly limits: Partial<Limits> }
-  | SetGroup
-  | DeleteGroup
-  | SeekGroup
-  | LockQueues
-  | UnlockQueues
-  | Receive
-  | Settle
-  | RollBack
-  | NoteChecks
-  | RecallTimer
-  | TimersCarried
 
-/** Id and newest version on the wire. A version rises with every new field. Never reuse an id. */
+/** Id and version on the wire. A version rises with every new field. Never reuse an id. */
 const wireIds: { readonly [Kind in Command['kind']]: { readonly id: number; readonly version: number } } = {
   create_topic: { id: 1, version: 1 },
   update_topic: { id: 2, version: 1 },
   delete_topic: { id: 3, version: 2 },
-  commit_offsets: { id: 4, version: 2 },
+  commit_offsets: { id: 4, version: 1 },
   assign_group: { id: 5, version: 1 },
   expire_producers: { id: 6, version: 1 },
-  set_limits: { id: 7, version: 2 },
+  set_limits: { id: 7, version: 1 },
   trim: { id: 8, version: 1 },
-  set_group: { id: 9, version: 1 },
-  delete_group: { id: 10, version: 1 },
-  seek_group: { id: 11, version: 1 },
-  lock_queues: { id: 12, version: 1 },
-  unlock_queues: { id: 13, version: 1 },
-  receive: { id: 14, version: 1 },
-  settle: { id: 15, version: 1 },
-  roll_back: { id: 16, version: 1 },
-  note_checks: { id: 17, version: 1 },
-  recall_timer: { id: 18, version: 1 },
-  timers_carried: { id: 19, version: 1 },
 }
 const kindsById = new Map(Object.entries(wireIds).map(([kind, wire]) => [wire.id, kind as Command['kind']]))
 
@@ -148,7 +101,7 @@ export function encodeCommand(command: Command): Buffer {
   const wire = wireIds[command.kind]
   const envelope = new ProtobufWriter()
   envelope.uint(1, wire.id)
-  envelope.uint(2, versionOf(command))
+  envelope.uint(2, wire.version)
   envelope.message(3, (writer) => writePayload(writer, command))
   return envelope.finish()
 }
@@ -163,16 +116,6 @@ export function decodeCommand(body: Buffer): Command {
   }
 }
 
-/** The oldest version that has all the fields in use, so that older builds go on as long as they can. */
-function versionOf(command: Command): number {
-  if (command.kind === 'commit_offsets') return command.leased ? 2 : 1
-  if (command.kind === 'set_limits') {
-    const { timersMax, halvesMax } = command.limits
-    return timersMax === undefined && halvesMax === undefined ? 1 : 2
-  }
-  return wireIds[command.kind].version
-}
-
 /** Id and version are judged before anything else is believed: a newer payload may have any shape. */
 function readEnvelope(body: Buffer): [Command['kind'], ProtobufReader] {
   const reader = new ProtobufReader(body)
@@ -181,8 +124,7 @@ function readEnvelope(body: Buffer): [Command['kind'], ProtobufReader] {
   if (id === 0 || version === 0) throw new EntryError('malformed', 'command: id or version is missing')
   const kind = kindsById.get(id)
   if (!kind) throw new EntryError('unknown_command', `command id ${id} is not known to this build`)
-  // Older ones lack fields, and mean what their absence means.
-  if (version > wireIds[kind].version) {
+  if (version !== wireIds[kind].version) {
     throw new EntryError('unknown_version', `version ${version} of ${kind} is not known to this build`)
   }
   if (reader.next() !== 3) throw new EntryError('malformed', 'command: payload is missing')
@@ -215,39 +157,6 @@ function writePayload(writer: ProtobufWriter, command: Command): void {
     case 'trim':
       payloads.writeTrim(writer, command)
       break
-    case 'set_group':
-      setGroupSchema.write(writer, command)
-      break
-    case 'delete_group':
-      deleteGroupSchema.write(writer, command)
-      break
-    case 'seek_group':
-      seekGroupSchema.write(writer, command)
-      break
-    case 'lock_queues':
-      lockQueuesSchema.write(writer, command)
-      break
-    case 'unlock_queues':
-      unlockQueuesSchema.write(writer, command)
-      break
-    case 'receive':
-      receiveSchema.write(writer, command)
-      break
-    case 'settle':
-      settleSchema.write(writer, command)
-      break
-    case 'roll_back':
-      rollBackSchema.write(writer, command)
-      break
-    case 'note_checks':
-      noteChecksSchema.write(writer, command)
-      break
-    case 'recall_timer':
-      recallTimerSchema.write(writer, command)
-      break
-    case 'timers_carried':
-      timersCarriedSchema.write(writer, command)
-      break
     default:
       unreachable(command)
   }
@@ -270,28 +179,6 @@ function readPayload(kind: Command['kind'], reader: ProtobufReader): Command {
       return { kind, limits: payloads.readLimits(reader) }
     case 'trim':
       return payloads.readTrim(reader)
-    case 'set_group':
-      return { kind, ...setGroupSchema.read(reader) }
-    case 'delete_group':
-      return { kind, ...deleteGroupSchema.read(reader) }
-    case 'seek_group':
-      return { kind, ...seekGroupSchema.read(reader) }
-    case 'lock_queues':
-      return { kind, ...lockQueuesSchema.read(reader) }
-    case 'unlock_queues':
-      return { kind, ...unlockQueuesSchema.read(reader) }
-    case 'receive':
-      return { kind, ...receiveSchema.read(reader) }
-    case 'settle':
-      return { kind, ...settleSchema.read(reader) }
-    case 'roll_back':
-      return { kind, ...rollBackSchema.read(reader) }
-    case 'note_checks':
-      return { kind, ...noteChecksSchema.read(reader) }
-    case 'recall_timer':
-      return { kind, ...recallTimerSchema.read(reader) }
-    case 'timers_carried':
-      return { kind, ...timersCarriedSchema.read(reader) }
     default:
       return unreachable(kind)
   }

@@ -1,14 +1,11 @@
 /** Applying a command: judges it against the state, then changes the state or refuses with nothing changed. */
 import { unreachable } from '../../common/assert.ts'
-import type { ApplyResult, CommittedEntry } from '../contract.ts'
+import type { ApplyResult, CommittedEntry, TopicInfo } from '../contract.ts'
 import type { AssignGroup, Command, CommitOffsets, DeleteTopic, ExpireProducers, Trim } from './command.ts'
-import { checkGroup, deleteGroup, lockQueues, resetQueue, seekGroup, setGroup, unlockQueues } from './group-changes.ts'
-import type { QueueId } from './group-commands.ts'
-import { receive, settle } from './receiving.ts'
 import { nothing, type Refusal, refusal } from './result.ts'
 import type { Tables } from './tables.ts'
-import { dropTopic, keepTopic } from './topic-changes.ts'
-import { findPinned, noteChecks, recallTimer, rollBack } from './unseen-messages.ts'
+
+const groupBytesMax = 255
 
 export function applyCommand(tables: Tables, command: Command, entry: CommittedEntry): ApplyResult {
   const limits = tables.limits.current
@@ -20,7 +17,7 @@ export function applyCommand(tables: Tables, command: Command, entry: CommittedE
     case 'delete_topic':
       return deleteTopic(tables, command, entry.index)
     case 'commit_offsets':
-      return commitOffsets(tables, command, entry.storeTime)
+      return commitOffsets(tables, command)
     case 'assign_group':
       return assignGroup(tables, command)
     case 'expire_producers':
@@ -29,66 +26,36 @@ export function applyCommand(tables: Tables, command: Command, entry: CommittedE
       return tables.limits.set(command.limits)
     case 'trim':
       return trim(tables, command, entry.index)
-    case 'set_group':
-      return setGroup(tables, command)
-    case 'delete_group':
-      return deleteGroup(tables, command, entry.index)
-    case 'seek_group':
-      return seekGroup(tables, command)
-    case 'lock_queues':
-      return lockQueues(tables, command, entry.storeTime)
-    case 'unlock_queues':
-      return unlockQueues(tables, command)
-    case 'receive':
-      return receive(tables, command, entry)
-    case 'settle':
-      return settle(tables, command, entry)
-    case 'roll_back':
-      return rollBack(tables, command, entry.index)
-    case 'note_checks':
-      return noteChecks(tables, command, entry.storeTime)
-    case 'recall_timer':
-      return recallTimer(tables, command, entry.index)
-    case 'timers_carried':
-      tables.timers.carried(Math.min(command.upTo, entry.index - 1))
-      return nothing
     default:
       return unreachable(command)
   }
 }
 
+function keepTopic(tables: Tables, topic: TopicInfo | Refusal): ApplyResult {
+  if ('code' in topic) return topic
+  tables.queues.ensure(topic.topicId, topic.config.readQueues)
+  return { kind: 'topic', topic }
+}
+
 function deleteTopic(tables: Tables, command: DeleteTopic, index: number): ApplyResult {
   const topic = tables.topics.delete(command, index)
   if ('code' in topic) return topic
-  dropTopic(tables, topic.topicId, index)
+  tables.queues.drop(topic.topicId)
+  tables.garbage.addTopic(topic.topicId, index)
+  tables.offsets.dropTopic(topic.topicId)
   return { kind: 'topic_deleted', topicId: topic.topicId }
 }
 
-function commitOffsets(tables: Tables, command: CommitOffsets, logTime: number): ApplyResult {
+function commitOffsets(tables: Tables, command: CommitOffsets): ApplyResult {
   const { group, seek } = command
-  const problem = findProblem(tables, command) ?? findUnlocked(tables, command, logTime)
+  const problem = findProblem(tables, command)
   if (problem) return problem
   const offsets = command.offsets.map(({ topicId, queue, offset }) => {
     // Whoever consumed messages that were trimmed since has nothing left to read before the minimum.
     const min = tables.queues.find(topicId, queue)?.min ?? 0
-    const committed = tables.offsets.commit({ group, topicId, queue }, Math.max(offset, min), seek)
-    const at = { group, topicId, queue }
-    if (seek) resetQueue(tables, at, committed)
-    else {
-      tables.givenBack.committed(at, committed)
-      tables.received.committed(group, at, committed)
-    }
-    return committed
+    return tables.offsets.commit({ group, topicId, queue }, Math.max(offset, min), seek)
   })
   return { kind: 'offsets', offsets }
-}
-
-/** A member whose lock has ended may be behind another one that has it: what it says comes too late. */
-function findUnlocked(tables: Tables, command: CommitOffsets, logTime: number): Refusal | null {
-  if (!command.leased) return null
-  const { group, member } = command
-  const late = command.offsets.find((at) => tables.locks.holder(group, at, logTime)?.member !== member)
-  return late ? refusal('LEASE_LOST', `${member} of ${group} does not hold the lock of queue ${late.queue}`) : null
 }
 
 /** All or nothing: every offset is judged before the first is stored. */
@@ -113,10 +80,13 @@ function findProblem(tables: Tables, command: CommitOffsets): Refusal | null {
 
 function assignGroup(tables: Tables, command: AssignGroup): ApplyResult {
   const generation = checkGroup(command.group) ?? tables.groups.assign(command, tables.limits.current)
-  if (typeof generation !== 'number') return generation
-  // From now on members consume: what is not acknowledged lies behind the committed offset, and comes to them.
-  if (command.members.length > 0) tables.received.dropGroup(command.group)
-  return { kind: 'generation', generation }
+  return typeof generation === 'number' ? { kind: 'generation', generation } : generation
+}
+
+/** Handlers know which names are allowed; here the name must only fit into a key. */
+function checkGroup(group: string): Refusal | null {
+  if (group.length > 0 && Buffer.byteLength(group) <= groupBytesMax) return null
+  return refusal('INVALID_PARAMETER', `the group name must have 1 to ${groupBytesMax} bytes`)
 }
 
 /** The leader's clock proposes, log time decides: nobody expires earlier than the limit says. */
@@ -142,8 +112,6 @@ function trim(tables: Tables, command: Trim, index: number): ApplyResult {
     }
   }
   let moved = 0
-  const pinned = findPinned(tables, command.firstIndex)
-  if (pinned) return pinned
   const { firstIndex } = tables.trim.current
   if (command.firstIndex !== 0 && command.firstIndex <= firstIndex) return { kind: 'trimmed', firstIndex, moved }
   for (const { topicId, queue, minOffset } of command.queues) {
@@ -153,11 +121,5 @@ function trim(tables: Tables, command: Trim, index: number): ApplyResult {
     tables.queues.raiseMin(state, minOffset)
     moved++
   }
-  if (moved > 0) {
-    const minimumOf = (at: QueueId): number => tables.queues.find(at.topicId, at.queue)?.min ?? 0
-    tables.received.trimmed(minimumOf)
-    tables.givenBack.trimmed(minimumOf)
-  }
-  for (const range of tables.keys.trimmed(command.firstIndex)) tables.garbage.addRange(range, index)
   return { kind: 'trimmed', firstIndex: tables.trim.raise(command.firstIndex, index), moved }
 }

@@ -32,9 +32,7 @@ export class Garbage implements StateTable {
   async load(
     store: StateStoreApi,
     queues: Iterable<{ readonly topicId: number; readonly queue: number; readonly min: number }>,
-    others: readonly StateRange[],
   ): Promise<void> {
-    for (const range of others) this.#merge(range.from.toString('hex'), range)
     for (const { topicId, queue, min } of queues) {
       if (min > 0) this.#merge(queueName(topicId, queue), rowsBetween(topicId, queue, { from: 0, to: min }))
     }
@@ -53,11 +51,6 @@ export class Garbage implements StateTable {
   /** The topic was deleted by entry `index`. */
   addTopic(topicId: number, index: number): void {
     for (const [name, range] of deadRanges(topicId)) this.#waiting.push({ index, name, range })
-  }
-
-  /** Rows that nothing finds any more since entry `index`. */
-  addRange(range: StateRange, index: number): void {
-    this.#waiting.push({ index, name: range.from.toString('hex'), range })
   }
 
   take(): StateRange | undefined {

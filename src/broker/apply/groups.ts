@@ -5,14 +5,13 @@
  * A generation never comes back, not even for a group that lost all members.
  */
 import type { StateOperation, StateStoreApi } from '../../../store/index.ts'
-import { ProtobufReader, ProtobufWriter } from '../../common/protobuf.ts'
 import type { GroupAssignment } from '../contract.ts'
 import type { AssignGroup, CommitOffsets } from './command.ts'
 import { readMember, writeMembers } from './command-payloads.ts'
-import type { QueueId } from './group-commands.ts'
 import { assignmentKey, nameInKey, rowKinds } from './keys.ts'
 import type { Limits } from './limits.ts'
 import { type StateTable, scanRows } from './pending-changes.ts'
+import { ProtobufReader, ProtobufWriter } from './protobuf.ts'
 import { type Refusal, refusal } from './result.ts'
 
 /** Queues owned by one member, by topic id. */
@@ -23,15 +22,11 @@ interface Group {
   readonly owned: ReadonlyMap<string, OwnedQueues>
 }
 
-/** Under this name, which no group has, lies the highest generation of groups that were forgotten. */
-const noGroup = ''
 const noAssignment: GroupAssignment = { generation: 0, members: [] }
 
 export class GroupTable implements StateTable {
   readonly #groups = new Map<string, Group>()
   readonly #dirty = new Set<string>()
-  /** Groups that were forgotten had no higher generation. */
-  #generationFloor = 0
 
   get dirtyCount(): number {
     return this.#dirty.size
@@ -40,24 +35,13 @@ export class GroupTable implements StateTable {
   async load(store: StateStoreApi): Promise<void> {
     for await (const [key, value] of scanRows(store, rowKinds.assignment)) {
       const assignment = readAssignment(new ProtobufReader(value))
-      const name = nameInKey(key)
-      if (name === noGroup) this.#generationFloor = assignment.generation
-      if (name === noGroup) continue
       const owned = ownedByMember(assignment.members)
-      if (owned) this.#groups.set(name, { assignment, owned })
+      if (owned) this.#groups.set(nameInKey(key), { assignment, owned })
     }
   }
 
   assignment(group: string): GroupAssignment {
     return this.#groups.get(group)?.assignment ?? noAssignment
-  }
-
-  has(group: string): boolean {
-    return this.#groups.has(group)
-  }
-
-  names(): readonly string[] {
-    return [...this.#groups.keys()]
   }
 
   /** Sorted by name. */
@@ -83,36 +67,14 @@ export class GroupTable implements StateTable {
     }
     const owned = ownedByMember(members)
     if (!owned) return refusal('INVALID_PARAMETER', 'a member is named twice or a queue given to two members')
-    const generation = this.#next(group)
+    const generation = current + 1
     this.#groups.set(group, { assignment: { generation, members }, owned })
     this.#dirty.add(group)
     return generation
   }
 
-  /** The same members with the same queues, under a new generation. Returns it. */
-  renew(group: string, expectedGeneration: number): number | Refusal {
-    const { generation, members } = this.assignment(group)
-    if (generation !== expectedGeneration)
-      return refusal('ILLEGAL_GENERATION', `group ${group} is at generation ${generation}, not ${expectedGeneration}`)
-    const next = this.#next(group)
-    const owned = this.#groups.get(group)?.owned ?? new Map()
-    this.#groups.set(group, { assignment: { generation: next, members }, owned })
-    this.#dirty.add(group)
-    return next
-  }
-
-  /** Has no members. Whoever takes its name later gets higher generations. */
-  forget(group: string): void {
-    this.#generationFloor = Math.max(this.#generationFloor, this.assignment(group).generation)
-    if (!this.#groups.delete(group)) return
-    this.#dirty.add(group)
-    this.#dirty.add(noGroup)
-  }
-
   /** Why this member may not commit these queues now, or null. */
-  fence(
-    command: Pick<CommitOffsets, 'group' | 'member' | 'generation'> & { offsets: readonly QueueId[] },
-  ): Refusal | null {
+  fence(command: CommitOffsets): Refusal | null {
     const { group, member, generation } = command
     const known = this.#groups.get(group)
     const isEmpty = !known || known.assignment.members.length === 0
@@ -132,25 +94,14 @@ export class GroupTable implements StateTable {
 
   collect(into: StateOperation[]): void {
     for (const group of this.#dirty) {
-      const key = assignmentKey(group)
-      const known =
-        group === noGroup ? { generation: this.#generationFloor, members: [] } : this.#groups.get(group)?.assignment
-      if (known) into.push({ kind: 'put', key, value: encodeAssignment(known) })
-      else into.push({ kind: 'delete', key })
+      const writer = new ProtobufWriter()
+      const { generation, members } = this.assignment(group)
+      writer.uint(1, generation)
+      writeMembers(writer, members)
+      into.push({ kind: 'put', key: assignmentKey(group), value: writer.finish() })
     }
     this.#dirty.clear()
   }
-
-  #next(group: string): number {
-    return (this.#groups.get(group)?.assignment.generation ?? this.#generationFloor) + 1
-  }
-}
-
-function encodeAssignment({ generation, members }: GroupAssignment): Buffer {
-  const writer = new ProtobufWriter()
-  writer.uint(1, generation)
-  writeMembers(writer, members)
-  return writer.finish()
 }
 
 function readAssignment(reader: ProtobufReader): GroupAssignment {

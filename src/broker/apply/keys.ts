@@ -19,19 +19,6 @@ export const rowKinds = {
   deadTopic: 9,
   membership: 10,
   trim: 11,
-  groupSettings: 12,
-  timer: 13,
-  timerQueue: 14,
-  recalledTimer: 15,
-  carriedTimers: 16,
-  half: 17,
-  resolvedHalf: 18,
-  givenBack: 19,
-  lock: 20,
-  received: 21,
-  receiveCursor: 22,
-  messageKey: 23,
-  keyBucket: 24,
 } as const
 export type RowKind = (typeof rowKinds)[keyof typeof rowKinds]
 
@@ -70,7 +57,11 @@ export function deadTopicKey(topicId: number): Buffer {
 }
 
 export function queueKey(topicId: number, queue: number): Buffer {
-  return idAndNumber(rowKinds.queue, topicId, queue)
+  const key = Buffer.allocUnsafe(13)
+  key[0] = rowKinds.queue
+  writeUint64(key, topicId, 1)
+  key.writeUInt32BE(queue, 9)
+  return key
 }
 
 /**
@@ -105,82 +96,6 @@ export function assignmentKey(group: string): Buffer {
   return kindAndName(rowKinds.assignment, group)
 }
 
-export function groupSettingsKey(group: string): Buffer {
-  return kindAndName(rowKinds.groupSettings, group)
-}
-
-/** Timers lie in the order in which they are due. */
-export function timerKey(time: number, index: number, record: number): Buffer {
-  return timerLike(rowKinds.timer, time, index, record)
-}
-
-export function recalledTimerKey(time: number, index: number, record: number): Buffer {
-  return timerLike(rowKinds.recalledTimer, time, index, record)
-}
-
-/** Time, index and record of a key made by `timerKey` or `recalledTimerKey`. */
-export function timerInKey(key: Buffer): { readonly time: number; readonly index: number; readonly record: number } {
-  return { time: readUint64(key, 1), index: readUint64(key, 9), record: key.readUInt32BE(17) }
-}
-
-export function timerQueueKey(topicId: number, queue: number): Buffer {
-  return idAndNumber(rowKinds.timerQueue, topicId, queue)
-}
-
-export const carriedTimersKey: Buffer = Buffer.of(rowKinds.carriedTimers)
-
-/** Index and record that a half message was first stored under. */
-export function halfKey(index: number, record: number): Buffer {
-  return idAndNumber(rowKinds.half, index, record)
-}
-
-export function resolvedHalfKey(index: number, record: number): Buffer {
-  return idAndNumber(rowKinds.resolvedHalf, index, record)
-}
-
-/** The two numbers of a key of an id and a number. */
-export function idAndNumberInKey(key: Buffer): readonly [id: number, number: number] {
-  return [readUint64(key, 1), key.readUInt32BE(9)]
-}
-
-/** Rows of a group about one message of a queue. */
-export function groupMessageKey(
-  kind: typeof rowKinds.givenBack | typeof rowKinds.received,
-  group: string,
-  queue: { readonly topicId: number; readonly queue: number },
-  offset: number,
-): Buffer {
-  const end = Buffer.allocUnsafe(20)
-  writeUint64(end, queue.topicId, 0)
-  end.writeUInt32BE(queue.queue, 8)
-  writeUint64(end, offset, 12)
-  return Buffer.concat([kindAndName(kind, group), end])
-}
-
-/** Rows of a group about a queue. */
-export function groupQueueKey(
-  kind: typeof rowKinds.lock | typeof rowKinds.receiveCursor,
-  group: string,
-  queue: { readonly topicId: number; readonly queue: number },
-): Buffer {
-  const end = Buffer.allocUnsafe(12)
-  writeUint64(end, queue.topicId, 0)
-  end.writeUInt32BE(queue.queue, 8)
-  return Buffer.concat([kindAndName(kind, group), end])
-}
-
-/** Group, queue and, for a message, offset of such a key. */
-export function groupQueueInKey(key: Buffer): {
-  readonly group: string
-  readonly topicId: number
-  readonly queue: number
-  readonly offset: number
-} {
-  const at = 2 + key.readUInt8(1)
-  const offset = key.length > at + 12 ? readUint64(key, at + 12) : 0
-  return { group: nameInKey(key), topicId: readUint64(key, at), queue: key.readUInt32BE(at + 8), offset }
-}
-
 /** Name in a key made by `groupOffsetsKey` or `assignmentKey`. */
 export function nameInKey(key: Buffer): string {
   return key.toString('utf8', 2, 2 + key.readUInt8(1))
@@ -189,23 +104,6 @@ export function nameInKey(key: Buffer): string {
 /** Topic id behind the name in a key made by `groupOffsetsKey`. */
 export function topicIdBehindName(key: Buffer): number {
   return readUint64(key, 2 + key.readUInt8(1))
-}
-
-function timerLike(kind: RowKind, time: number, index: number, record: number): Buffer {
-  const key = Buffer.allocUnsafe(21)
-  key[0] = kind
-  writeUint64(key, time, 1)
-  writeUint64(key, index, 9)
-  key.writeUInt32BE(record, 17)
-  return key
-}
-
-function idAndNumber(kind: RowKind, id: number, number: number): Buffer {
-  const key = Buffer.allocUnsafe(13)
-  key[0] = kind
-  writeUint64(key, id, 1)
-  key.writeUInt32BE(number, 9)
-  return key
 }
 
 function kindAndId(kind: RowKind, id: number): Buffer {

@@ -5,11 +5,11 @@
  * The defaults are part of the format: an old log applied by a newer build must give the same state.
  */
 import type { StateOperation, StateStoreApi } from '../../../store/index.ts'
-import { ProtobufReader, ProtobufWriter } from '../../common/protobuf.ts'
 import type { ApplyResult } from '../contract.ts'
 import { readLimits, writeLimits } from './command-payloads.ts'
 import { limitsKey } from './keys.ts'
 import type { StateTable } from './pending-changes.ts'
+import { ProtobufReader, ProtobufWriter } from './protobuf.ts'
 import { nothing, refusal } from './result.ts'
 
 export interface Limits {
@@ -26,10 +26,6 @@ export interface Limits {
   readonly producersMax: number
   /** Log time without a stored batch after which a producer may be expired. */
   readonly producerIdleMs: number
-  /** Messages that wait for their delivery time. */
-  readonly timersMax: number
-  /** Half messages whose transaction is open. */
-  readonly halvesMax: number
 }
 
 export const defaultLimits: Limits = {
@@ -41,8 +37,6 @@ export const defaultLimits: Limits = {
   membersPerGroupMax: 1000,
   producersMax: 100_000,
   producerIdleMs: 24 * 60 * 60 * 1000,
-  timersMax: 10_000_000,
-  halvesMax: 100_000,
 }
 
 export class LimitTable implements StateTable {

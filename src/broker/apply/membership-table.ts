@@ -6,12 +6,12 @@
  * second one into the log before the first is committed. So apply takes what it gets.
  */
 import type { StateOperation, StateStoreApi } from '../../../store/index.ts'
-import { ProtobufError } from '../../common/protobuf.ts'
 import { decodeMembership, decodePlacedMembership, encodePlacedMembership } from '../membership/codec.ts'
 import type { PlacedMembership } from '../membership/membership.ts'
 import { EntryError } from './command.ts'
 import { membershipKey } from './keys.ts'
 import type { StateTable } from './pending-changes.ts'
+import { ProtobufError } from './protobuf.ts'
 
 export class MembershipTable implements StateTable {
   #current: PlacedMembership | null = null

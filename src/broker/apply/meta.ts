@@ -4,8 +4,8 @@
  */
 import type { StateOperation, StateStoreApi } from '../../../store/index.ts'
 import { invariant } from '../../common/assert.ts'
-import { ProtobufReader, ProtobufWriter } from '../../common/protobuf.ts'
 import { metaKey } from './keys.ts'
+import { ProtobufReader, ProtobufWriter } from './protobuf.ts'
 
 /** Rises with every change of keys, rows, or of what applying an entry does. */
 export const stateFormatVersion: number = 3

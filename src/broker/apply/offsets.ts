@@ -49,17 +49,6 @@ export class GroupOffsets implements StateTable {
     return offset === undefined || offset === nothingCommitted ? undefined : offset
   }
 
-  names(): readonly string[] {
-    return [...this.#groups.keys()]
-  }
-
-  /** All that this group has committed. */
-  ofGroup(group: string): readonly { readonly topicId: number; readonly queue: number; readonly offset: number }[] {
-    return [...(this.#groups.get(group)?.values() ?? [])].flatMap(({ topicId, offsets }) =>
-      [...offsets].flatMap((offset, queue) => (offset === nothingCommitted ? [] : [{ topicId, queue, offset }])),
-    )
-  }
-
   /** Returns what is committed now: the higher one, unless `seek`. */
   commit(target: { group: string; topicId: number; queue: number }, offset: number, seek: boolean): number {
     const topic = this.#ensure(target.group, target.topicId)
@@ -85,16 +74,6 @@ export class GroupOffsets implements StateTable {
     }
     this.#dirty = this.#dirty.filter((topic) => !topic.dropped)
     for (const [group, topics] of this.#groups) if (topics.size === 0) this.#groups.delete(group)
-  }
-
-  /** The group is forgotten. */
-  dropGroup(group: string): void {
-    for (const topic of this.#groups.get(group)?.values() ?? []) {
-      topic.dropped = true
-      this.#deletedKeys.push(groupOffsetsKey(group, topic.topicId))
-    }
-    this.#groups.delete(group)
-    this.#dirty = this.#dirty.filter((topic) => !topic.dropped)
   }
 
   collect(into: StateOperation[]): void {

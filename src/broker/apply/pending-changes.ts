@@ -14,8 +14,6 @@ export interface StateTable {
   readonly dirtyCount: number
   /** Adds the changed rows as they are now, deletions before puts, and forgets that they are dirty. */
   collect(into: StateOperation[]): void
-  /** What was collected last goes into the state store with this applied index. */
-  taken?(appliedIndex: number): void
   /** Everything taken up to this index is in the state store now. */
   written?(appliedIndex: number): void
 }
@@ -56,10 +54,7 @@ export class PendingChanges {
 
   take(appliedIndex: number): StateOperation[] {
     const operations: StateOperation[] = []
-    for (const table of this.#tables) {
-      table.collect(operations)
-      table.taken?.(appliedIndex)
-    }
+    for (const table of this.#tables) table.collect(operations)
     this.#inFlight.push({ appliedIndex, count: operations.length })
     this.#inFlightCount += operations.length
     return operations

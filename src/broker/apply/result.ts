@@ -56,46 +56,6 @@ export function hashResult(hash: RunningHash, result: ApplyResult): void {
       hash.add(result.firstIndex)
       hash.add(result.moved)
       break
-    case 'pending':
-      hash.add(result.duplicate ? 11 : 10)
-      hash.add(result.topicId)
-      hash.add(result.queue)
-      hash.add(result.recordCount)
-      hash.add(result.index)
-      break
-    case 'carried':
-      hash.add(12)
-      hash.add(result.recordCount)
-      break
-    case 'locks':
-      hash.add(13)
-      for (const until of result.until) hash.add(until)
-      break
-    case 'received':
-      hash.add(14)
-      hash.add(result.receipt)
-      hash.add(result.visibleAt)
-      for (const { offset, attempt } of result.messages) {
-        hash.add(offset)
-        hash.add(attempt)
-      }
-      break
-    case 'settled':
-      hash.add(15)
-      for (const done of result.done) hash.add(done ? 1 : 0)
-      break
-    case 'resolved':
-      hash.add(16)
-      for (const outcome of result.outcomes) hash.add(outcome === null ? 0 : outcome === 'committed' ? 1 : 2)
-      break
-    case 'checked':
-      hash.add(17)
-      for (const checks of result.checks) hash.add(checks)
-      break
-    case 'recalled':
-      hash.add(18)
-      hash.add(result.done ? 1 : 0)
-      break
     case 'refused':
       hash.add(7)
       hash.add(errorTable[result.code].number)

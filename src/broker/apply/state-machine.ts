@@ -107,11 +107,7 @@ export class StateMachine implements StateMachineApi {
   apply(entry: CommittedEntry): ApplyResult {
     invariant(entry.index === this.#appliedIndex + 1, 'S4: entries are applied in order, each once')
     invariant(entry.storeTime >= this.#appliedTime, 'B1: log time never goes back')
-    const { topics } = this.#tables
-    const before = topics.all()
     const result = this.#judge(entry)
-    // The list is made anew whenever a topic changed, and only then. Batches make topics, too: those of the system.
-    if (topics.all() !== before) this.#topicsVersion = entry.index
     this.#appliedIndex = entry.index
     this.#appliedTime = entry.storeTime
     this.#hash.add(entry.index)
@@ -186,45 +182,8 @@ export class StateMachine implements StateMachineApi {
     return this.#tables.groups.assignment(group)
   }
 
-  committedOffsets(group: string): readonly { topicId: number; queue: number; offset: number }[] {
-    return this.#tables.offsets.ofGroup(group)
-  }
-
-  groupNames(): readonly string[] {
-    const { groups, offsets, groupSettings } = this.#tables
-    return [...new Set([...groups.names(), ...offsets.names(), ...groupSettings.all().keys()])].sort()
-  }
-
   groupsWithMembers(): readonly string[] {
     return this.#tables.groups.withMembers()
-  }
-
-  get timers(): StateMachineApi['timers'] {
-    return this.#tables.timers
-  }
-
-  get halves(): StateMachineApi['halves'] {
-    return this.#tables.halves
-  }
-
-  get received(): StateMachineApi['received'] {
-    return this.#tables.received
-  }
-
-  get givenBack(): StateMachineApi['givenBack'] {
-    return this.#tables.givenBack
-  }
-
-  get locks(): StateMachineApi['locks'] {
-    return this.#tables.locks
-  }
-
-  get keys(): StateMachineApi['keys'] {
-    return this.#tables.keys
-  }
-
-  get groupSettings(): StateMachineApi['groupSettings'] {
-    return this.#tables.groupSettings
   }
 
   /** Producers whose sequences are remembered. */
@@ -242,7 +201,7 @@ export class StateMachine implements StateMachineApi {
       case frameTypes.batch:
         return applyBatch(this.#tables, entry)
       case frameTypes.command:
-        return applyCommand(this.#tables, decodeCommand(entry.body), entry)
+        return this.#applyCommand(entry)
       case frameTypes.configuration:
         return { kind: 'membership', membership: this.#tables.membership.set(entry.index, entry.body).membership }
       case frameTypes.noop:
@@ -250,5 +209,14 @@ export class StateMachine implements StateMachineApi {
       default:
         throw new EntryError('unknown_command', `entries of type ${entry.type} are not known to this build`)
     }
+  }
+
+  #applyCommand(entry: CommittedEntry): ApplyResult {
+    const topics = this.#tables.topics
+    const before = topics.all()
+    const result = applyCommand(this.#tables, decodeCommand(entry.body), entry)
+    // The list is made anew whenever a topic changed, and only then.
+    if (topics.all() !== before) this.#topicsVersion = entry.index
+    return result
   }
 }

@@ -6,13 +6,13 @@
  * never objects, hold names: `__proto__` is a name like any other.
  */
 import type { StateOperation, StateStoreApi } from '../../../store/index.ts'
-import { ProtobufReader, ProtobufWriter } from '../../common/protobuf.ts'
 import type { TopicConfig, TopicInfo } from '../contract.ts'
 import type { DeleteTopic } from './command.ts'
 import { readTopicConfig, writeTopicConfig } from './command-payloads.ts'
 import { deadTopicKey, readUint64, rowKinds, topicKey, writeUint64 } from './keys.ts'
 import type { Limits } from './limits.ts'
 import { type StateTable, scanRows } from './pending-changes.ts'
+import { ProtobufReader, ProtobufWriter } from './protobuf.ts'
 import { type Refusal, refusal } from './result.ts'
 
 export const permissionRead: number = 4
@@ -60,16 +60,6 @@ export class TopicTable implements StateTable {
     if (this.#byName.size >= limits.topicsMax) {
       return refusal('INVALID_PARAMETER', `there are ${limits.topicsMax} topics already, the most allowed`)
     }
-    return this.#change({ topicId, config })
-  }
-
-  /** A topic that the broker group makes for itself, with one queue (RocketMQ: %RETRY%, %DLQ%). */
-  ensureSystem(name: string, topicId: number, limits: Limits): TopicInfo | Refusal {
-    const existing = this.#byName.get(name)
-    if (existing) return existing
-    if (this.#byName.size >= limits.topicsMax)
-      return refusal('FLOW_CONTROL', `there are ${limits.topicsMax} topics already, the most allowed`)
-    const config = { topic: name, readQueues: 1, writeQueues: 1, permission: permissionRead | permissionWrite }
     return this.#change({ topicId, config })
   }
 

@@ -4,9 +4,9 @@
  * The replica deletes segments by it, later and by itself: only once its state store holds the entry that says so.
  */
 import type { StateOperation, StateStoreApi } from '../../../store/index.ts'
-import { ProtobufReader, ProtobufWriter } from '../../common/protobuf.ts'
 import { trimKey } from './keys.ts'
 import type { StateTable } from './pending-changes.ts'
+import { ProtobufReader, ProtobufWriter } from './protobuf.ts'
 
 export interface Trimmed {
   /** Entries before it are given up; 0 before any. */

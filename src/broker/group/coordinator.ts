@@ -10,14 +10,12 @@ import { frameTypes } from '../../../store/index.ts'
 import type { Cancel, Clock } from '../../common/clock.ts'
 import { LedgerError } from '../../common/errors.ts'
 import type { Logger } from '../../common/logger.ts'
-import type { GroupHeartbeatReply, GroupHeartbeatRequest, LeaveGroupRequest } from '../../rpc/group-messages.ts'
-import type { Empty } from '../../rpc/methods.ts'
+import type { Empty, GroupHeartbeatReply, GroupHeartbeatRequest, LeaveGroupRequest } from '../../rpc/methods.ts'
 import { type AssignedMember, encodeCommand } from '../apply/command.ts'
-import type { ApplyResult, CommittedEntry, ProposeOptions, ReplicaApi } from '../contract.ts'
+import type { ProposeOptions, ReplicaApi } from '../contract.ts'
 import type { EventSink } from '../events.ts'
 import { failureOf, throwBug } from '../handler/failure.ts'
 import { becomeCurrent, notLeader } from '../handler/leadership.ts'
-import { changedGroup } from './changed-group.ts'
 import { desiredMembers, findTooLarge, sameMembers } from './desired.ts'
 import { checkHeartbeat, checkMember, sessionTimeoutMsDefault } from './heartbeat-check.ts'
 import { Membership, sameTopics } from './membership.ts'
@@ -68,7 +66,9 @@ export class GroupCoordinator {
     this.#logger = options.logger
     this.#unsubscribe = [
       options.replica.onRoleChanged(() => this.#followRole()),
-      options.replica.onApplied((entry, result) => this.#onApplied(entry, result)),
+      options.replica.onApplied((_entry, result) => {
+        if (result.kind === 'topic' || result.kind === 'topic_deleted') this.#planAll()
+      }),
     ]
     this.#followRole()
   }
@@ -147,8 +147,7 @@ export class GroupCoordinator {
     })
     const settled = !group.planned && !group.proposing
     const intervalMs = settled ? Math.min(Math.floor(sessionTimeoutMs / 3), heartbeatIntervalMsMax) : rebalanceDelayMs
-    const { retriesMax } = this.#replica.machine.groupSettings.get(group.membership.group)
-    return { generation: assignment.generation, queues, intervalMs, retriesMax }
+    return { generation: assignment.generation, queues, intervalMs }
   }
 
   /** Takes over or stands down when the role changed. Called as often as one likes. */
@@ -202,14 +201,6 @@ export class GroupCoordinator {
         this.#tell('client_left', group.membership.group, { member, reason: 'session timed out' })
       if (expired.length > 0) this.#plan(group)
     }
-  }
-
-  #onApplied(entry: CommittedEntry, result: ApplyResult): void {
-    if (this.#groups.size === 0) return
-    if (result.kind === 'topic' || result.kind === 'topic_deleted') this.#planAll()
-    const name = changedGroup(entry, result, this.#replica.machine)
-    const group = name === null ? undefined : this.#groups.get(name)
-    if (group) this.#plan(group)
   }
 
   #planAll(): void {

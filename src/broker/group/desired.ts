@@ -3,11 +3,10 @@
  * it proposes; pure but for reading the state machine.
  */
 import { LedgerError } from '../../common/errors.ts'
-import { retryTopicOf } from '../../message/system-topics.ts'
 import type { AssignedMember } from '../apply/command.ts'
 import type { GroupAssignment, StateMachineApi, TopicInfo } from '../contract.ts'
+import { assignQueues } from './assign.ts'
 import type { Membership } from './membership.ts'
-import { assignBy } from './strategies.ts'
 
 /** An assignment is one entry of the log, and every rebalance writes it anew. */
 export const assignmentBytesMax: number = 1024 * 1024
@@ -28,23 +27,18 @@ export function findTooLarge(membership: Membership, machine: StateMachineApi): 
   )
 }
 
-/**
- * Who should own what: a share of the readable queues of the topics that the group subscribes to and of what it gave
- * back, by the strategy of the group. Of a paused one nobody owns anything.
- */
+/** Who should own what: an even share of the readable queues of the topics that the group subscribes to. */
 export function desiredMembers(
   membership: Membership,
   current: GroupAssignment,
   machine: StateMachineApi,
 ): readonly AssignedMember[] {
   if (membership.count === 0) return []
-  const { strategy, paused } = machine.groupSettings.get(membership.group)
-  const topics = paused ? [] : readableTopics(membership, machine)
-  const queues = topics.flatMap(({ topicId, config }) =>
+  const queues = readableTopics(membership, machine).flatMap(({ topicId, config }) =>
     Array.from({ length: config.readQueues }, (_, queue) => ({ topicId, queue })),
   )
   const held = new Map(current.members.map(({ member, queues: mine }) => [member, mine]))
-  const assigned = assignBy(strategy, membership.names, queues, held)
+  const assigned = assignQueues(membership.names, queues, held)
   return membership.names.map((member) => ({
     member,
     topics: membership.topics,
@@ -57,8 +51,7 @@ export function sameMembers(a: GroupAssignment['members'], b: GroupAssignment['m
 }
 
 function readableTopics(membership: Membership, machine: StateMachineApi): readonly TopicInfo[] {
-  const names = new Set([...membership.topics, retryTopicOf(membership.group)])
-  return [...names].flatMap((name) => {
+  return membership.topics.flatMap((name) => {
     const topic = machine.topic(name)
     return topic && (topic.config.permission & readable) !== 0 ? [topic] : []
   })

@@ -3,8 +3,8 @@
  * throws INVALID_REQUEST for what is no request at all, INVALID_PARAMETER (29) for what is out of bounds.
  */
 import { LedgerError } from '../../common/errors.ts'
-import { checkGroupName, checkReadableTopicName } from '../../message/names.ts'
-import type { GroupHeartbeatRequest } from '../../rpc/group-messages.ts'
+import { checkGroupName, checkTopicName } from '../../message/names.ts'
+import type { GroupHeartbeatRequest } from '../../rpc/methods.ts'
 
 export const sessionTimeoutMsDefault = 10_000
 export const sessionTimeoutMsMin = 1000
@@ -42,6 +42,6 @@ export function checkHeartbeat(request: GroupHeartbeatRequest): {
   if (topics.length === 0) throw new LedgerError('INVALID_PARAMETER', 'a member must subscribe to at least one topic')
   if (topics.length > topicsPerGroupMax)
     throw new LedgerError('INVALID_PARAMETER', `${topics.length} topics, at most ${topicsPerGroupMax} are allowed`)
-  for (const topic of topics) checkReadableTopicName(topic)
+  for (const topic of topics) checkTopicName(topic)
   return { topics, sessionTimeoutMs }
 }

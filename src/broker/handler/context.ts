@@ -6,7 +6,6 @@ import type { Logger } from '../../common/logger.ts'
 import type { ReplicaStatusReply } from '../../rpc/methods.ts'
 import type { ReplicaApi } from '../contract.ts'
 import type { EventRing } from '../events.ts'
-import { defaultTransactions, type TransactionSettings } from '../transactions/settings.ts'
 
 /** Limits of one broker. None of them changes what is stored; those that do are state (`apply/limits.ts`). */
 export interface HandlerSettings {
@@ -20,15 +19,12 @@ export interface HandlerSettings {
   readonly pullsPerStreamMax: number
   /** Parked pulls of all streams. */
   readonly parkedPullsMax: number
-  /** Receivers of single messages that are served at a time, waiting ones included. */
-  readonly receivesMax: number
   /** How long a client may leave its answers unread before its stream is broken, milliseconds. */
   readonly unreadMsMax: number
   /** Streams that watch events. */
   readonly eventWatchersMax: number
   /** As the CommitLog was opened with: readers farther behind than 40 % of it are sent to a follower. */
   readonly tailCacheBytes: number
-  readonly transactions: TransactionSettings
 }
 
 export const defaultHandlerSettings: HandlerSettings = {
@@ -37,11 +33,9 @@ export const defaultHandlerSettings: HandlerSettings = {
   retryAfterMs: 50,
   pullsPerStreamMax: 4096,
   parkedPullsMax: 100_000,
-  receivesMax: 10_000,
   unreadMsMax: 30_000,
   eventWatchersMax: 256,
   tailCacheBytes: 64 * 1024 * 1024,
-  transactions: defaultTransactions,
 }
 
 export interface HandlerContext {

@@ -6,16 +6,18 @@
  */
 import { LedgerError } from '../../common/errors.ts'
 import { queuesPerRequestMax } from '../../message/limits.ts'
-import { checkGroupName, checkReadableTopicName } from '../../message/names.ts'
-import type {
-  CommitOffsetsReply,
-  CommitOffsetsRequest,
-  FetchOffsetsReply,
-  FetchOffsetsRequest,
-  QueryOffsetsReply,
-  QueryOffsetsRequest,
-} from '../../rpc/group-messages.ts'
-import { brokerMethods, type TopicInfo } from '../../rpc/methods.ts'
+import { checkGroupName, checkTopicName } from '../../message/names.ts'
+import {
+  brokerMethods,
+  type CommitOffsetsReply,
+  type CommitOffsetsRequest,
+  type FetchOffsetsReply,
+  type FetchOffsetsRequest,
+  type QueryOffsetsReply,
+  type QueryOffsetsRequest,
+  type QueueOffset,
+  type TopicInfo,
+} from '../../rpc/methods.ts'
 import type { CallContext, ServerRoutes } from '../../rpc/transport.ts'
 import type { ReplicaApi } from '../contract.ts'
 import { becomeCurrent, waitOptions } from './leadership.ts'
@@ -35,7 +37,7 @@ async function commitOffsets(
   request: CommitOffsetsRequest,
   context: CallContext,
 ): Promise<CommitOffsetsReply> {
-  const { group, member, seek, leased = false } = request
+  const { group, member, seek } = request
   checkGroupName(group)
   if (member.length > memberLengthMax)
     throw new LedgerError('INVALID_PARAMETER', `member has ${member.length} characters, at most ${memberLengthMax}`)
@@ -51,8 +53,7 @@ async function commitOffsets(
     queue: one.queue,
     offset: one.offset,
   }))
-  const committer = { group, member, generation, seek, leased }
-  const result = await change(replica, { kind: 'commit_offsets', ...committer, offsets }, context)
+  const result = await change(replica, { kind: 'commit_offsets', group, member, generation, seek, offsets }, context)
   if (result.kind !== 'offsets') throw new LedgerError('SYSTEM_ERROR', `commit_offsets gave ${result.kind}`)
   return {
     offsets: request.offsets.map(({ topic, queue }, index) => ({ topic, queue, offset: result.offsets[index] ?? 0 })),
@@ -82,7 +83,7 @@ async function queryOffsets(
   request: QueryOffsetsRequest,
   context: CallContext,
 ): Promise<QueryOffsetsReply> {
-  checkReadableTopicName(request.topic)
+  checkTopicName(request.topic)
   checkCount(request.queue, 'queue')
   const time = request.time === undefined ? undefined : checkCount(request.time, 'time')
   await becomeCurrent(replica, waitOptions(context))
@@ -99,28 +100,28 @@ async function queryOffsets(
   }
 }
 
-export function checkQueues(queues: readonly Queue[]): void {
+function checkQueues(queues: readonly QueueOffset[]): void {
   if (queues.length === 0) throw new LedgerError('INVALID_REQUEST', 'the request names no queue')
   if (queues.length > queuesPerRequestMax)
     throw new LedgerError('INVALID_PARAMETER', `${queues.length} queues, at most ${queuesPerRequestMax} in a request`)
   for (const { topic, queue } of queues) {
-    checkReadableTopicName(topic)
+    checkTopicName(topic)
     checkCount(queue, 'queue')
   }
 }
 
-export interface Queue {
+interface Queue {
   readonly topic: string
   readonly queue: number
 }
 
-export function hasQueue({ machine }: ReplicaApi, at: Queue): boolean {
+function hasQueue({ machine }: ReplicaApi, at: Queue): boolean {
   const topic = machine.topic(at.topic)
   return topic !== undefined && machine.queueRange(topic.topicId, at.queue) !== undefined
 }
 
 /** The topic, if it exists and has this queue. */
-export function topicOf(replica: ReplicaApi, at: Queue): TopicInfo {
+function topicOf(replica: ReplicaApi, at: Queue): TopicInfo {
   const topic = topicNamed(replica, at.topic)
   if (!hasQueue(replica, at))
     throw new LedgerError(

@@ -179,10 +179,8 @@ class ProduceStream {
 function storedReply(requestId: number, applied: Applied): ProduceReply {
   const { result, term } = applied
   if (result.kind === 'refused') return refusalReply(requestId, new LedgerError(result.code, result.message))
-  invariant(result.kind === 'stored' || result.kind === 'pending', `B3: applying a batch gave ${result.kind}`)
-  const { index, storeTime, duplicate } = result
-  // What nobody sees yet has no offset.
-  const baseOffset = result.kind === 'stored' ? result.baseOffset : 0
+  invariant(result.kind === 'stored', `B3: applying a batch gave ${result.kind}`)
+  const { baseOffset, index, storeTime, duplicate } = result
   return { requestId, code: 0, baseOffset, index, term, storeTime, duplicate, status: null }
 }
 

@@ -8,7 +8,7 @@
 import { type CommitLogApi, frameBody, frameTypes, StoreError } from '../../../store/index.ts'
 import { invariant } from '../../common/assert.ts'
 import { LedgerError } from '../../common/errors.ts'
-import { checkReadableTopicName } from '../../message/names.ts'
+import { checkTopicName } from '../../message/names.ts'
 import { type PulledBatch, type PullReply, type PullRequest, pullEnvelopeBytes } from '../../rpc/envelopes.ts'
 import type { TopicInfo } from '../../rpc/methods.ts'
 import type { QueueRow, ReplicaApi } from '../contract.ts'
@@ -114,11 +114,10 @@ export async function readPull(
   return { ...reply, suggestedNode: advice.suggest({ bytesBehind, cold, index: last.index, key }) }
 }
 
-/** Batches of these rows, at least one, while they fit. Errors are returned: what they mean depends on what was trimmed. */
-export async function readBatches(
+async function readBatches(
   replica: Pick<ReplicaApi, 'machine' | 'log'>,
   rows: readonly QueueRow[],
-  request: Pick<PullRequest, 'offset' | 'bytesMax'>,
+  request: PullRequest,
 ): Promise<{ readonly batches: readonly PulledBatch[]; readonly cold: boolean } | StoreError | LedgerError> {
   const bytesMax = Math.min(request.bytesMax, pullBytesMax)
   const batches: PulledBatch[] = []
@@ -204,7 +203,7 @@ function findMalformed(request: PullRequest): LedgerError | null {
     if (!isCount(request[field]))
       return new LedgerError('INVALID_PARAMETER', `${field} must be a whole number from 0 on, not ${request[field]}`)
   try {
-    checkReadableTopicName(request.topic)
+    checkTopicName(request.topic)
   } catch (error) {
     if (error instanceof LedgerError) return error
     throw error

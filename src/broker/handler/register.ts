@@ -4,26 +4,17 @@
 import type { ServerRoutes } from '../../rpc/transport.ts'
 import { GroupCoordinator } from '../group/coordinator.ts'
 import { LongPoll } from '../long-poll.ts'
-import { TransactionCheckService } from '../transactions/check-service.ts'
-import { TransactionWatchers } from '../transactions/watchers.ts'
 import { AppliedWaits } from './applied-waits.ts'
 import type { HandlerContext } from './context.ts'
 import { registerEventHandlers } from './events.ts'
-import { registerGiveBackHandler } from './give-back.ts'
-import { registerGroupAdminHandlers } from './group-admin.ts'
 import { registerGroupHandlers } from './groups.ts'
 import { LeaderAbsence } from './leader-absence.ts'
-import { registerLockHandlers } from './locks.ts'
 import { registerOffsetHandlers } from './offsets.ts'
 import { registerProduceHandler } from './produce.ts'
 import { registerPullHandler } from './pull.ts'
 import { ReadAdvice } from './read-advice.ts'
-import { registerRecallHandler } from './recall.ts'
-import { registerReceiveHandlers } from './receive.ts'
 import { registerStatusHandlers } from './status.ts'
 import { registerTopicHandlers } from './topics.ts'
-import { registerTransactionWatch } from './transaction-watch.ts'
-import { registerTransactionHandlers } from './transactions.ts'
 
 export interface BrokerHandlers {
   /** Ends timers, watches and what follows the replica. The server's streams are ended by closing the server. */
@@ -53,41 +44,21 @@ export function registerBrokerHandlers(routes: ServerRoutes, context: HandlerCon
   registerPullHandler(routes, { context, longPoll, appliedWaits, absence, advice })
   registerOffsetHandlers(routes, replica)
   registerTopicHandlers(routes, replica)
-  const receiving = registerReceiveHandlers(routes, context)
-  registerRecallHandler(routes, replica)
   registerGroupHandlers(routes, coordinator)
-  registerGroupAdminHandlers(routes, replica)
-  registerGiveBackHandler(routes, context)
-  registerLockHandlers(routes, replica)
   registerStatusHandlers(routes, context)
   const watches = registerEventHandlers(routes, context)
-  registerTransactionHandlers(routes, context)
-  const watchers = new TransactionWatchers()
-  const producers = registerTransactionWatch(routes, context, watchers)
-  const checks = new TransactionCheckService({
-    replica,
-    clock,
-    events,
-    logger,
-    settings: settings.transactions,
-    watchers,
-  })
   return {
     renewed: () => {
       // It may have come further by a copy, of whose entries nobody is told.
       appliedWaits.applied(replica.appliedIndex)
       longPoll.wakeAll()
-      receiving.renewed()
     },
     close: () => {
-      receiving.close()
       unsubscribe()
       unsubscribeRole()
       absence.close()
       coordinator.close()
       watches.close()
-      checks.close()
-      producers.close()
     },
   }
 }

@@ -7,7 +7,7 @@
 import { frameTypes } from '../../../store/index.ts'
 import { LedgerError } from '../../common/errors.ts'
 import { queuesPerTopicMax } from '../../message/limits.ts'
-import { checkReadableTopicName, checkTopicName } from '../../message/names.ts'
+import { checkTopicName } from '../../message/names.ts'
 import { adminMethods, type TopicConfig, type TopicInfo, type TopicReply } from '../../rpc/methods.ts'
 import type { CallContext, ServerRoutes } from '../../rpc/transport.ts'
 import { type Command, encodeCommand } from '../apply/command.ts'
@@ -29,12 +29,12 @@ export function registerTopicHandlers(routes: ServerRoutes, replica: ReplicaApi)
     return replyOf(await change(replica, { kind: 'update_topic', config }, context))
   })
   routes.unary(adminMethods.deleteTopic, async ({ topic, topicId }, context) => {
-    checkReadableTopicName(topic)
+    checkTopicName(topic)
     await change(replica, { kind: 'delete_topic', topic, ...(topicId === undefined ? {} : { topicId }) }, context)
     return {}
   })
   routes.unary(adminMethods.describeTopic, async ({ topic: name }, context) => {
-    checkReadableTopicName(name)
+    checkTopicName(name)
     await becomeCurrent(replica, waitOptions(context))
     const topic = topicNamed(replica, name)
     const queues = Array.from({ length: topic.config.readQueues }, (_, queue) => {

@@ -4,9 +4,8 @@
  * The same membership is the same bytes: members are sorted by node. Field numbers are never reused; whoever does not
  * know a version or a field stops instead of guessing, so a new field needs a new version behind a feature level.
  */
-
-import { ProtobufError, ProtobufReader, ProtobufWriter } from '../../common/protobuf.ts'
 import type { Member } from '../../rpc/methods.ts'
+import { ProtobufError, ProtobufReader, ProtobufWriter } from '../apply/protobuf.ts'
 import { byName, type Learner, type Membership, type PlacedMembership } from './membership.ts'
 
 const version = 1

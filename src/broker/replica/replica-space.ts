@@ -4,9 +4,6 @@
  */
 import type { DiskSpace } from '../../../store/index.ts'
 import { limitsOf, retentionOf } from '../options.ts'
-import { carryTimers } from '../timers/carry-timers.ts'
-import { copyLimitsFor } from '../timers/copied-batch.ts'
-import { carryHalves } from '../transactions/carry-halves.ts'
 import type { ReachablePeer } from './reachable-peers.ts'
 import type { ReplicaParts } from './replica-parts.ts'
 import { SpaceKeeper, type SpaceKeeperPorts } from './space-keeper.ts'
@@ -19,8 +16,6 @@ export interface ReplicaSpacePorts {
   logTime(): number
   reachablePeers(): readonly ReachablePeer[]
   readonly propose: SpaceKeeperPorts['propose']
-  /** As `propose`, of a batch. */
-  readonly store: SpaceKeeperPorts['propose']
   /** The disk became full, or has space again. */
   changed(isFull: boolean): void
   /** The log begins here now. */
@@ -96,21 +91,12 @@ export class ReplicaSpace {
       settings: retentionOf(options),
       roundMs: limitsOf(options).retentionRoundMs,
       followers: this.#ports.reachablePeers,
-      carry: (firstIndex) => this.#carry(firstIndex),
       chosen: ({ firstIndex, reason, leftBehind }) =>
         events.emit('trim_proposed', this.#ports.term(), { firstIndex, reason, leftBehind: leftBehind.join(' ') }),
       leftBehind: (nodes) => events.emit('follower_left_behind', this.#ports.term(), { nodes: nodes.join(' ') }),
       storedIndex: () => store.appliedIndex,
       trimmed: (firstIndex) => this.#onTrimmed(firstIndex),
     })
-  }
-
-  async #carry(firstIndex: number): Promise<void> {
-    const { recovered, logger, ports, configuration } = this.#parts
-    const { log, machine } = recovered
-    await carryHalves({ ...this.#ports, log, machine, logger }, firstIndex)
-    const limits = copyLimitsFor(configuration.segmentBytes)
-    await carryTimers({ ...this.#ports, log, machine, clock: ports.clock, limits }, firstIndex)
   }
 
   #onChanged(isFull: boolean): void {

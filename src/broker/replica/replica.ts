@@ -117,10 +117,6 @@ export class Replica implements ReplicaApi {
     return this.#loop.term
   }
 
-  get logTime(): number {
-    return this.members.stamp(this.machine.appliedTime)
-  }
-
   get running(): boolean {
     return this.#stopped === null
   }
@@ -343,10 +339,9 @@ export class Replica implements ReplicaApi {
     return new ReplicaSpace(this.#parts, {
       term: () => this.term,
       leading: () => this.leading,
-      logTime: () => this.logTime,
+      logTime: () => this.members.stamp(this.machine.appliedTime),
       reachablePeers: () => this.leadership.reachablePeers(),
       propose: (body, how) => this.propose(frameTypes.command, body, { ...how, makesSpace: true }),
-      store: (body, how) => this.propose(frameTypes.batch, body, { ...how, makesSpace: true }),
       changed: (isFull) => (isFull ? this.leadership.unfit('disk_full') : this.leadership.fitAgain('disk_full')),
       trimmed: (first) => this.#loop.step({ kind: 'compacted', first, previousTerm: this.log.previousTerm }),
       failed: (error) => this.#loop.storageFailed(error),

@@ -82,10 +82,6 @@ export class SteadyReplica implements ReplicaApi {
     return this.#known.term
   }
 
-  get logTime(): number {
-    return this.#known.logTime
-  }
-
   get running(): boolean {
     return this.#running && this.#known.running
   }

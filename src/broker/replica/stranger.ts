@@ -14,7 +14,6 @@ export class Stranger implements ReplicaApi {
   readonly commitIndex = 0
   readonly appliedIndex = 0
   readonly term = 0
-  readonly logTime = 0
   readonly running = false
   readonly leading = false
   readonly nodes: readonly { readonly node: string; readonly address: string }[] = []

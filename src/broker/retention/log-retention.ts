@@ -6,10 +6,9 @@
  */
 import { type CommitLogApi, type Disk, type DiskSpace, type SegmentInfo, StoreError } from '../../../store/index.ts'
 import type { Cancel, Clock } from '../../common/clock.ts'
-import { LedgerError } from '../../common/errors.ts'
 import type { Logger } from '../../common/logger.ts'
 import { encodeCommand } from '../apply/command.ts'
-import type { Applied, ProposeOptions, StateMachineApi } from '../contract.ts'
+import type { ProposeOptions, StateMachineApi } from '../contract.ts'
 import { chooseTrim, segmentsPerRoundMax, type TrimChoice } from './choose-trim.ts'
 import type { RetentionSettings } from './settings.ts'
 import { planTrim } from './trim-plan.ts'
@@ -34,9 +33,7 @@ export interface LogRetentionPorts {
   logTime(): number
   /** Reachable members of the group besides this one. */
   followers(): readonly { readonly node: string; readonly matchIndex: number }[]
-  propose(body: readonly Uint8Array[], options: ProposeOptions): Promise<Applied>
-  /** Stores once more what lies before the entry and was delivered to nobody yet: a trim is refused before. */
-  carry(firstIndex: number): Promise<void>
+  propose(body: readonly Uint8Array[], options: ProposeOptions): Promise<unknown>
   /** About to be proposed, by what the leader knows at this moment. */
   chosen(choice: TrimChoice): void
   /** The group agreed: these followers lose what they still need. */
@@ -128,14 +125,11 @@ export class LogRetention {
     const { machine, propose, logger } = this.#ports
     logger.info('the beginning of the log is given up', { firstIndex, reason })
     this.#ports.chosen(choice)
-    await this.#ports.carry(firstIndex)
     for (const command of await planTrim(machine, firstIndex)) {
       if (this.#stopped || !this.#ports.leading()) return
       // On a slow disk the plan takes so long that others led meanwhile, and gave up more.
       if (firstIndex <= machine.trimmed.firstIndex) return
-      const { result } = await propose([encodeCommand(command)], { timeoutMs: proposeTimeoutMs })
-      // Messages that must not go came, or others gave up more: the next round knows it.
-      if (result.kind === 'refused') throw new LedgerError(result.code, result.message)
+      await propose([encodeCommand(command)], { timeoutMs: proposeTimeoutMs })
     }
     if (leftBehind.length > 0) this.#ports.leftBehind(leftBehind)
   }

@@ -3,8 +3,7 @@
  * Made by the queue reader. Bodies are views of the received bytes.
  */
 import { readRecords } from '../../message/batch.ts'
-import { retryPrefix } from '../../message/system-topics.ts'
-import type { Origin, RecordFields } from '../../message/types.ts'
+import type { RecordFields } from '../../message/types.ts'
 import type { MessageQueue } from '../types.ts'
 
 /** Which replica a batch came from and how far it knew when it answered. */
@@ -30,10 +29,8 @@ export class ConsumedMessage {
     this.#stored = stored
   }
 
-  /** Of a message that comes again, where it was first; `queue` says where it lies now. */
   get topic(): string {
-    const isRetry = this.queue.topic.startsWith(retryPrefix)
-    return (isRetry ? this.#record.origin?.topic : undefined) ?? this.queue.topic
+    return this.queue.topic
   }
   get messageId(): string {
     return this.#record.messageId
@@ -59,13 +56,9 @@ export class ConsumedMessage {
   get storeTime(): number {
     return this.#stored.storeTime
   }
-  /** How often it was given back before; 0 on the first delivery. */
+  /** 0 on the first delivery. */
   get attempt(): number {
     return this.#record.attempt
-  }
-  /** Where a message that was given back was delivered first; null for one that never was. */
-  get origin(): Origin | null {
-    return this.#record.origin
   }
 }
 

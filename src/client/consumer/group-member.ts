@@ -37,8 +37,6 @@ export interface GroupMemberOptions {
 export class GroupMember {
   readonly #options: GroupMemberOptions
   readonly #stop = new AbortController()
-  /** Retries that the group allows; undefined until the broker told it. */
-  retriesMax: number | undefined
   #generation = 0
   #cancelTimer: Cancel = () => {}
   #beating = false
@@ -86,7 +84,6 @@ export class GroupMember {
       this.#joined = true
       waitMs = Math.max(intervalMsBounds.min, Math.min(intervalMsBounds.max, reply.intervalMs))
       this.#generation = reply.generation
-      this.retriesMax = reply.retriesMax
       const queues = reply.queues.map((entry) => ({ topic: entry.topic, group: brokerGroup, queue: entry.queue }))
       this.#tellTrouble(null)
       this.#options.onAssignment({ generation: reply.generation, queues })

@@ -16,33 +16,17 @@ export class HeldQueue {
   readonly abort: AbortController = new AbortController()
   /** Committed last; undefined when nothing ever was. */
   committed: number | undefined
-  /** In order: one message at a time, and none while a failed one waits for its next try. */
-  readonly ordered: boolean
-  /** A failed message waits for its next try. */
-  suspended = false
-  /** Monotonic: nothing is handed out from then on. */
-  leaseUntilMs: number
-  /** What was held of this queue before, whose listener may still run. */
-  readonly #before: HeldQueue | undefined
   /** No more messages are handed out. */
   revoked = false
   #idleWaiters: (() => void)[] = []
 
   constructor(
     ports: ReaderPorts,
-    options: ReaderOptions & {
-      readonly limits: FlowLimits
-      readonly committed: number | undefined
-      readonly ordered: boolean
-      readonly before: HeldQueue | undefined
-    },
+    options: ReaderOptions & { readonly limits: FlowLimits; readonly committed: number | undefined },
   ) {
     allowManyListeners(this.abort.signal)
     this.queue = options.queue
     this.committed = options.committed
-    this.ordered = options.ordered
-    this.#before = options.before
-    this.leaseUntilMs = options.ordered ? 0 : Number.POSITIVE_INFINITY
     this.process = new ProcessQueue(options.start === 'first' ? null : options.start, options.limits)
     this.reader = new QueueReader(ports, options)
   }
@@ -56,27 +40,14 @@ export class HeldQueue {
     }
   }
 
-  next(nowMs: number): Delivery | null {
-    if (this.revoked || nowMs >= this.leaseUntilMs) return null
-    return this.ordered && (this.suspended || this.isBusy) ? null : this.process.next()
-  }
-
-  /** A listener of this queue runs, also of what was held of it before. */
-  get isBusy(): boolean {
-    return this.process.running > 0 || (this.#before?.isBusy ?? false)
+  next(): Delivery | null {
+    return this.revoked ? null : this.process.next()
   }
 
   /** The offset to commit now, or null when there is nothing new. */
   toCommit(): number | null {
     const offset = this.process.committable
     return offset === null || offset === this.committed ? null : offset
-  }
-
-  /** Whether this committed offset is none that comes from here: not behind what was committed, nor within what is done. */
-  isElsewhere(offset: number): boolean {
-    const done = this.process.committable ?? this.committed
-    if (this.committed === undefined) return offset !== done
-    return offset < this.committed || offset > Math.max(this.committed, done ?? 0)
   }
 
   /** Calls back when no listener runs. */

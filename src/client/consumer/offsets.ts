@@ -3,8 +3,7 @@
  * log of each broker group; nothing is kept here.
  */
 import { queuesPerRequestMax } from '../../message/limits.ts'
-import type { QueueOffset } from '../../rpc/group-messages.ts'
-import { brokerMethods } from '../../rpc/methods.ts'
+import { brokerMethods, type QueueOffset } from '../../rpc/methods.ts'
 import { callLeader, type LeaderCallOptions, type LeaderCallPorts } from '../leader-call.ts'
 import type { MessageQueue, StartFrom } from '../types.ts'
 
@@ -18,8 +17,6 @@ export interface Committer {
   readonly group: string
   readonly member: string
   readonly generation: number
-  /** Counts only while the member holds the lock of every queue. */
-  readonly leased?: boolean
 }
 
 /**

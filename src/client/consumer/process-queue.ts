@@ -70,7 +70,7 @@ export class ProcessQueue {
     }
   }
 
-  /** The next one to hand out; null when there is none now. What has failed before comes first. */
+  /** The next one to hand out; null when there is none now. */
   next(): Delivery | null {
     const due = this.#due.shift()
     if (due) {

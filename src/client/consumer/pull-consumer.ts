@@ -6,7 +6,7 @@
  */
 import { sleep } from '../../common/clock.ts'
 import { LedgerError, toLedgerError } from '../../common/errors.ts'
-import { checkGroupName, checkReadableTopicName } from '../../message/names.ts'
+import { checkGroupName, checkTopicName } from '../../message/names.ts'
 import { checkAfter, checkList, checkOptions, checkQueue, checkReadFrom, checkStart, checkWait } from '../arguments.ts'
 import { checkArgument, checkCount } from '../options.ts'
 import type { MessageQueue, PollOptions, PullConsumerOptions, ReadFrom, StartFrom } from '../types.ts'
@@ -95,7 +95,7 @@ export class PullConsumer {
     const given = typeof what === 'string' ? [what] : what
     checkList('INVALID_PARAMETER', 'what', given)
     for (const entry of given) {
-      if (typeof entry === 'string') checkReadableTopicName(entry)
+      if (typeof entry === 'string') checkTopicName(entry)
       else checkQueue(entry)
     }
     const queues = new Map<string, MessageQueue>()

@@ -8,7 +8,6 @@
 import type { Cancel, Clock, Random } from '../../common/clock.ts'
 import { type ErrorCode, LedgerError } from '../../common/errors.ts'
 import { encodeBatch } from '../../message/batch.ts'
-import { transactionIdOf } from '../../message/transaction-id.ts'
 import { batchKinds, codecs } from '../../message/types.ts'
 import type { ProduceReply } from '../../rpc/envelopes.ts'
 import type { BrokerNode } from '../../rpc/methods.ts'
@@ -20,7 +19,6 @@ import type { RouteCache } from '../route-cache.ts'
 import type { LeaderChange } from '../route-table.ts'
 import { backoffMs } from '../wait.ts'
 import type { Unit } from './accumulator.ts'
-import type { BatchForm } from './batch-form.ts'
 import type { Lane } from './lane.ts'
 import { type SendItem, settle } from './send-item.ts'
 import { finalCode, hintHopsMax, judge, leaderSearchBackoffMs } from './send-rules.ts'
@@ -38,7 +36,6 @@ export interface BatchOwner {
   readonly random: Random
   readonly attemptsPlanned: number
   readonly attemptTimeoutMsMin: number
-  readonly form: BatchForm
   report(group: string, fault: FaultReport): void
   /** Another idle queue outside this group, now busy for the caller; null when there is none to prefer. */
   moveFrom(lane: Lane): Lane | null
@@ -144,7 +141,7 @@ export class BatchSender {
     const { topic, queue } = this.#lane.queue
     return encodeBatch({
       codec: codecs.none,
-      kind: this.#owner.form.kind,
+      kind: batchKinds.normal,
       firstOfProducer: range.firstOfProducer,
       producerId: range.producerId,
       producerEpoch: 0,
@@ -153,7 +150,7 @@ export class BatchSender {
       topic,
       queue,
       bornHost: '',
-      extensions: this.#owner.form.extensions,
+      extensions: [],
       records: this.items.map((item) =>
         item.bornTime === base ? item.record : { ...item.record, bornDelta: item.bornTime - base },
       ),
@@ -232,7 +229,6 @@ export class BatchSender {
   #onStored(target: BrokerNode, lane: Lane, reply: ProduceReply): void {
     lane.acknowledged()
     const attempts = Math.max(1, this.#sent)
-    const isHalf = this.#owner.form.kind === batchKinds.half
     for (const [position, item] of this.items.entries()) {
       if (item.done === null) continue
       settle(item, null, {
@@ -244,7 +240,6 @@ export class BatchSender {
         term: reply.term,
         attempts,
         duplicate: reply.duplicate,
-        ...(isHalf ? { transactionId: transactionIdAt(lane, reply, position) } : {}),
       })
     }
     this.#finish()
@@ -478,9 +473,4 @@ export class BatchSender {
     if (this.#stallReported) this.#owner.stalled(this.#lane, this.#startedMs, null)
     this.#owner.finished(this)
   }
-}
-
-/** Index and store time are those of the batch that was stored first, also in the answer to a second copy. */
-function transactionIdAt({ queue }: Lane, { index, storeTime }: ProduceReply, record: number): string {
-  return transactionIdOf({ index, record, storeTime }, queue.group)
 }

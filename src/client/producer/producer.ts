@@ -22,7 +22,6 @@ import type { StatusHub } from '../status-hub.ts'
 import type { MessageQueue, ProducerOptions, SendOptions, SendResult } from '../types.ts'
 import { aborted, allowManyListeners, withSignal } from '../wait.ts'
 import type { Unit } from './accumulator.ts'
-import { type BatchForm, normalForm } from './batch-form.ts'
 import { anonymousProducer } from './lane.ts'
 import { SendBuffer, type SendCallback, type SendItem, settle } from './send-item.ts'
 import { TopicSender } from './topic-sender.ts'
@@ -37,8 +36,6 @@ export interface ProducerPorts {
   /** Creates the topic on the leaders of all broker groups; resolves when at least one has it. */
   readonly createTopic: (topic: string, queues: number) => Promise<void>
   readonly onClosed: (producer: Producer) => void
-  /** What its batches are; normal when absent. */
-  readonly form?: BatchForm
 }
 
 interface Settings {
@@ -286,7 +283,6 @@ export class Producer {
       ...this.#ports,
       ...this.#settings,
       topic: name,
-      form: this.#ports.form ?? normalForm,
       faults: this.#faults,
       producerId: this.#producerId,
       attemptsPlanned: retries + 1,

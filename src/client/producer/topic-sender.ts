@@ -14,7 +14,6 @@ import type { LeaderChange } from '../route-table.ts'
 import type { StatusHub } from '../status-hub.ts'
 import type { MessageQueue } from '../types.ts'
 import { Accumulator, type Unit } from './accumulator.ts'
-import type { BatchForm } from './batch-form.ts'
 import { type BatchOwner, BatchSender } from './batch-sender.ts'
 import { anonymousProducer, Lane } from './lane.ts'
 import { type SendItem, settle } from './send-item.ts'
@@ -37,7 +36,6 @@ export interface TopicSenderOptions {
   readonly attemptTimeoutMsMin: number
   readonly eagerBatches: number
   readonly sendTimeoutMs: number
-  readonly form: BatchForm
   /** Null: unknown topics are an error. */
   readonly createTopic: (() => Promise<void>) | null
   /** An attempt was reported to the fault strategy. */
@@ -56,7 +54,6 @@ export class TopicSender implements BatchOwner {
   readonly random: Random
   readonly attemptsPlanned: number
   readonly attemptTimeoutMsMin: number
-  readonly form: BatchForm
   readonly #options: TopicSenderOptions
   readonly #waiting = new Accumulator()
   readonly #senders = new Set<BatchSender>()
@@ -85,7 +82,6 @@ export class TopicSender implements BatchOwner {
     this.random = options.random
     this.attemptsPlanned = options.attemptsPlanned
     this.attemptTimeoutMsMin = options.attemptTimeoutMsMin
-    this.form = options.form
     this.#cursor = Math.floor(options.random.next() * 1024)
     this.#readRoute()
   }

@@ -75,8 +75,6 @@ export class ScriptedReplica implements ReplicaApi {
   holdApply = false
   /** True: proposals are not committed until it is false again. */
   holdProposals = false
-  /** Log time that has passed besides the millisecond of every entry. */
-  passedMs = 0
   proposeError: LedgerError | null = null
   proposals: { readonly type: FrameType; readonly options: ProposeOptions }[] = []
   quorumRounds = 0
@@ -109,10 +107,6 @@ export class ScriptedReplica implements ReplicaApi {
     return this.machine.appliedIndex
   }
 
-  get logTime(): number {
-    return 1_000_000 + this.#nextIndex + this.passedMs
-  }
-
   leader(): LeaderView | null {
     return this.#leader
   }
@@ -134,8 +128,7 @@ export class ScriptedReplica implements ReplicaApi {
 
   /** An entry is committed, by this leader or another. */
   commit(type: Exclude<FrameType, 5>, body: Buffer): Applied | null {
-    const index = this.#nextIndex++
-    const header = { index, term: this.term, type, storeTime: this.logTime, body }
+    const header = { index: this.#nextIndex++, term: this.term, type, storeTime: 1_000_000 + this.#nextIndex, body }
     const { position } = this.tinyLog.append(header).header
     this.commitIndex = header.index
     const entry: CommittedEntry = { ...header, position }

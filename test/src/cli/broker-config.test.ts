@@ -16,17 +16,7 @@ test('messages are kept 72 hours, without a limit of bytes, unless the flags say
   expect(given.retention).toEqual({ reservedMs: 24 * 3_600_000, logBytesMax: 10 * 1024 ** 3 })
 })
 
-test('producers are asked after 6 s, every 30 s, 15 times, unless the flags say otherwise', () => {
-  const byDefault = brokerOptionsFrom(flags, {}).broker
-  expect(byDefault.transactions).toEqual({ timeOutMs: 6000, checkIntervalMs: 30_000, checkMax: 15 })
-  const wanted = { transactionTimeOut: '2s', transactionCheckInterval: '1m', transactionCheckMax: '3' }
-  const given = brokerOptionsFrom({ ...flags, ...wanted }, {}).broker
-  expect(given.transactions).toEqual({ timeOutMs: 2000, checkIntervalMs: 60_000, checkMax: 3 })
-})
-
 test.each([
-  ['transactionTimeOut', '0'],
-  ['transactionCheckMax', '0'],
   ['retentionHours', '0'],
   ['retentionHours', 'forever'],
   ['retentionBytes', '-1'],

@@ -2,7 +2,6 @@
  * A namesrv and one or more broker groups on a memory network, with the SDK beside them: production code on both sides,
  * the time of the group for all of them, processes that can be killed and links that can be cut.
  */
-import type { BrokerOptions } from '../../../src/broker/options.ts'
 import type { Client } from '../../../src/client/client.ts'
 import { openClient } from '../../../src/client/client.ts'
 import type { ConnectOptions } from '../../../src/client/types.ts'
@@ -19,8 +18,8 @@ export class ClientCluster {
   #namesrv: Namesrv | null = null
   #clientCount = 0
 
-  constructor(nodes: readonly string[] = ['n0', 'n1', 'n2'], broker: Partial<BrokerOptions> = {}) {
-    this.brokers = new MemoryCluster({ nodes, broker: { namesrv: ['ns0:9876'], registerIntervalMs: 1_000, ...broker } })
+  constructor(nodes: readonly string[] = ['n0', 'n1', 'n2']) {
+    this.brokers = new MemoryCluster({ nodes, broker: { namesrv: ['ns0:9876'], registerIntervalMs: 1_000 } })
   }
 
   get namesrv(): Namesrv {

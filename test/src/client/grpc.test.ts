@@ -36,7 +36,6 @@ beforeAll(async () => {
     bootstrap: true,
     namesrv: [namesrv.address],
     segmentBytes: 16 * 1024 * 1024,
-    transactions: { timeOutMs: 200, checkIntervalMs: 200 },
   }
   broker = await startBroker(options, {
     ...shared,
@@ -71,55 +70,6 @@ async function connectTo(address: string): Promise<Client> {
 function open(): Promise<Client> {
   return connect({ namesrv: namesrv.address })
 }
-
-test('a message becomes visible with its transaction, also when only a check decides', async () => {
-  await using mq = await open()
-  const checked: string[] = []
-  await using producer = mq.transactionProducer({
-    group: 'PG',
-    check: ({ messageId }) => {
-      checked.push(messageId)
-      return 'commit'
-    },
-  })
-  const decided = await producer.sendInTransaction({ topic: 'Paid', body: 'now' }, () => 'commit')
-  const undone = await producer.sendInTransaction({ topic: 'Paid', body: 'never' }, () => 'rollback')
-  const late = await producer.sendInTransaction({ topic: 'Paid', body: 'later' }, () => 'unknown')
-  expect([decided.state, undone.state, late.state]).toEqual(['committed', 'rolled_back', 'unknown'])
-  await using consumer = mq.pullConsumer()
-  await consumer.assign('Paid')
-  const bodies: string[] = []
-  while (bodies.length < 2) {
-    const batch = await consumer.poll({ waitMs: patienceMs })
-    bodies.push(...(batch?.messages ?? []).map(({ body }) => body.toString()))
-  }
-  expect(bodies.sort()).toEqual(['later', 'now'])
-  expect(checked).toEqual([late.messageId])
-})
-
-test('messages are received one by one, waited for, acknowledged, and received by the next one', async () => {
-  await using mq = await open()
-  await using producer = mq.producer()
-  await producer.send({ topic: 'Parcels', body: 'one', tag: 'a' })
-  await using consumer = mq.simpleConsumer({ group: 'SG', subscribe: [{ topic: 'Parcels', tags: 'a' }], from: 'first' })
-  const [one] = await consumer.receive()
-  expect(one).toMatchObject({ deliveryAttempt: 1, tag: 'a', topic: 'Parcels' })
-  await one?.ack()
-  const waiting = consumer.receive({ waitMs: patienceMs })
-  await producer.send({ topic: 'Parcels', body: 'two', tag: 'a' })
-  const [two] = await waiting
-  expect(two?.body.toString()).toBe('two')
-  // The wait at the broker ends with its caller: the next receiver gets what is given back.
-  const withdrawn = new AbortController()
-  const given = consumer.receive({ waitMs: patienceMs, signal: withdrawn.signal })
-  withdrawn.abort()
-  await expect(given).rejects.toMatchObject({ code: 'ABORTED' })
-  await two?.changeInvisible(0)
-  await using other = mq.simpleConsumer({ group: 'SG', subscribe: [{ topic: 'Parcels', tags: 'a' }] })
-  const [again] = await other.receive({ waitMs: patienceMs })
-  expect(again?.deliveryAttempt).toBe(2)
-  await again?.ack()
-})
 
 test('send, selected send, batch, and all of it read back', async () => {
   await using mq = await open()

@@ -5,7 +5,7 @@ import type { LeaderCallPorts } from '../../../src/client/leader-call.ts'
 import type { MessageQueue } from '../../../src/client/types.ts'
 import { systemRandom } from '../../../src/common/clock.ts'
 import { queuesPerRequestMax } from '../../../src/message/limits.ts'
-import type { QueueOffset } from '../../../src/rpc/group-messages.ts'
+import type { QueueOffset } from '../../../src/rpc/methods.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 interface OffsetsRequest {

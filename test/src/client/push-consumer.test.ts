@@ -154,7 +154,6 @@ test('a listener that throws gets the message again, and the commit waits for it
     group: 'G',
     subscribe: ['Orders'],
     from: 'first',
-    retry: 'local',
     retryDelayMs: 30,
     commitIntervalMs: 20,
   })
@@ -173,14 +172,7 @@ test('a listener that throws gets the message again, and the commit waits for it
 test('P8: a message that is given up after attemptsMax is told, and does not hold back the others', async () => {
   const statuses = hear()
   await produce(20)
-  const options = {
-    group: 'G',
-    subscribe: ['Orders'],
-    from: 'first',
-    retry: 'local',
-    retryDelayMs: 5,
-    attemptsMax: 3,
-  } as const
+  const options = { group: 'G', subscribe: ['Orders'], from: 'first', retryDelayMs: 5, attemptsMax: 3 } as const
   const consumer = client.pushConsumer({ ...options, commitIntervalMs: 20 })
   let calls = 0
   const ended = consumer.run((message) => {

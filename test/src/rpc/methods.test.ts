@@ -40,15 +40,6 @@ const status: Required<methods.WireStatus> = {
 }
 const config = { topic: 'orders', readQueues: 8, writeQueues: 7, permission: 6 }
 const topic = { config, topicId: large }
-const settings = {
-  retriesMax: 16,
-  retryDelays: [{ delayMs: large }, { delayMs: 0 }],
-  ordered: true,
-  strategy: 'by_circle',
-  start: 'time',
-  startTime: 7,
-  paused: true,
-}
 const offset = { topic: 'orders', queue: 3, offset: large }
 const configuration = {
   cluster: 'c',
@@ -138,7 +129,7 @@ const namesrvSamples: Samples<typeof methods.namesrvMethods> = {
 
 const brokerSamples: Samples<typeof methods.brokerMethods> = {
   commitOffsets: {
-    request: { group: 'g', member: 'm', generation: 3, offsets: [offset], seek: true, leased: true },
+    request: { group: 'g', member: 'm', generation: 3, offsets: [offset], seek: true },
     reply: { offsets: [offset, offset] },
   },
   fetchOffsets: { request: { group: 'g', queues: [offset] }, reply: { offsets: [offset] } },
@@ -148,68 +139,10 @@ const brokerSamples: Samples<typeof methods.brokerMethods> = {
   },
   groupHeartbeat: {
     request: { group: 'g', member: 'm', topics: ['t'], generation: 2, sessionTimeoutMs: 10_000 },
-    reply: { generation: 2, queues: [{ topic: 't', queue: 1 }], intervalMs: 3000, retriesMax: 16 },
+    reply: { generation: 2, queues: [{ topic: 't', queue: 1 }], intervalMs: 3000 },
   },
   leaveGroup: { request: { group: 'g', member: 'm' }, reply: {} },
-  giveBack: {
-    request: {
-      group: 'g',
-      member: 'm',
-      generation: 2,
-      topic: 't',
-      queue: 1,
-      entries: [{ offset: large, delayLevel: 3, deadLetter: true }],
-    },
-    reply: { outcomes: ['retry', 'done'] },
-  },
-  lockQueues: {
-    request: { group: 'g', member: 'm', generation: 2, leaseMs: 60_000, queues: [{ topic: 't', queue: 1 }] },
-    reply: { leases: [{ until: large }, { until: 0 }] },
-  },
-  unlockQueues: { request: { group: 'g', member: 'm', generation: 2, queues: [{ topic: 't', queue: 1 }] }, reply: {} },
-  receive: {
-    request: {
-      group: 'g',
-      topic: 't',
-      queue: 3,
-      maxMessages: 32,
-      bytesMax: 1024,
-      waitMs: 20_000,
-      invisibleMs: large,
-      attemptId: 'a',
-      expression: 'a || b',
-      from: 'time',
-      fromTime: large,
-    },
-    reply: {
-      topicId: 7,
-      queue: 3,
-      messages: [{ offset: large, attempt: 2, handle: 'h' }],
-      invisibleMs: large,
-      appliedIndex: 5,
-      commitIndex: 6,
-      batches: Buffer.from('batches'),
-    },
-  },
-  settle: {
-    request: { group: 'g', messages: [{ handle: 'h', action: 'change', invisibleMs: large }] },
-    reply: { results: [{ code: 522, message: 'stale', handle: 'h' }] },
-  },
-  recallMessage: { request: { topic: 't', queue: 3, handle: 'h' }, reply: {} },
   probe: { request: {}, reply: { group: 'g', node: 'n0', leader: true } },
-  endTransaction: {
-    request: { producerGroup: 'pg', transactionId: 'T', resolution: 'commit', fromCheck: true },
-    reply: { outcome: 'committed' },
-  },
-  watchTransactions: {
-    request: { producerGroup: 'pg', clientId: 'c' },
-    reply: {
-      topic: 't',
-      queue: 1,
-      transactions: [{ transactionId: 'T', record: 2, checks: 3 }],
-      batch: Buffer.from('b'),
-    },
-  },
 }
 
 const adminSamples: Samples<typeof methods.adminMethods> = {
@@ -221,33 +154,6 @@ const adminSamples: Samples<typeof methods.adminMethods> = {
     reply: { topic, queues: [{ queue: 1, minOffset: 2, maxOffset: 3 }] },
   },
   listTopics: { request: {}, reply: { topics: [topic] } },
-  setGroup: { request: { group: 'g', change: settings }, reply: { settings } },
-  describeGroup: {
-    request: { group: 'g' },
-    reply: {
-      group: 'g',
-      settings,
-      settingsStored: true,
-      generation: large,
-      members: [{ member: 'm', topics: ['t'] }],
-      queues: [{ topic: 't', queue: 1, minOffset: 2, maxOffset: large, committedOffset: 3, lag: 4, member: 'm' }],
-    },
-  },
-  listGroups: { request: {}, reply: { groups: [{ group: 'g', generation: 2, members: 3, paused: true }] } },
-  deleteGroup: { request: { group: 'g' }, reply: {} },
-  seekGroup: {
-    request: {
-      group: 'g',
-      topic: 't',
-      queue: 1,
-      to: 'time',
-      time: large,
-      offset: 5,
-      otherGroup: 'h',
-      expectedGeneration: 4,
-    },
-    reply: { generation: 5, queues: [{ topic: 't', queue: 1, currentOffset: 2, newOffset: large }] },
-  },
   getReplicaStatus: {
     request: {},
     reply: {

@@ -76,39 +76,6 @@ const examples: Readonly<Record<string, Command>> = {
     ],
   },
   trim_part: { kind: 'trim', firstIndex: 0, queues: [{ topicId: 1, queue: 1, minOffset: 1 }] },
-  receive: {
-    kind: 'receive',
-    group: 'shop',
-    topicId: 17,
-    queue: 3,
-    attemptId: 'a1',
-    invisibleMs: 43_200_000,
-    first: [
-      { offset: 5, orderHash: 4_294_967_295 },
-      { offset: 7, orderHash: 0 },
-    ],
-    again: [0, 9_007_199_254_740_991],
-    waiting: [{ offset: 6, orderHash: 1 }],
-    cursor: 8,
-    start: 4,
-    ordered: true,
-  },
-  settle: {
-    kind: 'settle',
-    group: 'shop',
-    messages: [
-      { topicId: 17, queue: 3, offset: 0, receipt: 300, invisibleMs: null },
-      { topicId: 17, queue: 0, offset: 5, receipt: 300, invisibleMs: 0 },
-      { topicId: 3, queue: 1, offset: 6, receipt: 301, invisibleMs: 10_000 },
-    ],
-  },
-  recall_timer: {
-    kind: 'recall_timer',
-    topicId: 17,
-    queue: 3,
-    timer: { time: 1_700_000_000_123, index: 9_007_199_254_740_991, record: 1023 },
-  },
-  timers_carried: { kind: 'timers_carried', upTo: 123_456 },
   set_one_limit: { kind: 'set_limits', limits: { groupsMax: 0 } },
 }
 

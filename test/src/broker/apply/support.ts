@@ -4,7 +4,7 @@ import { type Command, encodeCommand } from '../../../../src/broker/apply/comman
 import { openStateMachine, type StateMachine } from '../../../../src/broker/apply/state-machine.ts'
 import type { ApplyResult, CommittedEntry, QueueRow } from '../../../../src/broker/contract.ts'
 import { encodeBatch } from '../../../../src/message/batch.ts'
-import { type BatchHeader, type BatchKind, batchKinds, type Codec, codecs } from '../../../../src/message/types.ts'
+import { batchKinds, codecs } from '../../../../src/message/types.ts'
 import {
   type FrameType,
   frameTypes,
@@ -25,17 +25,12 @@ export interface BatchOptions {
   readonly sequence?: number
   readonly first?: boolean
   readonly body?: string
-  readonly kind?: BatchKind
-  readonly codec?: Codec
-  /** Delivery time of each record. */
-  readonly times?: readonly number[]
-  readonly extensions?: BatchHeader['extensions']
 }
 
 export function makeBatch(options: BatchOptions): Buffer {
   return encodeBatch({
-    codec: options.codec ?? codecs.none,
-    kind: options.kind ?? batchKinds.normal,
+    codec: codecs.none,
+    kind: batchKinds.normal,
     firstOfProducer: options.first ?? false,
     producerId: producerId(options.producer ?? 0),
     producerEpoch: options.epoch ?? 0,
@@ -44,14 +39,14 @@ export function makeBatch(options: BatchOptions): Buffer {
     topic: options.topic,
     queue: options.queue ?? 0,
     bornHost: '',
-    extensions: options.extensions ?? [],
-    records: Array.from({ length: options.records ?? options.times?.length ?? 1 }, (_, number) => ({
+    extensions: [],
+    records: Array.from({ length: options.records ?? 1 }, (_, number) => ({
       bornDelta: 0,
       messageId: `M${number}`,
       tag: '',
       keys: [],
       messageGroup: '',
-      deliveryTime: options.times?.[number] ?? 0,
+      deliveryTime: 0,
       attempt: 0,
       origin: null,
       flags: 0,
@@ -71,8 +66,6 @@ export function producerId(number: number): Buffer {
 
 export interface MachineOptions {
   readonly tailRowsMax?: number
-  /** Waited for by every call to the state store. */
-  readonly schedule?: () => Promise<void>
 }
 
 export class Bench {
@@ -80,7 +73,7 @@ export class Bench {
   /** What `feed` gave, in order. */
   readonly results: ApplyResult[] = []
   readonly #options: MachineOptions
-  #engine: MemoryKeyValueEngine
+  #engine = new MemoryKeyValueEngine()
   #disk = new MemoryDisk()
   #store!: StateStoreApi
   machine!: StateMachine
@@ -89,7 +82,6 @@ export class Bench {
 
   private constructor(options: MachineOptions) {
     this.#options = options
-    this.#engine = new MemoryKeyValueEngine(options.schedule ? { schedule: options.schedule } : {})
   }
 
   static async open(options: MachineOptions = {}): Promise<Bench> {

@@ -72,7 +72,7 @@ test.each(['__proto__', 'constructor', 'rmq_sys_x', 'RMQ_SYS_X', 'toString'])(
   },
 )
 
-test.each(['internal'] as const)('a batch of kind %s is not for clients to send', async (kind) => {
+test.each(['half', 'internal', 'delayed'] as const)('a batch of kind %s is not for clients to send', async (kind) => {
   const bench = await openBench()
   bench.topic('t')
   const batch = encodeBatch({
@@ -94,7 +94,7 @@ test.each(['internal'] as const)('a batch of kind %s is not for clients to send'
         tag: '',
         keys: [],
         messageGroup: '',
-        deliveryTime: 0,
+        deliveryTime: kind === 'delayed' ? 1 : 0,
         attempt: 0,
         origin: null,
         flags: 0,

@@ -1,5 +1,6 @@
 /** The bytes of a membership: one encoding, refused when not understood. */
 import { expect, test } from 'vitest'
+import { ProtobufError } from '../../../../src/broker/apply/protobuf.ts'
 import {
   decodeMembership,
   decodePlacedMembership,
@@ -7,7 +8,6 @@ import {
   encodePlacedMembership,
 } from '../../../../src/broker/membership/codec.ts'
 import type { Membership } from '../../../../src/broker/membership/membership.ts'
-import { ProtobufError } from '../../../../src/common/protobuf.ts'
 import { group, learner, member } from './support.ts'
 
 const full: Membership = group('n0 n1 n4', {

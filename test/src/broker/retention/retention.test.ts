@@ -2,11 +2,9 @@
 import { afterEach, expect, test } from 'vitest'
 import type { Replica } from '../../../../src/broker/replica/replica.ts'
 import type { RetentionSettings } from '../../../../src/broker/retention/settings.ts'
-import { readRecords } from '../../../../src/message/batch.ts'
-import { frameBody, frameTypes, loseAllUnsynced, loseAllUnsyncedBatches } from '../../../../store/index.ts'
+import { frameTypes, loseAllUnsynced, loseAllUnsyncedBatches } from '../../../../store/index.ts'
 import { eventually } from '../../../support/eventually.ts'
 import { MemoryCluster, type MemoryClusterOptions } from '../../../support/memory-cluster.ts'
-import { halfBatch } from '../apply/half-batches.ts'
 import { makeBatch } from '../apply/support.ts'
 import { createTopic } from '../replica/support.ts'
 
@@ -93,27 +91,6 @@ test('the log stays below the bytes it may have, and nothing younger goes', asyn
   await sendMany(60)
   await smallEverywhere(4 * segmentBytes)
   expect(bytesOf(cluster.replica(await cluster.leader()))).toBeGreaterThan(3 * segmentBytes)
-})
-
-test('an open transaction does not keep the log, and is not lost with its beginning', async () => {
-  await startCluster({ logBytesMax: 3 * segmentBytes })
-  const replica = cluster.replica(await cluster.leader())
-  await createTopic(replica, 't')
-  const bodies = ['a', 'b', 'c']
-  const half = await replica.propose(frameTypes.batch, [halfBatch({ bodies })], { timeoutMs: 60_000 })
-  await sendMany(60)
-  await smallEverywhere(3 * segmentBytes)
-  const { pendingCount } = replica.machine.halves
-  expect(pendingCount).toBe(3)
-  for (const node of cluster.nodes) {
-    const { machine, log } = cluster.replica(node)
-    expect(log.firstIndex).toBeGreaterThan(half.index)
-    const last = machine.halves.find({ index: half.index, record: 2 })
-    if (!last) throw new Error(`${node} lost the half message`)
-    const frame = await log.readAt(last.atPosition)
-    expect(frame.header.index).toBe(last.atIndex)
-    expect(readRecords(frameBody(frame))[last.atRecord]?.body.toString()).toBe('c')
-  }
 })
 
 test('a disk that fills up loses its oldest segments although they are young', async () => {

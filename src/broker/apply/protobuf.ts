@@ -1,11 +1,10 @@
 /**
- * The little of protobuf that commands, small state rows and batch extensions need, with exactly one encoding for
- * every value.
+ * The little of protobuf that commands and small state rows need, with exactly one encoding for every value.
  *
- * Fields are written in ascending order by the callers, numbers as minimal varints, zero and empty left out unless
- * presence means something. The reader trusts no length and throws ProtobufError.
+ * Used in this folder and by `membership/codec.ts`. Fields are written in ascending order by the callers, numbers as minimal varints, zero
+ * and empty left out unless presence means something. The reader trusts no length and throws ProtobufError.
  */
-import { invariant } from './assert.ts'
+import { invariant } from '../../common/assert.ts'
 
 /** These bytes are not a message that the writer could have made. */
 export class ProtobufError extends Error {
