@@ -163,6 +163,7 @@ export class Bootstrap {
       await this.#adopt(configuration)
       return true
     } catch (error) {
+      if (error instanceof Error && error.name === 'InvariantError') throw error
       const text = error instanceof Error ? error.message : String(error)
       this.#reason = `STORAGE_FAILED: this node cannot store the first configuration of its group: ${text}`
       this.#ports.logger.warn('the first configuration could not be stored', { error: text })
